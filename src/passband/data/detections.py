@@ -1,0 +1,99 @@
+"""What a detector said of one image, or what a person or a simulation knows to be there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from passband.errors import DetectionsError
+from passband.types import Boxes, InstanceMask, Vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detections:
+    """Objects found in one image; ground truth is the same with every score 1.
+
+    Parameters
+    ----------
+    image_shape
+        Height and width of the image in pixels.
+    boxes_xyxy
+        float64 (n, 4): x0, y0, x1, y1 in pixels, upper ends exclusive, x0 < x1 and y0 < y1.
+    scores
+        float64 (n,), each in [0, 1].
+    masks
+        One `InstanceMask` per box, or None where the detector gives boxes only.
+    score_threshold
+        The detector kept objects at or above this score.
+
+    Raises
+    ------
+    DetectionsError
+        Naming every fault: wrong lengths, boxes without extent or outside the image, NaN scores.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> d = Detections(image_shape=(64, 64), boxes_xyxy=np.array([[3.0, 4, 13, 16]]), scores=np.array([0.9]))
+    >>> len(d), d.areas.tolist()
+    (1, [120.0])
+    """
+
+    image_shape: tuple[int, int]
+    boxes_xyxy: Boxes
+    scores: Vector
+    masks: tuple[InstanceMask, ...] | None = None
+    score_threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        faults = _faults(self)
+        if faults:
+            raise DetectionsError("detections cannot be used: " + "; ".join(faults))
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @property
+    def areas(self) -> Vector:
+        """Box areas in pixels, shape (n,)."""
+        b = self.boxes_xyxy
+        return (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
+
+    def above(self, score_threshold: float) -> Detections:
+        """Those with a score at or above a threshold, which becomes the new one."""
+        keep = np.flatnonzero(self.scores >= score_threshold)
+        return Detections(
+            image_shape=self.image_shape,
+            boxes_xyxy=self.boxes_xyxy[keep],
+            scores=self.scores[keep],
+            masks=None if self.masks is None else tuple(self.masks[i] for i in keep),
+            score_threshold=max(score_threshold, self.score_threshold),
+        )
+
+
+def _faults(d: Detections) -> list[str]:
+    """Every fault of the arrays of some detections, in words."""
+    b, s = d.boxes_xyxy, d.scores
+    if b.ndim != 2 or b.shape[1] != 4 or s.ndim != 1 or len(b) != len(s):
+        return [f"boxes must be (n, 4) and scores (n,), got {b.shape} and {s.shape}"]
+    faults = []
+    if d.masks is not None and len(d.masks) != len(s):
+        faults.append(f"{len(d.masks)} masks for {len(s)} boxes")
+    height, width = d.image_shape
+    if height < 1 or width < 1:
+        faults.append(f"image shape {d.image_shape} has no pixels")
+    if not np.isfinite(b).all():
+        faults.append(f"boxes {np.flatnonzero(~np.isfinite(b).all(axis=1)).tolist()} hold NaN or infinity")
+        return faults
+    flat = np.flatnonzero((b[:, 2] <= b[:, 0]) | (b[:, 3] <= b[:, 1]))
+    if flat.size:
+        faults.append(f"boxes {flat.tolist()} have no extent (wanted x0 < x1 and y0 < y1)")
+    slack = 1.0  # detectors round to the pixel
+    out = np.flatnonzero((b < -slack).any(axis=1) | (b[:, 2] > width + slack) | (b[:, 3] > height + slack))
+    if out.size:
+        faults.append(f"boxes {out.tolist()} lie outside the image of {height} x {width} (height x width)")
+    bad = np.flatnonzero(~((s >= 0) & (s <= 1)))
+    if bad.size:
+        faults.append(f"scores {bad.tolist()} are not in [0, 1]: {s[bad].tolist()}")
+    return faults

@@ -1,0 +1,39 @@
+"""Every error that Passband raises on purpose.
+
+::
+
+    PassbandError            catch this one to catch them all
+    ├── ReadError            a file gives no micrograph
+    ├── DetectionsError      a detection file or value cannot be used
+    ├── BundleError          a model bundle cannot be used
+    ├── CalibrationError     a calibration cannot be made or does not fit
+    └── ParameterError       an argument is outside what physics or the method allows
+
+A message says what came, what was wanted and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class PassbandError(Exception):
+    """Root of all errors that Passband raises on purpose."""
+
+
+class ReadError(PassbandError):
+    """A file gives no micrograph: it is missing, damaged, too large or holds something else."""
+
+
+class DetectionsError(PassbandError):
+    """Detections cannot be used; the message names every fault found."""
+
+
+class BundleError(PassbandError):
+    """A model bundle is damaged, of a newer format, or does not fit its use."""
+
+
+class CalibrationError(PassbandError):
+    """A calibration cannot be made from these rows, or does not fit these detections."""
+
+
+class ParameterError(PassbandError, ValueError):
+    """An argument is outside what the physics or the method allows."""
