@@ -1,0 +1,46 @@
+"""Passband tells an electron microscopist whether a model's answer on a micrograph can be trusted.
+
+The public names are the keys of `PUBLIC`. Each is imported when it is first used, so that
+``import passband`` and ``passband --help`` are quick.
+
+Examples
+--------
+>>> import passband
+>>> "assess" in passband.__all__
+True
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+PUBLIC = {
+    "Bundle": "passband.learn.bundle",
+    "Detections": "passband.data.detections",
+    "Micrograph": "passband.data.micrograph",
+    "PassbandError": "passband.errors",
+    "Policy": "passband.verdict",
+    "Verdict": "passband.verdict",
+    "assess": "passband.verdict",
+    "default_bundle": "passband.learn.bundle",
+    "detect": "passband.learn.infer",
+    "draw_cavities": "passband.physics.cavity_domains",
+    "read_bundle": "passband.learn.bundle",
+    "read_detections": "passband.data.detection_files",
+    "read_micrograph": "passband.data.readers",
+    "simulate_cavities": "passband.physics.cavities",
+    "write_bundle": "passband.learn.bundle",
+}
+__all__ = sorted(PUBLIC)
+
+
+def __getattr__(name: str) -> object:
+    if name in PUBLIC:
+        return getattr(import_module(PUBLIC[name]), name)
+    raise AttributeError(f"module 'passband' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,1 @@
+"""Micrographs, detections and their files."""

@@ -1,0 +1,327 @@
+"""COCO files: results and ground truth in, everything Passband knows of detections out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from passband.data.detections import Detections
+from passband.data.files import write_whole
+from passband.data.gathering import Faults, Gathered, number, shown
+from passband.data.image_names import KnownImages, checked_shape, short_names
+from passband.data.instance_masks import centre_pixel, mask_from_polygons, mask_from_rle, rle_from_mask
+from passband.errors import DetectionsError
+from passband.types import InstanceMask
+
+_Box = tuple[float, float, float, float]
+
+
+def read_coco(path: Path, known: KnownImages) -> dict[str, Detections]:
+    """Read a COCO file: a results list, or an object with images and annotations.
+
+    Boxes, polygons, and run lengths packed or not are read; a missing box is taken from the outline, a
+    missing score of an annotation is 1. Categories are not told apart, as in either rule of matching.
+
+    Parameters
+    ----------
+    path
+        The JSON file.
+    known
+        The images it may speak of. A results list holds image numbers alone, so it needs their names and
+        sizes; known images without an entry then have no detections.
+
+    Returns
+    -------
+    dict
+        Image name to `Detections`, images without objects included.
+
+    Raises
+    ------
+    DetectionsError
+        Naming every fault of the file.
+    """
+    faults = Faults(path)
+    document = load_json(path)
+    images: dict[int | str, str | None]
+    if isinstance(document, list):
+        if known.shapes is None:
+            raise DetectionsError(
+                f"{path} is a COCO results list, which names no image sizes: give images={{name: (height, "
+                "width)}, or the ground-truth file as image_list"
+            )
+        gathered = {name: Gathered(shape=shape) for name, shape in known.shapes.items()}
+        images, entries, scored = {}, document, True
+    elif isinstance(document, dict) and isinstance(document.get("annotations"), list):
+        gathered, images = _images(document, known, faults)
+        entries, scored = document["annotations"], False
+    else:
+        raise DetectionsError(
+            f"{path} is no COCO file: wanted a list of results, or an object with lists images and "
+            f"annotations, got {_outline(document)}"
+        )
+    for place, entry in enumerate(entries):
+        where = f"entry {place}"
+        if not isinstance(entry, dict):
+            faults.add("an entry must be an object", f"{where} ({shown(entry)})")
+            continue
+        image_id = entry.get("image_id")
+        if isinstance(document, list):
+            name = _found(known, image_id, faults)
+        else:
+            known_id = isinstance(image_id, (int, str)) and image_id in images
+            name = images[image_id] if known_id else None  # type: ignore[index]
+            if not known_id:
+                faults.add("the file lists no such image", f"image_id {shown(image_id)}")
+        if name is not None:
+            _add_entry(entry, gathered[name], scored, where, faults)
+    result = {name: g.detections(name, faults) for name, g in gathered.items()}
+    faults.raise_if_any()
+    return {name: d for name, d in result.items() if d is not None}
+
+
+def read_image_list(path: Path, faults: Faults) -> tuple[dict[str, tuple[int, int]], dict[int | str, str]]:
+    """Read names, sizes and numbers of the images that a COCO file lists.
+
+    Parameters
+    ----------
+    path
+        A COCO ground-truth file, or a list of images as in its "images".
+    faults
+        Takes what is wrong with the list.
+
+    Returns
+    -------
+    tuple
+        Image name to (height, width), and image number to image name.
+
+    Raises
+    ------
+    DetectionsError
+        If the file cannot be read or lists no images.
+    """
+    document = load_json(path)
+    if isinstance(document, list):
+        document = {"images": document}
+    gathered, images = _images(document, KnownImages(), faults)
+    return {n: g.shape for n, g in gathered.items()}, {i: n for i, n in images.items() if n is not None}
+
+
+def write_coco(path: str | os.PathLike[str], detections: Mapping[str, Detections]) -> None:
+    """Write detections as one COCO file, with images, annotations, scores and packed run lengths.
+
+    Besides COCO's own keys it holds each image's "score_threshold" and "has_masks" and each object's
+    "bbox_xyxy", so that `passband.data.detection_files.read_detections` gives back the same values exactly.
+    Masks come back cropped to their pixels.
+
+    Parameters
+    ----------
+    path
+        The JSON file; it is never half there.
+    detections
+        Image file name to `Detections`.
+
+    Raises
+    ------
+    DetectionsError
+        If a mask is empty or outside its image.
+    PassbandError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from passband.data.detection_files import read_detections
+    >>> d = Detections(image_shape=(64, 64), boxes_xyxy=np.array([[3.0, 4, 13, 16]]), scores=np.array([0.9]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_coco(Path(folder, "found.json"), {"a.png": d})
+    ...     read_detections(Path(folder, "found.json"))["a.png"].boxes_xyxy.tolist()
+    [[3.0, 4.0, 13.0, 16.0]]
+    """
+    path = Path(path)
+    faults = Faults(path)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image_id, (name, d) in enumerate(detections.items(), start=1):
+        height, width = (int(n) for n in d.image_shape)
+        images.append(
+            {
+                "id": image_id,
+                "file_name": name,
+                "height": height,
+                "width": width,
+                "score_threshold": float(d.score_threshold),
+                "has_masks": d.masks is not None,
+            }
+        )
+        for i, (box, score) in enumerate(zip(d.boxes_xyxy.tolist(), d.scores.tolist(), strict=True)):
+            x0, y0, x1, y1 = box
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": image_id,
+                "category_id": 1,
+                "bbox": [x0, y0, x1 - x0, y1 - y0],
+                "bbox_xyxy": box,
+                "area": (x1 - x0) * (y1 - y0),
+                "iscrowd": 0,
+                "score": score,
+            }
+            if d.masks is not None:
+                try:
+                    annotation["segmentation"] = rle_from_mask(d.masks[i], (height, width))
+                    annotation["area"] = int(d.masks[i].pixels.sum())
+                except DetectionsError as error:
+                    faults.add(str(error), f"image {name!r}, object {i}")
+            annotations.append(annotation)
+    faults.raise_if_any()
+    document = {
+        "info": {"description": "detections written by Passband"},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "object"}],
+    }
+    write_whole(path, json.dumps(document, indent=1) + "\n")
+
+
+def load_json(path: Path) -> Any:
+    """Parse a JSON file, or raise a `DetectionsError` that names it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise DetectionsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DetectionsError(f"{path} is not JSON: {error}; wanted a COCO file") from error
+
+
+def _images(
+    document: dict[str, Any], known: KnownImages, faults: Faults
+) -> tuple[dict[str, Gathered], dict[int | str, str | None]]:
+    """Images that a document lists: one place to gather for each, and number to name (None: passed over)."""
+    rows = document.get("images") if isinstance(document, dict) else None
+    if not isinstance(rows, list):
+        faults.add(f"wanted a list of images, got {_outline(document)}")
+        faults.raise_if_any()
+        return {}, {}
+    gathered: dict[str, Gathered] = {}
+    images: dict[int | str, str | None] = {}
+    files = [r.get("file_name") for r in rows if isinstance(r, dict)]
+    short = short_names(f for f in files if isinstance(f, str))
+    for place, row in enumerate(rows):
+        where = f"image {place}"
+        image_id = row.get("id") if isinstance(row, dict) else None
+        file = row.get("file_name") if isinstance(row, dict) else None
+        if isinstance(image_id, bool) or not isinstance(image_id, (int, str)) or not isinstance(file, str):
+            faults.add(
+                "an image must have an id (number or text) and a file_name (text)", f"{where} ({shown(row)})"
+            )
+            continue
+        if image_id in images:
+            faults.add("two images have the same id", shown(image_id))
+            continue
+        name = short[file] if known.shapes is None else _found(known, file, faults)
+        images[image_id] = name
+        if name is None:
+            continue
+        if name in gathered:
+            faults.add("the file lists an image twice", repr(name))
+            continue
+        wanted = None if known.shapes is None else known.shapes[name]
+        shape = wanted
+        if wanted is None or "height" in row or "width" in row:
+            shape = checked_shape(row.get("height"), row.get("width"), f"image {file!r}", faults)
+        if shape is not None and wanted is not None and shape != wanted:
+            faults.add(
+                "the file was made for images of another size (height x width)",
+                f"{name!r} is {wanted[0]} x {wanted[1]}, the file says {shape[0]} x {shape[1]}",
+            )
+        threshold = number(row.get("score_threshold", 0.0))
+        if threshold is None:
+            faults.add("score_threshold must be a number", f"image {file!r}")
+        # An image of unknown size keeps its entries out of the way of the other faults.
+        gathered[name] = Gathered(
+            shape=wanted or shape or (1, 1),
+            score_threshold=threshold or 0.0,
+            has_masks=row.get("has_masks") is True,
+        )
+        if shape is None:
+            images[image_id] = None
+    return gathered, images
+
+
+def _found(known: KnownImages, label: object, faults: Faults) -> str | None:
+    """Name of the image that a label means; a label that means none or several is a fault."""
+    try:
+        name = known.find(label)
+    except DetectionsError as error:
+        faults.add(str(error))
+        return None
+    if name is None and not known.skip_others:
+        faults.add("it speaks of images that are not among those given", shown(label))
+    return name
+
+
+def _add_entry(entry: dict[str, Any], image: Gathered, scored: bool, where: str, faults: Faults) -> None:
+    """Add one result or annotation to its image, or note its faults."""
+    score = number(entry.get("score", None if scored else 1.0))
+    if score is None or not 0 <= score <= 1:
+        got = shown(entry["score"]) if "score" in entry else "none"
+        faults.add("the score must be a number in [0, 1]", f"{where} ({got})")
+    mask, outlined = _mask(entry.get("segmentation"), image, where, faults)
+    box = _box(entry, where, faults) if entry.get("bbox") is not None else None
+    if entry.get("bbox") is None:
+        if mask is not None:
+            box = mask.box_xyxy
+        else:
+            faults.add("an entry must have a bbox or a segmentation with a pixel", where)
+    if box is None or score is None or not 0 <= score <= 1:
+        return
+    if outlined and mask is None:
+        mask = centre_pixel(box, image.shape)
+    image.add(box, score, mask)
+
+
+def _box(entry: dict[str, Any], where: str, faults: Faults) -> _Box | None:
+    """Corners of an entry's box, or None with the fault noted."""
+    box = entry["bbox"]
+    values = [number(v) for v in box] if isinstance(box, list) else []
+    x, y, width, height = values if len(values) == 4 else [None] * 4
+    if x is None or y is None or width is None or height is None:
+        faults.add("a bbox must be four finite numbers x, y, width, height", f"{where} ({shown(box)})")
+        return None
+    if width <= 0 or height <= 0:
+        faults.add("width and height of a bbox must be more than 0", f"{where} ({shown(box)})")
+        return None
+    corners = (x, y, x + width, y + height)
+    # Width and height lose the last bit of the far corner; keep it where Passband wrote it and it still fits.
+    exact = entry.get("bbox_xyxy")
+    if isinstance(exact, list) and len(exact) == 4:
+        exact = [number(v) for v in exact]
+        if None not in exact and np.allclose(exact, corners, rtol=1e-12, atol=1e-9):
+            return exact[0], exact[1], exact[2], exact[3]
+    return corners
+
+
+def _mask(segmentation: Any, image: Gathered, where: str, faults: Faults) -> tuple[InstanceMask | None, bool]:
+    """Mask of a segmentation (None: no pixel), and whether there is a segmentation at all."""
+    if segmentation is None or segmentation == []:
+        return None, False
+    try:
+        if isinstance(segmentation, dict):
+            return mask_from_rle(segmentation, image.shape), True
+        if isinstance(segmentation, list):
+            return mask_from_polygons(segmentation, image.shape), True
+        raise DetectionsError(f"a segmentation must be polygons or run lengths, got {shown(segmentation)}")
+    except DetectionsError as error:
+        faults.add(str(error), where)
+        return None, True
+
+
+def _outline(document: object) -> str:
+    """Say what a JSON document is, in a few words."""
+    if isinstance(document, dict):
+        return f"an object with {', '.join(map(repr, list(document)[:8])) or 'nothing'}"
+    return f"a list of {len(document)}" if isinstance(document, list) else shown(document)

@@ -1,0 +1,61 @@
+"""Writing a file whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from passband.errors import PassbandError
+
+
+def write_whole(path: str | Path, content: str | bytes) -> Path:
+    """Write a file beside its place, then move it there; a reader never sees half of it.
+
+    Parameters
+    ----------
+    path
+        Its folder is made where it is missing; an existing file is replaced.
+    content
+        Text is written as UTF-8, and characters that have none (as in some file names) escaped.
+
+    Returns
+    -------
+    Path
+        Of the file.
+
+    Raises
+    ------
+    PassbandError
+        If the folder or the file cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_whole(Path(folder) / "new" / "a.txt", "Å").read_text("utf-8")
+    'Å'
+    """
+    path = Path(path)
+    if isinstance(content, str):
+        content = content.encode("utf-8", "backslashreplace")
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as f:
+            f.write(content)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as e:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise PassbandError(
+            f"{path} cannot be written: {e.strerror or e}; choose a folder that you may write to, with room"
+        ) from e
+    except BaseException:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,139 @@
+"""Which image a detection file speaks of: by name, by name without its suffix, or by number."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from passband.data.gathering import Faults, shown, whole_number
+from passband.errors import DetectionsError
+
+# Room for 30,000 x 30,000; a larger size in a file is damage or an attack, and is not allocated.
+MAX_PIXELS = 2**30
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownImages:
+    """The images that a detection file may speak of.
+
+    Parameters
+    ----------
+    shapes
+        Image name to (height, width) in pixels, or None where any image is accepted.
+    ids
+        Number or name used by a results file to image name, from a COCO image list.
+    skip_others
+        Whether entries for other images are passed over; otherwise they are faults.
+
+    Examples
+    --------
+    >>> known = KnownImages(shapes={"run/a.png": (64, 64), "17.tif": (32, 32)})
+    >>> known.find("a.png"), known.find("a"), known.find(17), known.find("b")
+    ('run/a.png', 'run/a.png', '17.tif', None)
+    """
+
+    shapes: Mapping[str, tuple[int, int]] | None = None
+    ids: Mapping[int | str, str] = field(default_factory=dict)
+    skip_others: bool = False
+    _by_name: dict[str, list[str]] = field(init=False, repr=False, compare=False)
+    _by_stem: dict[str, list[str]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        by_name: dict[str, list[str]] = {}
+        by_stem: dict[str, list[str]] = {}
+        for name in self.shapes or ():
+            by_name.setdefault(base_name(name), []).append(name)
+            by_stem.setdefault(stem(name), []).append(name)
+        object.__setattr__(self, "_by_name", by_name)
+        object.__setattr__(self, "_by_stem", by_stem)
+
+    def find(self, label: object) -> str | None:
+        """Name of the image that a label means, or None where there is none.
+
+        Raises
+        ------
+        DetectionsError
+            If the label means several images.
+        """
+        if isinstance(label, (int, str)) and label in self.ids:
+            return self.ids[label]
+        if isinstance(label, bool) or not isinstance(label, (int, str)):
+            return None
+        if self.shapes is None:
+            return base_name(label) if isinstance(label, str) and not self.ids else None
+        if label in self.shapes:
+            return str(label)
+        if isinstance(label, int):
+            # Ultralytics turns "000017.png" into the number 17.
+            found = [n for s, names in self._by_stem.items() for n in names if _is_number(s, label)]
+        else:
+            last = base_name(label)
+            tries = ((self._by_name, last), (self._by_stem, last), (self._by_stem, stem(label)))
+            found = next((table[key] for table, key in tries if key in table), [])
+        if len(found) > 1:
+            raise DetectionsError(f"{shown(label)} may be any of {', '.join(sorted(found))}")
+        return found[0] if found else None
+
+
+def _is_number(text: str, wanted: int) -> bool:
+    """Whether a text of digits means a number; very long ones mean none."""
+    return text.isdecimal() and len(text) < 20 and int(text) == wanted
+
+
+def base_name(name: str) -> str:
+    """Last part of a path written with either slash."""
+    return PurePosixPath(name.replace("\\", "/")).name or name
+
+
+def stem(name: str) -> str:
+    """Last part of a path without its suffix; "a_0.5nm" has none, as no suffix begins with a digit."""
+    path = PurePosixPath(base_name(name))
+    return path.stem if path.suffix[1:2].isalpha() else path.name
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Each name to its last part, or to itself where two images share that part.
+
+    Examples
+    --------
+    >>> short_names(["x/a.png", "x/b.png", "y/b.png"])
+    {'x/a.png': 'a.png', 'x/b.png': 'x/b.png', 'y/b.png': 'y/b.png'}
+    """
+    names = list(names)
+    uses: dict[str, int] = defaultdict(int)
+    for name in names:
+        uses[base_name(name)] += 1
+    return {name: base_name(name) if uses[base_name(name)] == 1 else name for name in names}
+
+
+def checked_shape(height: object, width: object, where: str, faults: Faults) -> tuple[int, int] | None:
+    """Give (height, width) as whole numbers of pixels, or None with the fault noted."""
+    h, w = whole_number(height), whole_number(width)
+    if h is None or w is None:
+        got = f"{shown(height)} x {shown(width)}"
+        faults.add(
+            "height and width of an image must be whole numbers, 1 or more",
+            f"{where} (height x width: {got})",
+        )
+        return None
+    if h * w > MAX_PIXELS:
+        faults.add(f"an image may have at most {MAX_PIXELS} pixels", f"{where} ({h} x {w})")
+        return None
+    return h, w
+
+
+def checked_shapes(images: Mapping[str, tuple[int, int]], faults: Faults) -> dict[str, tuple[int, int]]:
+    """Names and (height, width) as whole numbers, with every fault noted."""
+    shapes = {}
+    for name, size in images.items():
+        try:
+            height, width = size
+        except (TypeError, ValueError):
+            faults.add("an image's size must be (height, width)", f"{name!r} ({shown(size)})")
+            continue
+        shape = checked_shape(height, width, repr(str(name)), faults)
+        if shape is not None:
+            shapes[str(name)] = shape
+    return shapes

@@ -1,0 +1,176 @@
+"""The parser process: it alone reads the bytes of image files.
+
+A library that meets a hostile file may crash, hang, or ask for all memory. It does so here, in a child
+that has no more than its limits, and that the parent (`passband.data.parser_process`) replaces. Nothing imported here may
+bring torch, which takes seconds and gigabytes of address space.
+
+Protocol: a request is one line of JSON on stdin. The answer on stdout is a line ``{"ready": true}`` when
+the libraries are loaded, a line of JSON with either "error" or "shape", and after a shape the pixels
+as raw float32. No pickle: the parent trusts nothing but lengths and numbers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from passband.data.picture import Picture, RefusalError, Request
+
+PARSERS = {
+    "tiff": ("passband.data.open_formats", "read_tiff"),
+    "png": ("passband.data.open_formats", "read_png"),
+    "jpeg": ("passband.data.open_formats", "read_jpeg"),
+    "mrc": ("passband.data.open_formats", "read_mrc"),
+    "npy": ("passband.data.open_formats", "read_npy"),
+    "dm": ("passband.data.vendor_formats", "read_dm"),
+    "emd": ("passband.data.vendor_formats", "read_emd"),
+    "ser": ("passband.data.vendor_formats", "read_ser"),
+}
+"""Kind of file to the module and function that reads it; imported when first asked for."""
+_LIBRARIES = {
+    "tiff": ("tifffile",),
+    "png": ("PIL.Image", "PIL.PngImagePlugin"),
+    "jpeg": ("PIL.Image", "PIL.JpegImagePlugin"),
+    "mrc": ("mrcfile",),
+    "npy": ("numpy.lib.format",),
+    "dm": ("rsciio.digitalmicrograph._api",),
+    "emd": ("h5py",),
+    "ser": (),
+}
+# Rec. 601, as Pillow and ImageJ weigh colours.
+_LUMINANCE = (0.299, 0.587, 0.114)
+_ORPHAN_SECONDS = 5.0
+
+
+def serve() -> None:
+    """Answer requests from stdin until it closes, which it does when the parent dies."""
+    answers = os.fdopen(os.dup(1), "wb")
+    # A library that prints must not write into the protocol or onto the user's terminal.
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes stdin
+    warnings.simplefilter("ignore")
+    logging.disable(logging.CRITICAL)
+    with contextlib.suppress(BrokenPipeError):
+        while line := sys.stdin.buffer.readline():
+            _answer(json.loads(line), answers)
+
+
+def _answer(job: dict[str, Any], answers: BinaryIO) -> None:
+    """Parse one file and write what came of it."""
+    request = Request(**job["request"])
+    module, name = PARSERS[request.kind]
+    for library in (*_LIBRARIES[request.kind], module):
+        importlib.import_module(library)
+    answers.write(b'{"ready": true}\n')
+    answers.flush()
+    pixels: NDArray[np.float32] | None = None
+    with _limits(job["memory_limit"], job["time_limit"]):
+        header: dict[str, Any]
+        try:
+            picture = getattr(importlib.import_module(module), name)(request)
+            pixels, notes = finish(picture, request)
+            header = {"shape": pixels.shape, "quantities": dict(picture.quantities), "notes": notes}
+        except RefusalError as e:
+            header = {"error": str(e)}
+        except MemoryError:
+            header = {"error": "reading it takes more memory than is allowed", "retire": True}
+        except Exception as e:  # a library may raise anything at all on damaged bytes
+            header = {"error": f"it is damaged, or not what its name says ({type(e).__name__}: {e})"[:2000]}
+        answers.write(json.dumps(header).encode() + b"\n")
+        if pixels is not None:
+            answers.write(pixels.data.cast("B"))
+        answers.flush()
+
+
+@contextlib.contextmanager
+def _limits(memory: int, seconds: float) -> Iterator[None]:
+    """Bound address space over what is held already, files written (none), and time where we are orphaned."""
+    if sys.platform == "win32":  # no such limits there; the parent's clock is the only guard
+        yield
+        return
+    import resource
+
+    signal.setitimer(signal.ITIMER_REAL, seconds + _ORPHAN_SECONDS)  # SIGALRM's default ends the process
+    before = {}
+    held = 0
+    with contextlib.suppress(OSError):  # /proc is Linux
+        held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    for what, value in ((resource.RLIMIT_AS, held + memory), (resource.RLIMIT_FSIZE, 0)):
+        soft, hard = resource.getrlimit(what)
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses RLIMIT_AS
+            resource.setrlimit(what, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+            before[what] = (soft, hard)
+    try:
+        yield
+    finally:
+        for what, limit in before.items():
+            resource.setrlimit(what, limit)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def finish(picture: Picture, request: Request) -> tuple[NDArray[np.float32], tuple[str, ...]]:
+    """Make finite float32 (y, x) pixels of whatever a file held.
+
+    Returns
+    -------
+    tuple
+        Pixels, and the notes on the picture with those on what was changed here.
+
+    Raises
+    ------
+    RefusalError
+        If the pixels are complex, or some are not finite and the request is not permissive.
+    """
+    raw, notes = picture.pixels, list(picture.notes)
+    if raw.dtype.names and {"R", "G", "B"} <= set(raw.dtype.names):
+        channels = [raw[name] for name in "RGB"]
+    elif raw.ndim == 3 and raw.shape[2] >= 3:
+        channels = [raw[..., i] for i in range(3)]
+    elif raw.ndim == 3 and raw.shape[2] > 0:  # grey with alpha
+        channels = [raw[..., 0]]
+    else:
+        channels = [raw]
+    if channels[0].ndim != 2 or channels[0].dtype.kind not in "biuf":
+        if raw.dtype.kind == "c":
+            raise RefusalError(
+                f"it holds a complex image of {' x '.join(map(str, raw.shape))} (an FFT), not an image"
+            )
+        raise RefusalError(f"it holds an array of {raw.dtype} of shape {raw.shape}, not an image")
+    with np.errstate(all="ignore"):
+        pixels = np.array(channels[0], np.float32, order="C")  # a copy: decoders hand out read-only arrays
+        if len(channels) == 3:
+            pixels = pixels * np.float32(_LUMINANCE[0])
+            for channel, weight in zip(channels[1:], _LUMINANCE[1:], strict=True):
+                pixels += np.float32(weight) * channel.astype(np.float32)
+            notes.append("RGB converted to luminance")
+    if pixels.size == 0:
+        raise RefusalError(
+            f"it holds an image of {pixels.shape[0]} x {pixels.shape[1]} pixels, which is none"
+        )
+    finite = np.isfinite(pixels)
+    bad = pixels.size - int(np.count_nonzero(finite))
+    if bad == pixels.size:
+        raise RefusalError("none of its pixels is a finite number")
+    if bad and not request.permissive:
+        raise RefusalError(
+            f"{bad} of its {pixels.size} pixels are NaN, infinite or too large for 32-bit floats; "
+            "mend them, or pass permissive=True to have them replaced by the median"
+        )
+    if bad:
+        pixels[~finite] = np.median(pixels[finite])
+        notes.append(f"{bad} of {pixels.size} pixels were not finite and were replaced by the median")
+    return pixels, tuple(notes)

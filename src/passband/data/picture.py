@@ -1,0 +1,224 @@
+"""What a parser is asked and what it hands back, with the checks that all formats share.
+
+Everything here runs in the parser process (see `passband.data.parsing`), on files that may be hostile:
+sizes are compared with the file and with a budget before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from passband.units import MM, NM, UM
+
+Pixels = NDArray[Any]
+Quantities = Mapping[str, tuple[float, str]]
+"""Values in base units and where each came from: {"pixel_size": (3.8, "MRC header")}."""
+
+_PIXEL_SIZES = (1e-3, 1e7)
+# Å. Outside a thousandth of an Ångström to a millimetre nothing is a micrograph's pixel size.
+_LENGTHS = {
+    "pm": 0.01, "å": 1.0, "ångström": 1.0, "angstrom": 1.0, "angstroms": 1.0, "a": 1.0,
+    "nm": NM, "nanometer": NM, "nanometre": NM, "nanometers": NM,
+    "µm": UM, "um": UM, "micron": UM, "microns": UM, "micrometer": UM, "micrometre": UM,
+    "mm": MM, "cm": 10 * MM, "m": 1000 * MM, "meter": 1000 * MM, "metre": 1000 * MM, "meters": 1000 * MM,
+}  # fmt: skip
+_RECIPROCAL = re.compile(r"^1\s*/|\^?-1\)?$|^m?rad$")
+_ENERGY = re.compile(r"^[km]?ev$")
+
+
+class RefusalError(Exception):
+    """A file gives no micrograph; the message says why, in words for the person who gave it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One file to parse.
+
+    Parameters
+    ----------
+    path
+        Absolute path of a file that exists.
+    kind
+        Which parser: "tiff", "png", "jpeg", "mrc", "npy", "dm", "emd" or "ser".
+    frame
+        Which image of a stack, counted from zero, or None.
+    permissive
+        Accept what can be made sense of.
+    pixel_budget
+        The most pixels that one image may have.
+    """
+
+    path: str
+    kind: str
+    frame: int | None = None
+    permissive: bool = False
+    pixel_budget: int = 2**27
+
+    @property
+    def file_size(self) -> int:
+        """Bytes in the file."""
+        return Path(self.path).stat().st_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """One image as it lies in the file.
+
+    Parameters
+    ----------
+    pixels
+        Any real type, (y, x), or (y, x, 3 or more) for colour.
+    quantities
+        What the metadata say of "pixel_size" (Å), "energy" (eV), "defocus" (Å, positive is underfocus).
+    notes
+        What was guessed, left out or changed, in words.
+    """
+
+    pixels: Pixels
+    quantities: Quantities = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def check_image(shape: tuple[int, ...], request: Request, *, least_bytes: float = 0) -> None:
+    """Refuse an image that cannot be, before memory is spent on it.
+
+    Parameters
+    ----------
+    shape
+        Height and width that the header declares, and samples per pixel where there are any.
+    request
+        Holds the pixel budget and the file.
+    least_bytes
+        The fewest bytes that such an image takes in a file; more than the file has is refused.
+    """
+    height, width = shape[:2]
+    if height < 1 or width < 1:
+        raise RefusalError(f"its header declares an image of {height} x {width} pixels, which is none")
+    pixels = math.prod(shape)
+    if pixels > request.pixel_budget:
+        side = math.isqrt(request.pixel_budget)
+        raise RefusalError(
+            f"its header declares {' x '.join(map(str, shape))} pixels, more than the {request.pixel_budget} "
+            f"(about {side} x {side}) that are read at once; crop or bin it, or check that it is undamaged"
+        )
+    if least_bytes > request.file_size and not request.permissive:
+        raise RefusalError(
+            f"its header declares {height} x {width} pixels, which its {request.file_size} bytes cannot "
+            "hold: it is truncated or damaged; get a complete copy, or pass permissive=True to read what is there"
+        )
+
+
+def choose_frame(count: int, what: str, request: Request) -> int:
+    """The index of the image to read among ``count``; a stack is refused unless a frame was asked for."""
+    if count < 1:
+        raise RefusalError("it holds no image")
+    frame = request.frame
+    if frame is None and count > 1:
+        raise RefusalError(f"it holds {count} {what}; pass frame=0 to frame={count - 1} to read one of them")
+    if frame is not None and not 0 <= frame < count:
+        wanted = "frame=0 or none" if count == 1 else f"frame=0 to frame={count - 1}"
+        raise RefusalError(f"it has no frame {frame}: it holds {count} {what}; pass {wanted}")
+    return frame or 0
+
+
+def raw_image(
+    request: Request, offset: int, shape: tuple[int, int], dtype: np.dtype[Any], *, limit: int | None = None
+) -> Picture:
+    """Read uncompressed pixels that lie in one piece.
+
+    Parameters
+    ----------
+    request
+        Names the file; permissive completes a truncated image with the median of what is there.
+    offset
+        Byte of the first pixel.
+    shape
+        Height and width.
+    dtype
+        Of one pixel, byte order included; may be structured.
+    limit
+        Bytes that may be read from ``offset`` where that is less than the file's rest.
+    """
+    check_image(shape, request)
+    count = shape[0] * shape[1]
+    rest = request.file_size - offset if offset >= 0 else 0
+    here = max(0, min(rest, rest if limit is None else limit)) // max(dtype.itemsize, 1)
+    if here < count and (here == 0 or not request.permissive):
+        raise RefusalError(
+            f"it declares {shape[0]} x {shape[1]} pixels of {dtype.itemsize} bytes at byte {offset} but "
+            f"holds only {here} of them: it is truncated or damaged; get a complete copy"
+            + (", or pass permissive=True to have the rest filled in" if here else "")
+        )
+    pixels = np.fromfile(request.path, dtype, min(here, count), offset=offset)
+    notes: tuple[str, ...] = ()
+    if len(pixels) < count:
+        filled = np.zeros(count, dtype)
+        if dtype.names is None and dtype.kind in "iuf":
+            with np.errstate(all="ignore"):
+                filled[:] = np.median(pixels)
+        filled[: len(pixels)] = pixels
+        notes = (f"truncated file: {count - len(pixels)} of {count} pixels filled in",)
+        pixels = filled
+    return Picture(pixels=pixels.reshape(shape), notes=notes)
+
+
+def in_angstrom(value: float, unit: str) -> float | None:
+    """A length in Å, or None where the unit is none or the value is no length."""
+    name = unit.strip().replace("\\u00B5", "µ").replace("μ", "µ").lower()
+    factor = _LENGTHS.get(name)
+    return value * factor if factor and math.isfinite(value) and value > 0 else None
+
+
+def refuse_units(units: tuple[str, ...], request: Request) -> tuple[str, ...]:
+    """Refuse spectra and, unless permissive, diffraction patterns; returns notes."""
+    words = [u.strip().lower() for u in units]
+    if any(_ENERGY.search(w) for w in words):
+        raise RefusalError("it holds spectra (an axis is in electronvolts), not an image")
+    reciprocal = [u.strip() for u, w in zip(units, words, strict=True) if _RECIPROCAL.search(w)]
+    if not reciprocal:
+        return ()
+    if not request.permissive:
+        raise RefusalError(
+            f"it holds a diffraction pattern (its axes are in {reciprocal[0]}), not an image of the "
+            "specimen; pass permissive=True to read it all the same, without a pixel size"
+        )
+    return (f"a diffraction pattern: its axes are in {reciprocal[0]}",)
+
+
+def square_pixel(
+    y: float | None, x: float | None, source: str
+) -> tuple[dict[str, tuple[float, str]], list[str]]:
+    """The pixel size (Å) that two axes agree on, as quantities, and notes where they do not."""
+    sizes = [s for s in (y, x) if s is not None and math.isfinite(s)]
+    if len(sizes) < 2:
+        return {}, []
+    low, high = _PIXEL_SIZES
+    if not all(low < s < high for s in sizes):
+        return {}, [f"pixel size of {sizes[1]:.6g} Å in the {source} is no pixel size and was left out"]
+    if abs(sizes[0] - sizes[1]) > 0.01 * sizes[1]:
+        return {}, [
+            f"pixels are not square ({sizes[0]:.6g} x {sizes[1]:.6g} Å), so the pixel size is left open"
+        ]
+    return {"pixel_size": (sizes[1], source)}, []
+
+
+def quantity(name: str, value: object, factor: float, source: str) -> dict[str, tuple[float, str]]:
+    """One quantity from a metadata field that may hold anything; empty where it holds nothing of use.
+
+    A voltage that is not positive and a defocus of exactly zero are what microscopes write for "not known".
+    """
+    try:
+        number = float(value) * factor  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return {}
+    if not math.isfinite(number) or number == 0 or (name == "energy" and not 1 <= number <= 1e7):
+        return {}
+    return {name: (number, source)}

@@ -1,0 +1,1 @@
+"""Label-free estimates of a score, with intervals."""

@@ -1,0 +1,1 @@
+"""Networks, their training, inference, and the bundles they are deployed in."""

@@ -1,0 +1,227 @@
+"""What is deployed: a network's weights and everything needed to use them honestly, in one file.
+
+The file is a safetensors file (numbers only: loading runs no code) whose header holds the settings
+as JSON and the SHA-256 of the whole file. A flipped byte anywhere is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from passband.data.files import write_whole
+from passband.errors import BundleError
+from passband.learn.detector import DetectorConfig
+
+FORMAT = 1
+"""Of the bundle file; raised when an older Passband could misread a newer file."""
+SHIPPED = Path(__file__).parents[1] / "bundles" / "cavities-slim.safetensors"
+"""The bundle that comes with the package."""
+MAX_BYTES = 2_000_000_000
+"""A larger file is no bundle of ours."""
+
+_BLANK = "0" * 64
+_DIGEST = re.compile(rb'\\"digest\\": \\"([0-9a-f]{64})\\"')
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRecord:
+    """A fitted estimator as plain settings and arrays, so that a bundle can carry it.
+
+    Parameters
+    ----------
+    settings
+        JSON values.
+    arrays
+        Numeric arrays by name.
+    """
+
+    settings: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Bundle:
+    """A detector with its weights, score threshold, training conditions and calibration.
+
+    Two bundles are equal only if they are the same object; compare digests to compare files.
+
+    Parameters
+    ----------
+    name
+        What people call it.
+    detector
+        The network's configuration.
+    weights
+        Its state, float32.
+    score_threshold
+        Detections below it are not reported, and the calibration was made without them.
+    training
+        JSON values: what it was trained on. "pixel_size" holds [low, high] in Å, "domains" names.
+    calibration
+        The estimator fitted on this detector's output, or None.
+    digest
+        SHA-256 of the file it was read from; empty if it was not.
+
+    Raises
+    ------
+    BundleError
+        If the score threshold is not in (0, 1).
+    """
+
+    name: str
+    detector: DetectorConfig
+    weights: Mapping[str, Tensor]
+    score_threshold: float
+    training: Mapping[str, Any] = field(default_factory=dict)
+    calibration: CalibrationRecord | None = None
+    digest: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.score_threshold < 1:
+            raise BundleError(f"score threshold must lie in (0, 1), got {self.score_threshold}")
+
+
+def write_bundle(bundle: Bundle, path: str | Path) -> str:
+    """Write a bundle to one file, whole or not at all.
+
+    Parameters
+    ----------
+    bundle
+        What to write; floating weights are stored as float16, integers as they are.
+    path
+        Of the file; an existing one is replaced once the new one is complete.
+
+    Returns
+    -------
+    str
+        The file's digest.
+
+    Raises
+    ------
+    PassbandError
+        If the file cannot be written.
+    """
+    tensors = {f"weights.{k}": _stored(v) for k, v in bundle.weights.items()}
+    settings = None
+    if bundle.calibration is not None:
+        settings = dict(bundle.calibration.settings)
+        for name, values in bundle.calibration.arrays.items():
+            tensors[f"calibration.{name}"] = torch.from_numpy(np.ascontiguousarray(values).copy())
+    header = {
+        "format": FORMAT,
+        "digest": _BLANK,
+        "name": bundle.name,
+        "detector": bundle.detector.to_dict(),
+        "score_threshold": bundle.score_threshold,
+        "training": dict(bundle.training),
+        "calibration": settings,
+    }
+    content = save(tensors, {"passband": json.dumps(header)})
+    digest = hashlib.sha256(content).hexdigest()
+    content = content.replace(_BLANK.encode(), digest.encode(), 1)
+    write_whole(path, content)
+    return digest
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """Read a bundle; no code of the file is run.
+
+    Parameters
+    ----------
+    path
+        A file that `write_bundle` wrote.
+
+    Returns
+    -------
+    Bundle
+        With its digest.
+
+    Raises
+    ------
+    BundleError
+        If the file is missing, damaged, of a newer format, or no bundle.
+    """
+    path = Path(path)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise BundleError(f"{path}: {path.stat().st_size} bytes is larger than any bundle; wrong file?")
+        content = path.read_bytes()
+    except OSError as e:
+        raise BundleError(f"{path}: cannot be read as a bundle: {e.strerror}") from e
+    found = _DIGEST.search(content)
+    if found is None:
+        raise BundleError(f"{path}: not a Passband bundle (wanted a file written by Passband's training)")
+    digest = found.group(1).decode()
+    start, end = found.span(1)
+    blanked = content[:start] + _BLANK.encode() + content[end:]
+    if hashlib.sha256(blanked).hexdigest() != digest:
+        raise BundleError(
+            f"{path}: damaged: its content does not match the digest it carries; get a fresh copy"
+        )
+    try:
+        length = int.from_bytes(content[:8], "little")
+        header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["passband"])
+        if header["format"] > FORMAT:
+            raise BundleError(
+                f"{path}: bundle of format {header['format']}, this Passband reads up to {FORMAT}; "
+                "upgrade Passband"
+            )
+        tensors = load(content)
+        arrays = _part(tensors, "calibration.")
+        settings = header["calibration"]
+        return Bundle(
+            name=str(header["name"]),
+            detector=DetectorConfig.from_dict(header["detector"]),
+            weights={k: _working(v) for k, v in _part(tensors, "weights.").items()},
+            score_threshold=float(header["score_threshold"]),
+            training=header["training"],
+            calibration=None
+            if settings is None
+            else CalibrationRecord(settings=settings, arrays={k: v.numpy() for k, v in arrays.items()}),
+            digest=digest,
+        )
+    except (KeyError, TypeError, ValueError, SafetensorError) as e:
+        raise BundleError(f"{path}: a bundle whose settings cannot be understood: {e!r}") from e
+
+
+@lru_cache(maxsize=1)
+def default_bundle() -> Bundle:
+    """The bundle that comes with the package: cavities in metals, on simulated micrographs.
+
+    Raises
+    ------
+    BundleError
+        If the installation lacks it.
+
+    Examples
+    --------
+    >>> default_bundle().name
+    'cavities-slim'
+    """
+    return read_bundle(SHIPPED)
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _stored(value: Tensor) -> Tensor:
+    value = value.detach().cpu()
+    return (value.half() if value.is_floating_point() else value).contiguous()
+
+
+def _working(value: Tensor) -> Tensor:
+    return value.float() if value.is_floating_point() else value

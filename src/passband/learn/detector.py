@@ -1,0 +1,282 @@
+"""The detector: torchvision's Mask R-CNN in two configurations of the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import scipy.ndimage
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models.detection import (
+    MaskRCNN,
+    MaskRCNN_ResNet50_FPN_Weights,
+    maskrcnn_resnet50_fpn,
+)
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+
+from passband.errors import BundleError
+from passband.types import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig:
+    """What a Mask R-CNN is built from.
+
+    Parameters
+    ----------
+    backbone
+        "slim" (about 2 million weights, two input channels) or "resnet50" (torchvision's, three).
+    anchor_sizes
+        Side of the square-area anchors in pixels, one tuple for each of the pyramid's levels.
+    aspect_ratios
+        Of the anchors.
+    rpn_iou, box_iou
+        Background and foreground thresholds of IoU in the proposal and the box stage.
+    max_detections
+        Kept in one tile.
+    proposals
+        Kept in one tile after non-maximum suppression.
+    """
+
+    backbone: Literal["slim", "resnet50"] = "slim"
+    anchor_sizes: tuple[tuple[int, ...], ...] = ((8, 13), (20, 32), (50, 76), (112, 170))
+    aspect_ratios: tuple[float, ...] = (1.0,)
+    rpn_iou: tuple[float, float] = (0.3, 0.6)
+    box_iou: float = 0.5
+    max_detections: int = 400
+    proposals: int = 600
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as JSON can hold it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, d: Mapping[str, Any]) -> DetectorConfig:
+        """The configuration that `to_dict` wrote.
+
+        Raises
+        ------
+        BundleError
+            If a key is unknown or the backbone is none of ours.
+        """
+        try:
+            config = cls(
+                **{
+                    **d,
+                    "anchor_sizes": tuple(tuple(int(s) for s in level) for level in d["anchor_sizes"]),
+                    "aspect_ratios": tuple(float(r) for r in d["aspect_ratios"]),
+                    "rpn_iou": (float(d["rpn_iou"][0]), float(d["rpn_iou"][1])),
+                }
+            )
+        except (TypeError, KeyError, ValueError, IndexError) as e:
+            raise BundleError(f"not a detector configuration of this version: {e!r}") from e
+        if config.backbone not in ("slim", "resnet50"):
+            raise BundleError(f"backbone must be 'slim' or 'resnet50', got {config.backbone!r}")
+        return config
+
+
+SLIM = DetectorConfig()
+"""The shipped configuration: quick on one CPU core, weights under 10 MB."""
+
+PAPER = DetectorConfig(
+    backbone="resnet50",
+    anchor_sizes=((4, 8, 16, 32, 64, 128, 256, 512),) * 5,
+    aspect_ratios=(0.5, 1.0, 2.0),
+    rpn_iou=(0.3, 0.7),
+    box_iou=0.4,
+    max_detections=1000,
+    proposals=2000,
+)
+"""The paper's configuration: ResNet-50 FPN, anchors 4 to 512 at every level."""
+
+
+def build_detector(config: DetectorConfig, *, coco_weights: bool = False) -> MaskRCNN:
+    """A Mask R-CNN of one class, with fresh weights.
+
+    Parameters
+    ----------
+    config
+        `SLIM`, `PAPER`, or your own.
+    coco_weights
+        Start the resnet50 backbone and pyramid from torchvision's COCO weights; needs a network
+        the first time.
+
+    Returns
+    -------
+    torchvision.models.detection.MaskRCNN
+        Takes lists of (channels, y, x) tensors made by `detector_input`; it resizes nothing.
+
+    Examples
+    --------
+    >>> detector = build_detector(SLIM)
+    >>> sum(p.numel() for p in detector.parameters()) < 2_600_000
+    True
+    """
+    slim = config.backbone == "slim"
+    channels = input_channels(config)
+    backbone: nn.Module
+    backbone = _SlimBackbone(channels) if slim else _resnet50_fpn(coco_weights)
+    features: int = 64 if slim else 256
+    levels = [str(i) for i in range(4)]
+    heads: dict[str, Any] = {}
+    if slim:
+        heads["mask_head"] = MaskRCNNHeads(features, (48, 48), 1)
+        heads["mask_predictor"] = MaskRCNNPredictor(48, 32, 2)
+        heads["box_head"] = _BoxHead(features * 49, 256)
+        heads["box_predictor"] = FastRCNNPredictor(256, 2)
+    return MaskRCNN(
+        backbone,
+        num_classes=None if slim else 2,
+        _skip_resize=True,
+        image_mean=[0.0] * channels,
+        image_std=[1.0] * channels,
+        rpn_anchor_generator=AnchorGenerator(
+            config.anchor_sizes, (config.aspect_ratios,) * len(config.anchor_sizes)
+        ),
+        rpn_bg_iou_thresh=config.rpn_iou[0],
+        rpn_fg_iou_thresh=config.rpn_iou[1],
+        rpn_pre_nms_top_n_train=1000,
+        rpn_pre_nms_top_n_test=2 * config.proposals,
+        rpn_post_nms_top_n_train=400 if slim else 2000,
+        rpn_post_nms_top_n_test=config.proposals,
+        rpn_batch_size_per_image=256,
+        box_fg_iou_thresh=config.box_iou,
+        box_bg_iou_thresh=config.box_iou,
+        box_batch_size_per_image=64 if slim else 512,
+        box_positive_fraction=0.4,
+        box_score_thresh=0.05,
+        box_nms_thresh=0.4,
+        box_detections_per_img=config.max_detections,
+        box_roi_pool=MultiScaleRoIAlign(levels, 7, 2),
+        mask_roi_pool=MultiScaleRoIAlign(levels, 14, 2),
+        **heads,
+    )
+
+
+def input_channels(config: DetectorConfig) -> int:
+    """Channels that a configuration's network takes.
+
+    Examples
+    --------
+    >>> input_channels(SLIM), input_channels(PAPER)
+    (2, 3)
+    """
+    return 2 if config.backbone == "slim" else 3
+
+
+def detector_input(pixels: Image, channels: int) -> Float[Tensor, "c y x"]:
+    """A micrograph's pixels as the network sees them: free of gain and offset.
+
+    Parameters
+    ----------
+    pixels
+        float32 (y, x) in any unit.
+    channels
+        2: the image scaled by its own spread, and the image scaled by its local mean and
+        spread, which keeps faint objects beside strong bend contours. 3: the first, thrice.
+
+    Returns
+    -------
+    tensor
+        float32 (channels, y, x), mostly within -4 to 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).normal(50, 3, (64, 64)).astype(np.float32)
+    >>> bool(torch.allclose(detector_input(image, 2), detector_input(2 * image + 7, 2), atol=1e-3))
+    True
+    """
+    sample = pixels[:: max(1, pixels.shape[0] // 1024), :: max(1, pixels.shape[1] // 1024)]
+    low, middle, high = np.percentile(sample, [5, 50, 95])
+    flat = pixels - np.float32(middle)
+    spread = max(float(high - low) / 3.29, 1e-6 * max(1.0, abs(float(middle))))  # a Gaussian's sigma
+    whole = np.clip(flat / np.float32(spread), -5, 5).astype(np.float32)
+    if channels == 3:
+        return torch.from_numpy(np.stack([whole] * 3))
+    mean = scipy.ndimage.gaussian_filter(whole, 20.0, truncate=2.5)
+    variance = scipy.ndimage.gaussian_filter((whole - mean) ** 2, 20.0, truncate=2.5)
+    local = np.clip((whole - mean) / np.sqrt(variance + 0.01), -5, 5)
+    return torch.from_numpy(np.stack([whole, local.astype(np.float32)]))
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions with a shortcut, as in a basic residual network."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        same = inputs == outputs and stride == 1
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = torch.relu(self.body(x) + self.shortcut(x))
+        return out
+
+
+class _SlimBackbone(nn.Module):
+    """A small residual network and its feature pyramid at strides 4, 8, 16 and 32."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        widths = (32, 64, 96, 128)
+        self.stem = nn.Sequential(
+            nn.Conv2d(channels, 24, 5, 2, 2, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)
+        )
+        stages = []
+        for inputs, outputs in zip((24, *widths[:-1]), widths, strict=True):
+            stages.append(nn.Sequential(_Block(inputs, outputs, 2), _Block(outputs, outputs, 1)))
+        self.stages = nn.ModuleList(stages)
+        self.pyramid = FeaturePyramidNetwork(list(widths), 64)
+        self.out_channels = 64
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        x = self.stem(x)
+        levels = {}
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            levels[str(i)] = x
+        pyramid: dict[str, Tensor] = self.pyramid(levels)
+        return pyramid
+
+
+class _BoxHead(nn.Module):
+    """Two fully connected layers on a pooled region."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+
+def _resnet50_fpn(coco_weights: bool) -> nn.Module:
+    """Torchvision's ResNet-50 with its pyramid, on COCO weights where asked for."""
+    backbone: nn.Module
+    if coco_weights:
+        backbone = maskrcnn_resnet50_fpn(weights=MaskRCNN_ResNet50_FPN_Weights.COCO_V1).backbone
+    else:
+        backbone = resnet_fpn_backbone(backbone_name="resnet50", weights=None, trainable_layers=5)
+    return backbone

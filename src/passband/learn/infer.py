@@ -1,0 +1,247 @@
+"""Run a bundle's detector on a micrograph: rescaled, in tiles, within a memory budget."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import scipy.ndimage
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import nms
+
+from passband.data.detections import Detections
+from passband.data.micrograph import Micrograph
+from passband.errors import BundleError, ParameterError
+from passband.learn.bundle import Bundle
+from passband.learn.detector import build_detector, detector_input, input_channels
+from passband.types import Image, InstanceMask
+
+TILES = (1024, 768, 512, 384, 256)
+"""Sides of a tile in pixels, largest first."""
+BYTES_PER_PIXEL = {"slim": 1200, "resnet50": 6000}
+"""Peak memory of a network on one tile, per pixel of the tile; see benchmarks/memory.py."""
+BASE_BYTES = 400_000_000
+"""Memory of the process before a tile."""
+NMS_IOU = 0.4
+
+
+def rescaling(micrograph: Micrograph, bundle: Bundle) -> float:
+    """Factor by which a micrograph is enlarged so that its pixels suit the detector.
+
+    Parameters
+    ----------
+    micrograph
+        Its pixel size may be unknown.
+    bundle
+        Its training conditions give the range of pixel sizes.
+
+    Returns
+    -------
+    float
+        1 inside the range or where a pixel size is unknown; never over 4 or under 1/4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from passband.learn.detector import SLIM
+    >>> b = Bundle(name="b", detector=SLIM, weights={}, score_threshold=0.5, training={"pixel_size": [2, 5]})
+    >>> rescaling(Micrograph(pixels=np.zeros((4, 4), np.float32), name="a", pixel_size=1.0), b)
+    0.5
+    """
+    trained = bundle.training.get("pixel_size")
+    if micrograph.pixel_size is None or trained is None:
+        return 1.0
+    nearest = min(max(micrograph.pixel_size, trained[0]), trained[1])
+    return float(min(max(micrograph.pixel_size / nearest, 0.25), 4.0))
+
+
+def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 2.0) -> Detections:
+    """Objects that a bundle's detector finds in a micrograph.
+
+    Parameters
+    ----------
+    micrograph
+        Rescaled first where its known pixel size lies outside the detector's training range.
+    bundle
+        Gives the network, its weights and the score threshold.
+    memory_gb
+        Memory the process may take; a large image is done in smaller tiles, with the same
+        result away from their borders.
+
+    Returns
+    -------
+    Detections
+        In the micrograph's own pixels, best score first, with masks.
+
+    Raises
+    ------
+    ParameterError
+        If the budget does not hold the smallest tile.
+    BundleError
+        If the weights do not fit the configuration.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from passband.learn.bundle import default_bundle
+    >>> flat = Micrograph(pixels=np.zeros((64, 64), np.float32), name="empty")
+    >>> len(detect(flat, default_bundle()))
+    0
+    """
+    tile = _tile_side(bundle, memory_gb)
+    scale = rescaling(micrograph, bundle)
+    pixels = _resized(micrograph.pixels, scale)
+    if float(np.ptp(pixels)) == 0.0:
+        return _nothing(micrograph, bundle)
+    model = _network(bundle)
+    inputs = detector_input(pixels, input_channels(bundle.detector))
+    found: list[tuple[Tensor, Tensor, list[InstanceMask]]] = []
+    height, width = pixels.shape
+    overlap = tile // 4
+    for y in _starts(height, tile, overlap):
+        for x in _starts(width, tile, overlap):
+            part = inputs[:, y : y + tile, x : x + tile]
+            found.append(_detect_tile(model, part, (y, x), (height, width), bundle.score_threshold))
+    boxes = torch.cat([f[0] for f in found])
+    scores = torch.cat([f[1] for f in found])
+    masks = [m for f in found for m in f[2]]
+    keep = nms(boxes, scores, NMS_IOU)  # best first
+    return _in_own_pixels(micrograph, bundle, boxes[keep], scores[keep], [masks[i] for i in keep.tolist()])
+
+
+def _tile_side(bundle: Bundle, memory_gb: float) -> int:
+    room = memory_gb * 1e9 - BASE_BYTES
+    for side in TILES:
+        if side * side * BYTES_PER_PIXEL[bundle.detector.backbone] <= room:
+            return side
+    need = (BASE_BYTES + TILES[-1] ** 2 * BYTES_PER_PIXEL[bundle.detector.backbone]) / 1e9
+    raise ParameterError(
+        f"a memory budget of {memory_gb} GB is too small for this detector; give {need:.1f} GB"
+    )
+
+
+@lru_cache(maxsize=2)
+def _network(bundle: Bundle) -> MaskRCNN:
+    """The network of a bundle, built once for each."""
+    model = build_detector(bundle.detector)
+    try:
+        model.load_state_dict(dict(bundle.weights))
+    except RuntimeError as e:
+        raise BundleError(f"bundle {bundle.name!r}: weights do not fit its configuration: {e}") from e
+    return model.eval()
+
+
+def _resized(pixels: Image, scale: float) -> Image:
+    if scale == 1.0:
+        return pixels
+    if scale < 1:  # averaging, not sampling: noise must not alias
+        pixels = scipy.ndimage.gaussian_filter(pixels, 0.4 / scale)
+    tensor = torch.from_numpy(np.ascontiguousarray(pixels))[None, None]
+    size = [max(16, round(side * scale)) for side in pixels.shape]
+    out: Image = interpolate(tensor, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    return out
+
+
+def _starts(length: int, tile: int, overlap: int) -> list[int]:
+    """First pixels of tiles that cover a length, the last flush with its end."""
+    if length <= tile:
+        return [0]
+    count = -(-(length - overlap) // (tile - overlap))
+    return [round(i * (length - tile) / (count - 1)) for i in range(count)]
+
+
+@torch.inference_mode()
+def _detect_tile(
+    model: MaskRCNN, part: Tensor, at: tuple[int, int], whole: tuple[int, int], threshold: float
+) -> tuple[Tensor, Tensor, list[InstanceMask]]:
+    """Boxes in the whole image's pixels, scores and masks of one tile.
+
+    Objects that touch a side of the tile inside the image are left to the neighbour, which sees
+    them whole, unless they span more than half a tile.
+    """
+    height, width = part.shape[1:]
+    padded = torch.nn.functional.pad(part, (0, -width % 32, 0, -height % 32))[None]
+    size = [(height, width)]
+    images = ImageList(padded, size)
+    features = model.backbone(padded)
+    proposals, _ = model.rpn(images, features)
+    result = model.roi_heads(features, proposals, size)[0][0]
+    boxes, scores, probability = result["boxes"], result["scores"], result["masks"]
+    keep = scores >= threshold
+    keep &= (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
+    y, x = at
+    large = torch.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) > 0.4 * max(height, width)
+    touches = torch.zeros_like(keep)
+    if x > 0:
+        touches |= boxes[:, 0] < 2
+    if y > 0:
+        touches |= boxes[:, 1] < 2
+    if x + width < whole[1]:
+        touches |= boxes[:, 2] > width - 2
+    if y + height < whole[0]:
+        touches |= boxes[:, 3] > height - 2
+    keep &= ~touches | large
+    boxes, scores, probability = boxes[keep], scores[keep], probability[keep, 0]
+    boxes = boxes + torch.tensor([x, y, x, y], dtype=boxes.dtype)
+    return boxes, scores, [_mask(b, p) for b, p in zip(boxes, probability, strict=True)]
+
+
+def _mask(box: Tensor, probability: Tensor) -> InstanceMask:
+    """A predicted mask, resized to the pixels of its box; the whole box where none passes 1/2."""
+    x0, y0, x1, y1 = (int(v) for v in (box[0].floor(), box[1].floor(), box[2].ceil(), box[3].ceil()))
+    size = (max(1, y1 - y0), max(1, x1 - x0))
+    pixels = interpolate(probability[None, None], size=size, mode="bilinear", align_corners=False)[0, 0] > 0.5
+    if not pixels.any():
+        pixels = torch.ones(size, dtype=torch.bool)
+    return InstanceMask(y=y0, x=x0, pixels=pixels.numpy())
+
+
+def _nothing(micrograph: Micrograph, bundle: Bundle) -> Detections:
+    return Detections(
+        image_shape=micrograph.shape,
+        boxes_xyxy=np.zeros((0, 4)),
+        scores=np.zeros(0),
+        masks=(),
+        score_threshold=bundle.score_threshold,
+    )
+
+
+def _in_own_pixels(
+    micrograph: Micrograph, bundle: Bundle, boxes: Tensor, scores: Tensor, masks: list[InstanceMask]
+) -> Detections:
+    """Detections scaled back to the micrograph's pixels and clipped to its extent."""
+    height, width = micrograph.shape
+    scale = rescaling(micrograph, bundle)
+    own = boxes.numpy().astype(np.float64) / scale
+    own[:, [0, 2]] = own[:, [0, 2]].clip(0, width)
+    own[:, [1, 3]] = own[:, [1, 3]].clip(0, height)
+    kept = np.flatnonzero((own[:, 2] - own[:, 0] >= 1) & (own[:, 3] - own[:, 1] >= 1))
+    return Detections(
+        image_shape=micrograph.shape,
+        boxes_xyxy=own[kept],
+        scores=scores.numpy().astype(np.float64)[kept].clip(0, 1),
+        masks=tuple(_fitted(masks[i], own[i], scale, (height, width)) for i in kept),
+        score_threshold=bundle.score_threshold,
+    )
+
+
+def _fitted(mask: InstanceMask, box: np.ndarray, scale: float, shape: tuple[int, int]) -> InstanceMask:
+    """A mask in the micrograph's pixels, inside the image."""
+    if scale == 1.0:
+        y, x, pixels = mask.y, mask.x, mask.pixels
+    else:
+        y, x = int(mask.y / scale), int(mask.x / scale)
+        size = [max(1, round(side / scale)) for side in mask.pixels.shape]
+        resized = interpolate(torch.from_numpy(mask.pixels)[None, None].float(), size=size, mode="area")
+        pixels = (resized[0, 0] >= 0.5).numpy()
+    top, left = max(0, -y), max(0, -x)
+    inside = pixels[top : shape[0] - y, left : shape[1] - x]
+    if not inside.any():
+        x0, y0 = int(box[0]), int(box[1])
+        inside = np.ones((max(1, int(box[3]) - y0), max(1, int(box[2]) - x0)), bool)
+        y, x, top, left = y0, x0, 0, 0
+    return InstanceMask(y=y + top, x=x + left, pixels=np.ascontiguousarray(inside))

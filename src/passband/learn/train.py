@@ -1,0 +1,325 @@
+"""Train the detector on simulated cavities: one configuration, one visible loop.
+
+Everything that decides the result is in `TrainConfig`; a killed run goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torchvision.models.detection import MaskRCNN
+
+from passband.data.files import write_whole
+from passband.errors import ParameterError
+from passband.learn.augment import augment_image, draw_augmentation, turn
+from passband.learn.bundle import Bundle
+from passband.learn.detector import SLIM, DetectorConfig, build_detector, detector_input, input_channels
+from passband.physics.cavities import CavityImage, CavityRecord, simulate_cavities
+from passband.physics.cavity_domains import DOMAINS, draw_set
+from passband.types import InstanceMask
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and how much there is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """What a trained detector follows from.
+
+    Parameters
+    ----------
+    detector
+        The network.
+    name
+        Of the bundle.
+    domains
+        Simulated domains to train on, "SET:FOCUS".
+    images
+        How many are simulated, 512 x 512 pixels each, of the domains in turn.
+    crop, batch, steps
+        Side of a training crop in pixels, crops per step, steps.
+    learning_rate
+        Of AdamW at its highest, after a warm-up over 4 % of the steps; it falls as a cosine.
+    average
+        Decay of the moving average of the weights, which is what the bundle gets.
+    seed
+        Of the images, crops and first weights.
+    coco_weights
+        Start from COCO weights (the resnet50 configuration, with a network at hand).
+    """
+
+    detector: DetectorConfig = field(default=SLIM)
+    name: str = "cavities-slim"
+    domains: tuple[str, ...] = ("A:under", "B:under", "C:under")
+    images: int = 1500
+    crop: int = 256
+    batch: int = 6
+    steps: int = 4000
+    learning_rate: float = 1.5e-3
+    average: float = 0.998
+    seed: int = 0
+    coco_weights: bool = False
+
+    def __post_init__(self) -> None:
+        faults = [f"{n} must be at least 1" for n in ("images", "batch", "steps") if getattr(self, n) < 1]
+        if not 64 <= self.crop <= 512:
+            faults.append(f"crop must be 64 to 512 pixels, got {self.crop}")
+        if faults:
+            raise ParameterError("training: " + "; ".join(faults))
+
+
+def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress | None = None) -> Bundle:
+    """Train a detector on simulated cavities.
+
+    Parameters
+    ----------
+    config
+        What to train.
+    out
+        Folder for the checkpoint and ``log.csv``; a run that was stopped goes on from there.
+    progress
+        Called as work goes on.
+
+    Returns
+    -------
+    Bundle
+        Without calibration, score threshold 0.5.
+
+    Raises
+    ------
+    ParameterError
+        If the folder holds the checkpoint of another configuration.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> tiny = TrainConfig(images=1, batch=1, steps=1, crop=64, domains=("B:under",))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     train_detector(tiny, folder).training["domains"]
+    ['B:under']
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    report = progress or (lambda what, done, total: None)
+    torch.manual_seed(config.seed)
+    model = build_detector(config.detector, coco_weights=config.coco_weights)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    average = {k: v.clone() for k, v in model.state_dict().items()}
+    first = _resume(out, config, model, optimizer, average)
+    records = list(draw_set(config.domains, config.images, seed=config.seed))
+    samples = [
+        _sample(image, input_channels(config.detector))
+        for image in simulate_all(records, lambda done: report("simulate", done, len(records)))
+    ]
+    model.train()
+    began = time.monotonic()
+    for step in range(first, config.steps):
+        rng = np.random.default_rng([config.seed, 1, step])  # a resumed run draws the same crops
+        images, targets = _batch(samples, rng, config)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * _schedule(step, config.steps)
+        losses = model(images, targets)
+        loss = torch.stack(list(losses.values())).sum()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+        optimizer.step()
+        decay = min(config.average, (step + 1) / (step + 10))
+        for key, value in model.state_dict().items():
+            if value.is_floating_point():
+                average[key].lerp_(value, 1 - decay)
+            else:
+                average[key].copy_(value)
+        if (step + 1) % 20 == 0 or step + 1 == config.steps:
+            _log(out, step + 1, {k: float(v.detach()) for k, v in losses.items()}, time.monotonic() - began)
+            report("train", step + 1, config.steps)
+        if (step + 1) % 200 == 0 or step + 1 == config.steps:
+            _checkpoint(out, config, model, optimizer, average, step + 1)
+    sizes = [DOMAINS[d.split(":")[0]].pixel_size for d in config.domains]
+    return Bundle(
+        name=config.name,
+        detector=config.detector,
+        weights=average,
+        score_threshold=0.5,
+        training={
+            "simulated": True,
+            "domains": list(config.domains),
+            "pixel_size": [min(s[0] for s in sizes), max(s[1] for s in sizes)],
+            **{k: getattr(config, k) for k in ("images", "crop", "batch", "steps", "learning_rate", "seed")},
+        },
+    )
+
+
+def simulate_all(
+    records: Sequence[CavityRecord], progress: Callable[[int], None] | None = None, workers: int = 2
+) -> Iterator[CavityImage]:
+    """Simulate records in several processes, in order.
+
+    Parameters
+    ----------
+    records
+        What to simulate.
+    progress
+        Called with the number done.
+    workers
+        Processes; 1 simulates here.
+
+    Examples
+    --------
+    >>> from passband.physics.cavity_domains import draw_set
+    >>> records = list(draw_set(["A:under"], 2, seed=0, shape=(64, 64)))
+    >>> [image.pixels.shape for image in simulate_all(records, workers=1)]
+    [(64, 64), (64, 64)]
+    """
+    pool = ProcessPoolExecutor(workers) if workers > 1 and len(records) > 8 else None
+    try:
+        results = (
+            pool.map(simulate_cavities, records, chunksize=4) if pool else map(simulate_cavities, records)
+        )
+        for done, image in enumerate(results, 1):
+            if progress:
+                progress(done)
+            yield image
+    finally:
+        if pool:
+            pool.shutdown(cancel_futures=True)
+
+
+Sample = tuple[np.ndarray, tuple[InstanceMask, ...]]
+
+
+def _sample(image: CavityImage, channels: int) -> Sample:
+    """The network's view of an image, in half the memory, with its instances."""
+    return detector_input(image.pixels, channels).numpy().astype(np.float16), image.instances
+
+
+def _batch(
+    samples: Sequence[Sample], rng: np.random.Generator, config: TrainConfig
+) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Crops and targets of one step. A crop without an object is drawn again, thrice at most."""
+    images, targets = [], []
+    for _ in range(config.batch):
+        for _ in range(4):
+            image, instances = samples[int(rng.integers(len(samples)))]
+            record = draw_augmentation(rng, image.shape[1:], config.crop)
+            masks = _cropped(instances, record.y, record.x, config.crop)
+            if len(masks):
+                break
+        images.append(torch.from_numpy(augment_image(image.astype(np.float32), record, config.crop)))
+        masks = turn(masks, record)
+        rows, columns = np.asarray(masks.any(axis=2)), np.asarray(masks.any(axis=1))
+        boxes = np.stack(
+            [
+                columns.argmax(1),
+                rows.argmax(1),
+                config.crop - columns[:, ::-1].argmax(1),
+                config.crop - rows[:, ::-1].argmax(1),
+            ],
+            axis=1,
+        ).astype(np.float32)
+        targets.append(
+            {
+                "boxes": torch.from_numpy(boxes),
+                "labels": torch.ones(len(boxes), dtype=torch.int64),
+                "masks": torch.from_numpy(masks.astype(np.uint8)),
+            }
+        )
+    return images, targets
+
+
+def _cropped(instances: Sequence[InstanceMask], y: int, x: int, crop: int) -> np.ndarray:
+    """Masks (n, crop, crop) of the instances that show at least 3 x 3 pixels in a crop."""
+    shown = []
+    for m in instances:
+        height, width = m.pixels.shape
+        y0, x0 = max(m.y - y, 0), max(m.x - x, 0)
+        y1, x1 = min(m.y - y + height, crop), min(m.x - x + width, crop)
+        if y1 - y0 < 3 or x1 - x0 < 3:
+            continue
+        part = m.pixels[y0 + y - m.y : y1 + y - m.y, x0 + x - m.x : x1 + x - m.x]
+        if min(part.any(axis=0).sum(), part.any(axis=1).sum()) < 3:
+            continue
+        full = np.zeros((crop, crop), bool)
+        full[y0:y1, x0:x1] = part
+        shown.append(full)
+    return np.stack(shown) if shown else np.zeros((0, crop, crop), bool)
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Share of the highest learning rate at a step: linear warm-up, then a cosine to 1 %."""
+    warm = max(1, steps // 25)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
+
+
+def _log(out: Path, step: int, losses: dict[str, float], seconds: float) -> None:
+    path = out / "log.csv"
+    new = not path.exists()
+    with path.open("a", newline="") as f:
+        writer = csv.writer(f)
+        if new:
+            writer.writerow(["step", "seconds", *losses])
+        writer.writerow([step, round(seconds, 1), *(round(v, 5) for v in losses.values())])
+
+
+def _fingerprint(config: TrainConfig) -> str:
+    return json.dumps(asdict(config), sort_keys=True)
+
+
+def _checkpoint(
+    out: Path,
+    config: TrainConfig,
+    model: MaskRCNN,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+    step: int,
+) -> None:
+    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
+    tensors |= {f"average.{k}": v.contiguous() for k, v in average.items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{k}": v.contiguous() for k, v in state.items()}
+    content = save(tensors, {"step": str(step), "config": _fingerprint(config)})
+    write_whole(out / "checkpoint.safetensors", content)
+
+
+def _resume(
+    out: Path,
+    config: TrainConfig,
+    model: MaskRCNN,
+    optimizer: torch.optim.Optimizer,
+    average: dict[str, Tensor],
+) -> int:
+    """Load the folder's checkpoint, if there is one, and return the step to go on with."""
+    from safetensors import safe_open
+
+    path = out / "checkpoint.safetensors"
+    if not path.exists():
+        (out / "log.csv").unlink(missing_ok=True)
+        return 0
+    with safe_open(path, "pt") as f:
+        about = f.metadata()
+    if about["config"] != _fingerprint(config):
+        raise ParameterError(f"{path} is of another configuration; choose an empty folder, or remove it")
+    tensors = load_file(path)
+    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+    average.update({k[8:]: v for k, v in tensors.items() if k.startswith("average.")})
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".")
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    return int(about["step"])

@@ -1,0 +1,1 @@
+"""Scores, spectra and distances: pure functions of arrays."""

@@ -1,0 +1,1 @@
+"""Specimen, wave, lens and camera: pure functions, no files."""

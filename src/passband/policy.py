@@ -1,0 +1,336 @@
+"""What an answer must satisfy to be trusted, and what speaks against it, in a microscopist's words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from passband.data.detections import Detections
+from passband.data.micrograph import Micrograph
+from passband.errors import ParameterError
+from passband.estimate.performance import Estimate, Outlook
+from passband.units import NM
+
+Answer = Literal["trust", "review", "reject"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What an answer must satisfy to be trusted; every threshold of the verdict is here.
+
+    Parameters
+    ----------
+    trust_f1
+        Least estimated F1 that is trusted.
+    trust_low
+        Least lower end of the F1 interval that is trusted: what F1 may be at worst.
+    reject_f1
+        An estimated F1 below this is rejected.
+    max_width
+        Widest F1 interval that still says enough to trust.
+    confident_score
+        A detection with at least this score counts as confident.
+    few_objects
+        Fewer confident detections than this do not carry an estimate.
+    novelty
+        How far out of the calibration's conditions an image may lie, where 1 is their edge; in (0, 1].
+    pixel_size_slack
+        Factor by which the pixel size may leave the range of training on either side.
+    min_side
+        A shorter side, in pixels, is rejected unseen.
+    min_grey_levels
+        An image with fewer grey levels is a mask or a drawing, and rejected unseen.
+
+    Raises
+    ------
+    ParameterError
+        Naming every threshold outside its range.
+
+    Examples
+    --------
+    >>> Policy(trust_f1=0.9).trust_f1
+    0.9
+    >>> Policy(trust_f1=1.5, few_objects=-1)
+    Traceback (most recent call last):
+    passband.errors.ParameterError: policy: trust_f1 must be in [0, 1], got 1.5; few_objects must be ...
+    """
+
+    trust_f1: float = 0.80
+    trust_low: float = 0.50
+    reject_f1: float = 0.50
+    max_width: float = 0.45
+    confident_score: float = 0.90
+    few_objects: int = 5
+    novelty: float = 1.0
+    pixel_size_slack: float = 1.1
+    min_side: int = 64
+    min_grey_levels: int = 8
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{name} must be in [0, 1], got {getattr(self, name)!r}"
+            for name in ("trust_f1", "trust_low", "reject_f1", "max_width", "confident_score")
+            if not 0 <= getattr(self, name) <= 1
+        ]
+        faults += [
+            f"{name} must be 0 or more, got {getattr(self, name)!r}"
+            for name in ("few_objects", "min_side", "min_grey_levels")
+            if not getattr(self, name) >= 0
+        ]
+        if self.trust_f1 < self.reject_f1:
+            faults.append(f"trust_f1 {self.trust_f1!r} must not be below reject_f1 {self.reject_f1!r}")
+        if not 0 < self.novelty <= 1:
+            faults.append(f"novelty must be in (0, 1], got {self.novelty!r}: beyond 1 nothing is known")
+        if not (math.isfinite(self.pixel_size_slack) and self.pixel_size_slack >= 1):
+            faults.append(f"pixel_size_slack must be 1 or more, got {self.pixel_size_slack!r}")
+        if faults:
+            raise ParameterError("policy: " + "; ".join(faults))
+
+
+DEFAULT_POLICY = Policy()
+
+
+class Finding(NamedTuple):
+    """The best answer that is still possible, and the reason in words."""
+
+    answer: Answer
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that a judgement rests on.
+
+    Parameters
+    ----------
+    detections
+        What was found.
+    outlook
+        The estimate, or None where there is no calibration.
+    bundle_name
+        Whose detector and calibration these are.
+    foreign
+        Whether the detections are another detector's.
+    pixel_size
+        Of the micrograph in Å, or None where unknown.
+    trained_pixel_size
+        Lowest and highest of the detector's training in Å, or None where the bundle does not say.
+    overfull
+        Thickness in Å of a foil that could not hold the objects found, or None.
+    """
+
+    detections: Detections
+    outlook: Outlook | None
+    bundle_name: str
+    foreign: bool = False
+    pixel_size: float | None = None
+    trained_pixel_size: tuple[float, float] | None = None
+    overfull: float | None = None
+
+
+def unusable(micrograph: Micrograph, policy: Policy) -> list[Finding]:
+    """Why an image need not be looked at: it is a thumbnail, a mask or a drawing.
+
+    Parameters
+    ----------
+    micrograph
+        The image.
+    policy
+        Says how small or how flat is too much.
+
+    Returns
+    -------
+    list of Finding
+        Rejections; empty for a micrograph.
+
+    Raises
+    ------
+    ParameterError
+        If every pixel has the same value: that is no image, and there is nothing to judge.
+
+    Examples
+    --------
+    >>> ramp = np.arange(6000, dtype=np.float32).reshape(60, 100)
+    >>> unusable(Micrograph(pixels=ramp, name="a.png"), DEFAULT_POLICY)[0].reason
+    'The image is only 100 x 60 pixels; at least 64 a side are needed.'
+    """
+    pixels, (height, width) = micrograph.pixels, micrograph.shape
+    if pixels.min() == pixels.max():
+        many = "its only pixel is" if pixels.size == 1 else f"all {width} x {height} pixels are"
+        raise ParameterError(
+            f"{micrograph.name!r} holds no image: {many} {pixels[0, 0]:g}; check the file and the frame"
+        )
+    found = []
+    if min(height, width) < policy.min_side:
+        small = f"The image is only {width} x {height} pixels; at least {policy.min_side} a side are needed."
+        found.append(Finding("reject", small))
+    # A few thousand pixels settle it for any true micrograph; only a suspect is counted in full.
+    if len(np.unique(pixels.ravel()[:4096])) < policy.min_grey_levels:
+        levels = len(np.unique(pixels))
+        if levels < policy.min_grey_levels:
+            flat = f"The image has only {levels} grey levels: a mask or a drawing, not a micrograph."
+            found.append(Finding("reject", flat))
+    return found
+
+
+def weigh(evidence: Evidence, policy: Policy) -> list[Finding]:
+    """Everything that speaks against trusting an answer, or else the one reason for it.
+
+    Parameters
+    ----------
+    evidence
+        What is known.
+    policy
+        The thresholds.
+
+    Returns
+    -------
+    list of Finding
+        At least one, the most serious first; the first one's answer is the verdict.
+    """
+    against = [
+        *_about_calibration(evidence),
+        *_about_novelty(evidence.outlook, policy),
+        *_about_count(evidence.detections, policy),
+        *_about_estimate(evidence.outlook, policy),
+        *_about_pixel_size(evidence, policy),
+    ]
+    if evidence.overfull is not None:
+        words = f"As spheres, the objects would fill more than a foil of {evidence.overfull / NM:.3g} nm"
+        against.append(_review(f"{words}: the detections, the pixel size or the thickness are wrong."))
+    if against or evidence.outlook is None:
+        return sorted(against, key=lambda finding: finding.answer != "reject")  # stable
+    return [Finding("trust", _why_trusted(evidence.outlook, evidence.detections, policy))]
+
+
+def _review(reason: str) -> Finding:
+    return Finding("review", reason)
+
+
+def _about_calibration(evidence: Evidence) -> list[Finding]:
+    """Whether there is an estimate, and whether it is for the detector that was used."""
+    if evidence.outlook is None:
+        words = f"The bundle {evidence.bundle_name!r} holds no calibration, so no score can be estimated"
+        return [_review(f"{words}. Make one from labelled images with `passband calibrate`.")]
+    if evidence.foreign:
+        words = (
+            "The detections are another detector's, but the estimate was calibrated for that of the bundle"
+        )
+        return [_review(f"{words} {evidence.bundle_name!r}.")]
+    return []
+
+
+def _about_novelty(outlook: Outlook | None, policy: Policy) -> list[Finding]:
+    """Whether the image lies outside what the calibration knows, and in what."""
+    if outlook is None or outlook.novelty <= policy.novelty:
+        return []
+    words = (
+        "The image or its detections lie outside the calibrated range (novelty "
+        f"{outlook.novelty:.2g}, limit {policy.novelty:.2g}), so the estimate is an extrapolation."
+    )
+    named = [WORDS.get(name, name.replace("_", " ")) for name in outlook.unusual[:4]]
+    if named:
+        more = len(outlook.unusual) - len(named)
+        words += f" Unusual: {', '.join(named)}{f' and {more} more' if more else ''}."
+    return [_review(words)]
+
+
+def _about_count(d: Detections, policy: Policy) -> list[Finding]:
+    """Whether there is enough to go by."""
+    if len(d) == 0:
+        words = f"Nothing was found at a score of {d.score_threshold:.2f} or more: either nothing is there"
+        return [_review(f"{words}, or the detector misses it. Look at the image.")]
+    confident = _confident(d, policy)
+    if confident >= policy.few_objects:
+        return []
+    have = f"{'None' if confident == 0 else f'Only {confident}'} of {len(d)} detection{'s' * (len(d) > 1)}"
+    words = f"{have} scored {policy.confident_score:.2f} or more"
+    return [_review(f"{words}; an estimate needs {policy.few_objects} confident ones.")]
+
+
+def _about_estimate(outlook: Outlook | None, policy: Policy) -> list[Finding]:
+    """Whether the estimated F1 is high enough, also at worst, and says enough."""
+    if outlook is None:
+        return []
+    e = outlook.estimates["f1"]
+    said = f"Estimated F1 is {e.value:.2f} ({_interval(e)})"
+    if e.value < policy.reject_f1:
+        words = f"{said}, under the {policy.reject_f1:.2f} below which an answer is rejected"
+        return [Finding("reject", f"{words}: {_weaker_side(outlook)}.")]
+    found = []
+    if e.value < policy.trust_f1:
+        words = f"{said}, short of the {policy.trust_f1:.2f} that trust needs"
+        found.append(_review(f"{words}: {_weaker_side(outlook)}."))
+    if e.low < policy.trust_low:
+        words = f"F1 may be as low as {e.low:.2f} ({_interval(e)})"
+        found.append(_review(f"{words}; trust needs {policy.trust_low:.2f} or more even then."))
+    elif e.high - e.low > policy.max_width:
+        words = f"The F1 interval, {e.low:.2f} to {e.high:.2f}, is wider than {policy.max_width:.2f}"
+        found.append(_review(f"{words}: the estimate says too little."))
+    return found
+
+
+def _about_pixel_size(evidence: Evidence, policy: Policy) -> list[Finding]:
+    """Whether the detector saw this scale in training."""
+    size, trained = evidence.pixel_size, evidence.trained_pixel_size
+    if size is None:
+        words = "The pixel size is unknown, so the scale cannot be matched to the detector's"
+        return [_review(f"{words} and sizes stay in pixels. Give --pixel-size-nm or --sidecar.")]
+    if trained is None:
+        return [_review("The bundle does not say with what pixel sizes its detector was trained.")]
+    low, high = trained
+    if low / policy.pixel_size_slack <= size <= high * policy.pixel_size_slack:
+        return []
+    words = f"The pixel size, {size / NM:.3g} nm, is outside that of the detector's training"
+    return [_review(f"{words}, {low / NM:.3g} to {high / NM:.3g} nm.")]
+
+
+def _why_trusted(outlook: Outlook, d: Detections, policy: Policy) -> str:
+    e = outlook.estimates["f1"]
+    return (
+        f"Estimated F1 is {e.value:.2f} ({_interval(e)}) on {len(d)} detections, {_confident(d, policy)} of "
+        f"them confident; nothing lies outside the calibrated range (novelty {outlook.novelty:.2f})."
+    )
+
+
+def _confident(d: Detections, policy: Policy) -> int:
+    return int((d.scores >= policy.confident_score).sum())
+
+
+def _interval(e: Estimate) -> str:
+    return f"{100 * e.coverage:.0f} % interval {e.low:.2f} to {e.high:.2f}"
+
+
+def _weaker_side(outlook: Outlook) -> str:
+    """Whether false alarms or misses are the likelier trouble."""
+    precision, recall = outlook.estimates["precision"].value, outlook.estimates["recall"].value
+    if precision < recall:
+        return f"false detections are likely (estimated precision {precision:.2f})"
+    return f"missed objects are likely (estimated recall {recall:.2f})"
+
+
+WORDS: Mapping[str, str] = {
+    **{f"share_0_{k}": f"share of scores from 0.{k} to {(k + 1) / 10:g}" for k in range(1, 10)},
+    "area_ratio": "share of the image covered",
+    "mean_score": "mean score",
+    "std_score": "spread of the scores",
+    "mean_size": "mean box area",
+    "std_size": "spread of the box areas",
+    "mean_circularity": "how round the objects are",
+    "std_circularity": "how differently round the objects are",
+    "count": "number of objects",
+    "image_confidence": "score weighted by area",
+    **{f"power_1_{k}": f"image power at {k / 2:g} to {k} pixels" for k in (4, 8, 16, 32, 64, 128)},
+    "spectral_slope": "slope of the power spectrum",
+    "noise_level": "noise",
+    "skewness": "skewness of the grey levels",
+    "kurtosis": "tails of the grey levels",
+    "saturation": "saturated pixels",
+    "anisotropy": "streaks or drift",
+    "unevenness": "uneven brightness",
+}
+"""What the features are called in a reason."""

@@ -1,0 +1,292 @@
+"""One judgement on one micrograph: whether the detector's answer on it can be trusted.
+
+`assess` detects, estimates F1, precision and recall without labels, and weighs the estimate, its
+interval, how far the image lies from what the calibration knows, and the pixel size against a
+`Policy`. The answer is trust, review or reject, with its reasons in words.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from passband.data.detections import Detections
+from passband.data.micrograph import Micrograph
+from passband.errors import CalibrationError, DetectionsError, ParameterError
+from passband.estimate.features import detection_features, image_features
+from passband.estimate.performance import Calibration, Estimate, Outlook, estimate_scores
+from passband.learn.bundle import Bundle
+from passband.learn.infer import detect
+from passband.measure.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
+from passband.policy import DEFAULT_POLICY, Answer, Evidence, Policy, unusable, weigh
+from passband.types import Vector
+from passband.units import NM
+
+SCHEMA = 1
+"""Number of the JSON document's form; it rises when a key changes its meaning."""
+
+SCORES = ("f1", "precision", "recall")
+
+__all__ = ["DEFAULT_POLICY", "Policy", "Sizes", "Verdict", "assess", "measure_sizes", "verdicts_to_json"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What the detections measure, whether or not they can be trusted.
+
+    Parameters
+    ----------
+    diameters
+        float64 (n,): diameter of each object in pixels, from its mask, or from its box without one.
+    pixel_size
+        Å per pixel, or None where unknown.
+    density
+        Objects per Å² of image, or None without a pixel size.
+    swelling_percent
+        Volume of the objects over that of the matrix, or None without pixel size and thickness.
+    """
+
+    diameters: Vector
+    pixel_size: float | None
+    density: float | None
+    swelling_percent: float | None
+
+    @property
+    def diameters_nm(self) -> Vector | None:
+        """Diameters in nm, shape (n,), or None without a pixel size."""
+        return None if self.pixel_size is None else self.diameters * (self.pixel_size / NM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Whether a detector's answer on one micrograph can be trusted, and why.
+
+    Parameters
+    ----------
+    path
+        The micrograph's name, a path where it came from a file.
+    verdict
+        "trust", "review" (a person should look) or "reject".
+    reasons
+        Why, in words, the most serious first; at least one.
+    detections
+        What the judgement is about.
+    estimates
+        "f1", "precision" and "recall" without labels; empty where they are withheld.
+    novelty
+        1 is the edge of what the calibration knows; None where nothing was estimated.
+    sizes
+        Diameters, number density and swelling.
+    """
+
+    path: str
+    verdict: Answer
+    reasons: tuple[str, ...]
+    detections: Detections
+    estimates: Mapping[str, Estimate]
+    novelty: float | None
+    sizes: Sizes
+
+    def __post_init__(self) -> None:
+        if not self.reasons:
+            raise ParameterError(f"verdict on {self.path!r} gives no reason")
+        if self.estimates and set(self.estimates) != set(SCORES):
+            raise ParameterError(f"verdict needs estimates of {SCORES}, got {sorted(self.estimates)}")
+        object.__setattr__(self, "estimates", MappingProxyType(dict(self.estimates)))
+
+    def to_json(self) -> str:
+        """The document that ``passband assess FILE --json`` prints, byte for byte."""
+        return verdicts_to_json([self])
+
+
+def assess(
+    micrograph: Micrograph,
+    bundle: Bundle,
+    *,
+    detections: Detections | None = None,
+    policy: Policy = DEFAULT_POLICY,
+    thickness: float | None = None,
+) -> Verdict:
+    """Detect, estimate the scores without labels, and judge.
+
+    Parameters
+    ----------
+    micrograph
+        The image.
+    bundle
+        Detector and calibration.
+    detections
+        Of another detector, to be judged instead of the bundle's; at the score threshold of the
+        bundle's calibration.
+    policy
+        Thresholds of the verdict.
+    thickness
+        Of the foil in Å, for the swelling.
+
+    Returns
+    -------
+    Verdict
+        The same for the same arguments.
+
+    Raises
+    ------
+    ParameterError
+        If every pixel has the same value, so that there is no image; or the thickness is not positive.
+    DetectionsError
+        If the detections were made on an image of another shape.
+    CalibrationError
+        If the detections' score threshold is not that of the calibration.
+    """
+    if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
+        raise ParameterError(f"foil thickness must be a positive number of Å, got {thickness!r}")
+    findings = unusable(micrograph, policy)
+    foreign, outlook = detections is not None, None
+    if detections is None:
+        detections = _nothing(micrograph, bundle) if findings else detect(micrograph, bundle)
+    sizes = measure_sizes(detections, micrograph.pixel_size, thickness)
+    if not findings:
+        outlook = _outlook(micrograph, detections, bundle)
+        evidence = Evidence(
+            detections=detections,
+            outlook=outlook,
+            bundle_name=bundle.name,
+            foreign=foreign,
+            pixel_size=micrograph.pixel_size,
+            trained_pixel_size=_pair(bundle.training.get("pixel_size")),
+            overfull=thickness if sizes.density is not None and sizes.swelling_percent is None else None,
+        )
+        findings = weigh(evidence, policy)
+    return Verdict(
+        path=micrograph.name,
+        verdict=findings[0].answer,
+        reasons=tuple(finding.reason for finding in findings),
+        detections=detections,
+        estimates={} if outlook is None else outlook.estimates,
+        novelty=None if outlook is None else outlook.novelty,
+        sizes=sizes,
+    )
+
+
+def measure_sizes(detections: Detections, pixel_size: float | None, thickness: float | None) -> Sizes:
+    """Diameters, number density and swelling that some detections amount to.
+
+    Parameters
+    ----------
+    detections
+        Objects of one image.
+    pixel_size
+        Å, or None.
+    thickness
+        Of the foil in Å, or None.
+
+    Returns
+    -------
+    Sizes
+        With None for what the unknowns leave open.
+
+    Examples
+    --------
+    >>> found = Detections(image_shape=(50, 40), boxes_xyxy=np.array([[0.0, 0, 10, 10]]), scores=np.ones(1))
+    >>> measure_sizes(found, 5.0, None).diameters_nm
+    array([5.])
+    """
+    diameters = box_diameters(detections.boxes_xyxy)
+    if detections.masks is not None:
+        seen = [i for i, mask in enumerate(detections.masks) if mask.pixels.any()]
+        diameters[seen] = equivalent_diameters([detections.masks[i] for i in seen])
+    if pixel_size is None:
+        return Sizes(diameters=diameters, pixel_size=None, density=None, swelling_percent=None)
+    area = math.prod(detections.image_shape) * pixel_size**2
+    density, swelling = number_density(len(detections), area), None
+    volume = np.pi / 6 * float(((diameters * pixel_size) ** 3).sum())
+    if thickness is not None and volume < area * thickness:  # else the foil could not hold them: no swelling
+        swelling = swelling_percent(diameters * pixel_size, area, thickness)
+    return Sizes(diameters=diameters, pixel_size=pixel_size, density=density, swelling_percent=swelling)
+
+
+def verdicts_to_json(verdicts: Iterable[Verdict], errors: Sequence[tuple[str, str]] = ()) -> str:
+    """The machine-readable document of many verdicts.
+
+    Parameters
+    ----------
+    verdicts
+        In the order in which they shall stand.
+    errors
+        Pairs of a path and what was wrong with it.
+
+    Returns
+    -------
+    str
+        One line of ASCII JSON and a line feed. Withheld estimates are null; boxes are rounded to
+        1/1000 pixel, scores and estimates to six decimals.
+    """
+    document = {
+        "schema": SCHEMA,
+        "micrographs": [_as_json(v) for v in verdicts],
+        "errors": [{"path": path, "error": error} for path, error in errors],
+    }
+    return json.dumps(document, allow_nan=False) + "\n"
+
+
+def _as_json(v: Verdict) -> dict[str, Any]:
+    """One verdict as the machine contract has it."""
+    return {
+        "path": v.path,
+        "verdict": v.verdict,
+        "estimates": {name: _estimate_as_json(v.estimates.get(name)) for name in SCORES},
+        "detections": {
+            "count": len(v.detections),
+            "score_threshold": round(float(v.detections.score_threshold), 6),
+            "boxes_xyxy": np.round(v.detections.boxes_xyxy, 3).tolist(),
+            "scores": np.round(v.detections.scores, 6).tolist(),
+        },
+        "reasons": list(v.reasons),
+    }
+
+
+def _estimate_as_json(e: Estimate | None) -> dict[str, float | None]:
+    names = [f.name for f in fields(Estimate)]
+    return {name: None if e is None else round(float(getattr(e, name)), 6) for name in names}
+
+
+def _outlook(micrograph: Micrograph, d: Detections, bundle: Bundle) -> Outlook | None:
+    """The estimate for some detections, or None without a calibration; misfits are refused."""
+    if d.image_shape != micrograph.shape:
+        (height, width), (wanted_height, wanted_width) = d.image_shape, micrograph.shape
+        raise DetectionsError(
+            f"the detections for {micrograph.name!r} were made on an image of {width} x {height} pixels, "
+            f"but this one has {wanted_width} x {wanted_height} (width x height)"
+        )
+    if bundle.calibration is None:
+        return None
+    calibration = Calibration.from_record(bundle.calibration)
+    threshold = calibration.score_threshold
+    if not math.isclose(d.score_threshold, threshold, abs_tol=1e-9):
+        raise CalibrationError(
+            f"the detections for {micrograph.name!r} were kept at scores of {d.score_threshold:g} or more, "
+            f"but the calibration is for {threshold:g}, and another threshold shifts every estimate; run "
+            f"the detector at {threshold:g}, cut with detections.above({threshold:g}), or calibrate anew"
+        )
+    known = {**detection_features(d), **image_features(micrograph)}
+    return estimate_scores(calibration, {n: known[n] for n in calibration.features if n in known})
+
+
+def _pair(bounds: Any) -> tuple[float, float] | None:
+    return None if bounds is None else (float(bounds[0]), float(bounds[1]))
+
+
+def _nothing(micrograph: Micrograph, bundle: Bundle) -> Detections:
+    """No detections, for an image that was not looked at."""
+    return Detections(
+        image_shape=micrograph.shape,
+        boxes_xyxy=np.zeros((0, 4)),
+        scores=np.zeros(0),
+        masks=(),
+        score_threshold=bundle.score_threshold,
+    )

@@ -1,0 +1,214 @@
+"""Make the bundle that ships: train, choose the threshold, test, calibrate, report.
+
+Each step prints its numbers and leaves small tables in ``studies/results``. Steps can be run one by
+one; training goes on from its checkpoint and calibration from the rows it has.
+
+    python studies/shipped_bundle.py train       about 75 minutes on one core
+    python studies/shipped_bundle.py threshold   on 60 validation images
+    python studies/shipped_bundle.py test        on 120 images that no choice was made on
+    python studies/shipped_bundle.py rows        detect in the calibration images
+    python studies/shipped_bundle.py fit         fit, write the bundle, print the protocols' table
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from passband.data.detections import Detections
+from passband.data.files import write_whole
+from passband.data.micrograph import Micrograph
+from passband.estimate.calibrate import calibrate_bundle, calibration_row
+from passband.estimate.evaluate import evaluate, format_table
+from passband.estimate.rows import CalibrationRow
+from passband.learn.bundle import SHIPPED, Bundle, read_bundle, write_bundle
+from passband.learn.infer import detect
+from passband.learn.train import TrainConfig, train_detector
+from passband.measure.matching import OPTIMAL, PAPER, match_boxes
+from passband.measure.scores import object_scores
+from passband.physics.cavities import CavityRecord, simulate_cavities
+from passband.physics.cavity_domains import draw_set
+
+OUT = Path("out/detector")
+RESULTS = Path("studies/results")
+TRAINED = OUT / "trained.safetensors"
+CONFIG = TrainConfig()
+SEEDS = {"validation": 1001, "test": 1002, "calibration": 1003}  # training has seed 0
+CALIBRATION = {
+    **{f"{s}:{f}": 50 for s in "ABC" for f in ("under", "over")},
+    **{f"{s}:in": 25 for s in "ABC"},
+    **{
+        f"{s}:under": 25 for s in ("A-starved", "B-starved", "A-cluttered", "C-smeared", "A-empty", "B-empty")
+    },
+}
+
+
+def labelled(record: CavityRecord, name: str) -> tuple[Micrograph, Detections]:
+    """A simulated image and its truth, as a reader and an annotator would give them."""
+    image = simulate_cavities(record)
+    micrograph = Micrograph(pixels=image.pixels, name=name, pixel_size=record.conditions.pixel_size)
+    truth = Detections(
+        image_shape=micrograph.shape,
+        boxes_xyxy=np.array([m.box_xyxy for m in image.instances]).reshape(-1, 4),
+        scores=np.ones(len(image.instances)),
+        masks=image.instances,
+    )
+    return micrograph, truth
+
+
+def train() -> None:
+    def progress(what: str, done: int, total: int) -> None:
+        if done % 100 == 0 or done == total:
+            print(f"{what} {done}/{total}", flush=True)
+
+    write_bundle(train_detector(CONFIG, OUT, progress=progress), TRAINED)
+    write_whole(RESULTS / "training_log.csv", (OUT / "log.csv").read_text())
+
+
+def threshold() -> None:
+    """Choose the score threshold of highest mean F1 on validation images."""
+    low = replace(read_bundle(TRAINED), score_threshold=0.1)
+    pairs = [
+        labelled(r, str(i)) for i, r in enumerate(draw_set(CONFIG.domains, 60, seed=SEEDS["validation"]))
+    ]
+    found = [(detect(m, low), truth) for m, truth in pairs]
+    rows = []
+    for cut in np.arange(0.1, 0.95, 0.05).round(2):
+        f1 = np.mean(
+            [object_scores(match_boxes(t.boxes_xyxy, d.above(cut).boxes_xyxy, OPTIMAL)).f1 for d, t in found]
+        )
+        rows.append((float(cut), round(float(f1), 4)))
+        print(f"threshold {cut:.2f}  mean F1 {f1:.4f}")
+    best = max(rows, key=lambda r: r[1])[0]
+    print(f"chosen: {best}")
+    _table("threshold.csv", ("score_threshold", "validation_mean_f1"), rows)
+    write_bundle(replace(low, score_threshold=best), TRAINED)
+
+
+def test() -> None:
+    """Score 120 held-out images of the training domain, by both matching rules."""
+    bundle, rows = read_bundle(TRAINED), []
+    counts = {rule.kind: np.zeros(3, int) for rule in (OPTIMAL, PAPER)}
+    names = [CONFIG.domains[i % len(CONFIG.domains)] for i in range(120)]
+    for i, record in enumerate(draw_set(CONFIG.domains, 120, seed=SEEDS["test"])):
+        micrograph, truth = labelled(record, str(i))
+        found, scores = detect(micrograph, bundle), []
+        for rule in (OPTIMAL, PAPER):
+            s = object_scores(match_boxes(truth.boxes_xyxy, found.boxes_xyxy, rule))
+            counts[rule.kind] += (s.true_positives, s.false_positives, s.misses)
+            scores.append(round(s.f1, 4))
+        rows.append((names[i], len(truth), len(found), *scores))
+    _table("test.csv", ("domain", "truth", "found", "f1_optimal_0.5", "f1_greedy_truth_0.1"), rows)
+    for column, rule in ((3, OPTIMAL), (4, PAPER)):
+        tp, fp, fn = counts[rule.kind]
+        print(f"{rule}: mean of images {np.mean([r[column] for r in rows]):.3f}, ", end="")
+        print(f"all objects together {2 * tp / (2 * tp + fp + fn):.3f}")
+        for name in CONFIG.domains:
+            print(f"    {name}: {np.mean([r[column] for r in rows if r[0] == name]):.3f}")
+
+
+def _row(job: tuple[str, int, CavityRecord]) -> CalibrationRow:
+    torch.set_num_threads(1)
+    domain, i, record = job
+    micrograph, truth = labelled(record, f"{domain}/{i}")
+    return calibration_row(micrograph, detect(micrograph, _bundle()), truth, domain=domain)
+
+
+_held: list[Bundle] = []
+
+
+def _bundle() -> Bundle:
+    if not _held:
+        _held.append(read_bundle(TRAINED))
+    return _held[0]
+
+
+def rows() -> None:
+    """Detect in the calibration images, two processes at a time; goes on where it stopped."""
+    path = RESULTS / "calibration_rows.csv"
+    done = {r.image: r for r in read_rows(path)} if path.exists() else {}
+    jobs = [
+        (name, i, record)
+        for k, (name, count) in enumerate(CALIBRATION.items())
+        for i, record in enumerate(draw_set([name], count, seed=SEEDS["calibration"] + 1000 * k))
+        if f"{name}/{i}" not in done
+    ]
+    with ProcessPoolExecutor(2) as pool:
+        for n, row in enumerate(pool.map(_row, jobs, chunksize=2), 1):
+            done[row.image] = row
+            if n % 25 == 0 or n == len(jobs):
+                write_rows(path, list(done.values()))
+                print(f"rows {n}/{len(jobs)}", flush=True)
+
+
+def fit() -> None:
+    """Fit the calibration on all rows, write the bundle, and print what the protocols say."""
+    table = read_rows(RESULTS / "calibration_rows.csv")
+    digest = write_bundle(calibrate_bundle(read_bundle(TRAINED), table), SHIPPED)
+    print(f"{SHIPPED.name}: {SHIPPED.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
+    names = ("predict-the-mean", "mean-confidence", "area-weighted-confidence", "paper-rf", "passband")
+    results = [
+        evaluate(table, model=model, protocol=protocol, repeats=3)
+        for protocol in ("random", "grouped", "leave-one-domain-out")
+        for model in names
+    ]
+    text = format_table(results)
+    print(text)
+    write_whole(RESULTS / "protocols.txt", text + "\n")
+    held_out = results[-1]
+    lines = [
+        (d, m.n, *(round(v, 3) for v in (m.mae, m.bias, m.coverage, m.mean_width)))
+        for d, m in held_out.domains["f1"].items()
+    ]
+    _table("held_out_f1.csv", ("domain", "n", "mae", "bias", "coverage", "mean_width"), lines)
+    print(json.dumps(lines))
+
+
+SCORES = [f.name for f in fields(CalibrationRow) if f.name != "features"]
+
+
+def write_rows(path: Path, table: list[CalibrationRow]) -> None:
+    names = list(table[0].features)
+    _table(
+        path.name,
+        (*SCORES, *names),
+        [(*(getattr(r, s) for s in SCORES), *(f"{r.features[n]:.7g}" for n in names)) for r in table],
+    )
+
+
+def read_rows(path: Path) -> list[CalibrationRow]:
+    with path.open(newline="") as f:
+        return [
+            CalibrationRow(
+                features={k: float(v) for k, v in line.items() if k not in SCORES},
+                f1=float(line["f1"]),
+                precision=float(line["precision"]),
+                recall=float(line["recall"]),
+                domain=line["domain"],
+                image=line["image"],
+            )
+            for line in csv.DictReader(f)
+        ]
+
+
+def _table(name: str, head: tuple[str, ...], lines: list[tuple[object, ...]]) -> None:
+    text = "\n".join(",".join(str(v) for v in line) for line in [head, *lines])
+    write_whole(RESULTS / name, text + "\n")
+
+
+STEPS = {"train": train, "threshold": threshold, "test": test, "rows": rows, "fit": fit}
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    chosen = sys.argv[1:] or list(STEPS)
+    if unknown := [name for name in chosen if name not in STEPS]:
+        sys.exit(f"no step {', '.join(unknown)}; the steps are {', '.join(STEPS)}")
+    for name in chosen:
+        STEPS[name]()
