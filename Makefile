@@ -15,3 +15,38 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	.venv/bin/uv pip install --quiet --python $(PY) --require-hashes -r requirements/dev.txt
 	.venv/bin/uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
 	touch $@
+
+demo: setup
+	$(PY) studies/demo.py out/demo
+
+test: setup
+	$(MAKE) --no-print-directory lint
+	$(PY) -m pytest -q
+
+lint: setup
+	.venv/bin/ruff check --quiet .
+	.venv/bin/ruff format --check --quiet .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+
+# Each hot path beside the peer it is compared with.
+bench: setup
+	for f in benchmarks/bench_*.py; do echo "== $$f"; $(PY) $$f || exit 1; done
+
+# Your own micrographs: make real DATA=folder [SIDECAR=sizes.csv]
+real: setup
+	@test -n "$(DATA)" || { echo "say which folder: make real DATA=folder [SIDECAR=sizes.csv]"; exit 2; }
+	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
+
+# The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
+.PHONY: bundle fuzz requirements
+bundle: setup
+	$(PY) studies/shipped_bundle.py
+
+# 5,000 mutations of a valid file of every format.
+fuzz: setup
+	PASSBAND_MUTATIONS=5000 $(PY) -m pytest -q tests/data/test_hostile_files.py
+
+requirements:
+	.venv/bin/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --extra dev pyproject.toml -o requirements/dev.txt

@@ -3,7 +3,7 @@
 Each step prints its numbers and leaves small tables in ``studies/results``. Steps can be run one by
 one; training goes on from its checkpoint and calibration from the rows it has.
 
-    python studies/shipped_bundle.py train       about 75 minutes on one core
+    python studies/shipped_bundle.py train       about 50 minutes on one core
     python studies/shipped_bundle.py threshold   on 60 validation images
     python studies/shipped_bundle.py test        on 120 images that no choice was made on
     python studies/shipped_bundle.py rows        detect in the calibration images

@@ -230,7 +230,7 @@ def _about_novelty(outlook: Outlook | None, policy: Policy) -> list[Finding]:
         return []
     words = (
         "The image or its detections lie outside the calibrated range (novelty "
-        f"{outlook.novelty:.2g}, limit {policy.novelty:.2g}), so the estimate is an extrapolation."
+        f"{outlook.novelty:.2f}, limit {policy.novelty:.2f}), so the estimate is an extrapolation."
     )
     named = [WORDS.get(name, name.replace("_", " ")) for name in outlook.unusual[:4]]
     if named:

@@ -48,12 +48,16 @@ class Sizes:
         Å per pixel, or None where unknown.
     density
         Objects per Å² of image, or None without a pixel size.
+    thickness
+        Of the foil in Å, or None where unknown.
     swelling_percent
-        Volume of the objects over that of the matrix, or None without pixel size and thickness.
+        Volume of the objects over that of the matrix; None without pixel size and thickness, and where
+        the foil could not hold the objects.
     """
 
     diameters: Vector
     pixel_size: float | None
+    thickness: float | None
     density: float | None
     swelling_percent: float | None
 
@@ -200,14 +204,20 @@ def measure_sizes(detections: Detections, pixel_size: float | None, thickness: f
     if detections.masks is not None:
         seen = [i for i, mask in enumerate(detections.masks) if mask.pixels.any()]
         diameters[seen] = equivalent_diameters([detections.masks[i] for i in seen])
-    if pixel_size is None:
-        return Sizes(diameters=diameters, pixel_size=None, density=None, swelling_percent=None)
-    area = math.prod(detections.image_shape) * pixel_size**2
-    density, swelling = number_density(len(detections), area), None
-    volume = np.pi / 6 * float(((diameters * pixel_size) ** 3).sum())
-    if thickness is not None and volume < area * thickness:  # else the foil could not hold them: no swelling
-        swelling = swelling_percent(diameters * pixel_size, area, thickness)
-    return Sizes(diameters=diameters, pixel_size=pixel_size, density=density, swelling_percent=swelling)
+    density, swelling = None, None
+    if pixel_size is not None:
+        area = math.prod(detections.image_shape) * pixel_size**2
+        density = number_density(len(detections), area)
+        volume = np.pi / 6 * float(((diameters * pixel_size) ** 3).sum())
+        if thickness is not None and volume < area * thickness:
+            swelling = swelling_percent(diameters * pixel_size, area, thickness)
+    return Sizes(
+        diameters=diameters,
+        pixel_size=pixel_size,
+        thickness=thickness,
+        density=density,
+        swelling_percent=swelling,
+    )
 
 
 def verdicts_to_json(verdicts: Iterable[Verdict], errors: Sequence[tuple[str, str]] = ()) -> str:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passband.errors import ParameterError
@@ -20,6 +20,9 @@ from passband.measure.scores import (
     swelling_percent,
 )
 from passband.types import InstanceMask
+
+# Other work on the machine must not fail a law.
+unhurried = settings(deadline=None)
 
 
 def counted(hits, truth, predicted):
@@ -52,6 +55,7 @@ def test_scores_by_hand(hits, truth, predicted, precision, recall, f1):
     assert (s.true_positives, s.false_positives, s.misses) == (hits, predicted - hits, truth - hits)
 
 
+@unhurried
 @given(st.integers(0, 6), st.integers(0, 6), st.integers(0, 6))
 def test_scores_are_finite_ordered_and_swap_with_the_roles(hits, misses, wrong):
     s = object_scores(counted(hits, hits + misses, hits + wrong))
@@ -72,12 +76,13 @@ def test_printed_scores_name_their_rule():
     assert "IoU >= 0.1" in str(object_scores(match_boxes(boxes, boxes, PAPER)))
 
 
-@given(st.floats(2, 60), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
+@unhurried
+@given(st.floats(3, 60), st.floats(-0.5, 0.5), st.floats(-0.5, 0.5))
 def test_a_disc_has_its_diameter_within_a_pixel_and_circularity_near_1(radius, x, y):
     disc = ellipse(radius, radius, (x, y))
     assert equivalent_diameters([disc])[0] == pytest.approx(2 * radius, abs=1)
     # The hull of few pixels is a polygon of few corners; beyond a radius of 8 the excess is below 3 %.
-    assert 1 <= heywood_circularity(disc) <= 1 + min(0.1, 0.25 / radius)
+    assert 1 <= heywood_circularity(disc) <= 1 + 0.25 / radius
 
 
 def test_an_ellipse_has_the_geometric_mean_of_its_axes():
@@ -116,6 +121,7 @@ def test_the_smallest_objects_have_sizes():
     assert heywood_circularities([dot, line])[1] > 1.5
 
 
+@unhurried
 @given(st.integers(0, 3), st.booleans(), st.integers(0, 2**32 - 1))
 def test_sizes_do_not_turn_with_the_image(turns, flip, seed):
     pixels = np.random.default_rng(seed).random((9, 12)) < 0.3
@@ -126,6 +132,7 @@ def test_sizes_do_not_turn_with_the_image(turns, flip, seed):
     assert heywood_circularity(a) == pytest.approx(heywood_circularity(b))
 
 
+@unhurried
 @given(st.floats(0.1, 100))
 def test_diameters_scale_with_the_pixel_and_volumes_with_its_cube(pixel_size):
     masks = [ellipse(5, 5), ellipse(8, 3)]
@@ -142,7 +149,7 @@ def test_diameters_scale_with_the_pixel_and_volumes_with_its_cube(pixel_size):
 def test_boxes_have_the_size_of_the_ellipse_inside():
     boxes = np.array([[0, 0, 80, 40], [10.5, 10, 14.5, 19]])
     np.testing.assert_allclose(box_diameters(boxes), [math.sqrt(3200), 6])
-    np.testing.assert_allclose(box_diameters(boxes, pixel_size=3), 3 * box_diameters(boxes))
+    np.testing.assert_allclose(box_diameters(boxes, pixel_size=3.0), 3 * box_diameters(boxes))
     mask = ellipse(40, 20)
     own_box = np.array([[0, 0, 81, 41]])
     assert equivalent_diameters([mask])[0] == pytest.approx(box_diameters(own_box)[0], abs=0.1)
@@ -168,10 +175,10 @@ def test_density_and_swelling_in_closed_form():
     [
         (lambda: number_density(-1, 1.0), "count"),
         (lambda: number_density(1, 0.0), "area"),
-        (lambda: swelling_percent([1.0], area=-1, thickness=math.nan), "area.*; thickness"),
-        (lambda: swelling_percent([1.0, -2.0, math.nan], area=1e9, thickness=1), r"\[1, 2\]"),
+        (lambda: swelling_percent([1.0], area=-1.0, thickness=math.nan), "area.*; thickness"),
+        (lambda: swelling_percent([1.0, -2.0, math.nan], area=1e9, thickness=1.0), r"\[1, 2\]"),
         (lambda: swelling_percent([10.0], area=100.0, thickness=5.0), "do not fit in a foil"),
-        (lambda: equivalent_diameters([ellipse(3, 3)], pixel_size=0), "pixel_size"),
+        (lambda: equivalent_diameters([ellipse(3, 3)], pixel_size=0.0), "pixel_size"),
         (lambda: box_diameters(np.zeros((1, 4))), r"boxes \[0\]"),
         (lambda: box_diameters(np.zeros((2, 3))), r"\(n, 4\), got \(2, 3\)"),
         (

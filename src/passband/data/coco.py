@@ -12,7 +12,7 @@ import numpy as np
 
 from passband.data.detections import Detections
 from passband.data.files import write_whole
-from passband.data.gathering import Faults, Gathered, number, shown
+from passband.data.gathering import Faults, Gathered, inside, number, shown
 from passband.data.image_names import KnownImages, checked_shape, short_names
 from passband.data.instance_masks import centre_pixel, mask_from_polygons, mask_from_rle, rle_from_mask
 from passband.errors import DetectionsError
@@ -277,6 +277,9 @@ def _add_entry(entry: dict[str, Any], image: Gathered, scored: bool, where: str,
             box = mask.box_xyxy
         else:
             faults.add("an entry must have a bbox or a segmentation with a pixel", where)
+    if box is not None and not inside(box, image.shape):
+        size = "{} x {}".format(*image.shape)
+        faults.add(f"a bbox must lie in its image of {size}", f"{where} ({shown(entry.get('bbox'))})")
     if box is None or score is None or not 0 <= score <= 1:
         return
     if outlined and mask is None:

@@ -35,7 +35,6 @@ __all__ = [
 _LABEL_SUFFIXES = (".npy", ".tif", ".tiff", ".png")
 # What segmentation tools add to the name of the image.
 _LABEL_ENDINGS = ("_cp_masks", "_labels", "_label", "_masks", "_mask")
-# torchvision's soft masks become outlines here.
 _MASK_CUT = 0.5
 
 
@@ -393,10 +392,9 @@ def _assembled(
     for i, (box, score) in enumerate(zip(boxes.tolist(), scores.tolist(), strict=True)):
         mask = None
         if outlines is not None:
-            finite = all(np.isfinite(box))
-            mask = outlines[i] or centre_pixel(box if finite else (0, 0, 1, 1), image.shape)
+            mask = outlines[i] or centre_pixel(box if np.isfinite(box).all() else [0] * 4, image.shape)
         image.add((box[0], box[1], box[2], box[3]), score, mask)
     found = image.detections("this one", faults)
     faults.raise_if_any()
-    assert found is not None  # without a fault there is a value
+    assert found is not None
     return found

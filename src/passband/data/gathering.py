@@ -88,7 +88,7 @@ class Gathered:
                 f"image {name!r} mixes {without} objects without an outline and {len(masks)} with one; "
                 "give all of them outlines or none"
             )
-            return None
+            masks = ()
         try:
             return Detections(
                 image_shape=self.shape,
@@ -100,6 +100,11 @@ class Gathered:
         except DetectionsError as error:
             faults.add(f"image {name!r}: {str(error).partition(': ')[2]}")
             return None
+
+
+def inside(box: tuple[float, float, float, float], shape: tuple[int, int]) -> bool:
+    """Whether a box lies in its image, give or take the pixel that detectors round by."""
+    return box[0] >= -1 and box[1] >= -1 and box[2] <= shape[1] + 1 and box[3] <= shape[0] + 1
 
 
 def shown(value: object) -> str:

@@ -231,7 +231,7 @@ def masks_from_labels(labels: npt.NDArray[Any]) -> tuple[InstanceMask, ...]:
         raise DetectionsError(f"a label image must not hold negative numbers, got {int(labels.min())}")
     if int(labels.max()) > labels.size:  # numbers far apart: number them anew, keeping 0 and the order
         labels = np.searchsorted(np.union1d(labels, np.zeros(1, labels.dtype)), labels)
-    numbered: npt.NDArray[np.int32] = labels.astype(np.int32)
+    numbered: npt.NDArray[np.int32] = labels.astype(np.int32, copy=False)
     masks = []
     for i, place in enumerate(find_objects(numbered), start=1):
         if place is not None:
@@ -282,9 +282,15 @@ def _mask_from_runs(runs: npt.NDArray[np.int64], height: int) -> InstanceMask | 
     starts, stops = starts[stops > starts], stops[stops > starts]
     if not starts.size:
         return None
-    first, last = int(starts[0]) // height, (int(stops[-1]) - 1) // height
-    steps = np.zeros((last - first + 1) * height + 1, np.int8)
-    steps[starts - first * height] += 1
-    steps[stops - first * height] -= 1
-    columns = np.cumsum(steps[:-1], dtype=np.int8).astype(bool).reshape(-1, height)
-    return tight_mask(columns.T, x=first)
+    column, end_column = starts // height, (stops - 1) // height
+    row, end_row = starts % height, (stops - 1) % height + 1
+    first, last = int(column[0]), int(end_column[-1])
+    top, bottom = 0, height
+    if (column == end_column).all():  # no run goes on into the next column: only the object's rows are filled
+        top, bottom = int(row.min()), int(end_row.max())
+    tall = bottom - top
+    steps = np.zeros((last - first + 1) * tall + 1, np.int8)
+    steps[(column - first) * tall + row - top] += 1
+    steps[(end_column - first) * tall + end_row - top] -= 1
+    columns = np.cumsum(steps[:-1], dtype=np.int8).astype(bool).reshape(-1, tall)
+    return tight_mask(columns.T, y=top, x=first)

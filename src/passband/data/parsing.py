@@ -1,8 +1,8 @@
 """The parser process: it alone reads the bytes of image files.
 
-A library that meets a hostile file may crash, hang, or ask for all memory. It does so here, in a child
-that has no more than its limits, and that the parent (`passband.data.parser_process`) replaces. Nothing imported here may
-bring torch, which takes seconds and gigabytes of address space.
+A library that meets a hostile file may crash, hang, or ask for all memory. It does so here, in a
+child under limits, which the parent (`passband.data.parser_process`) replaces. Nothing imported here
+may bring torch, which takes seconds and gigabytes of address space.
 
 Protocol: a request is one line of JSON on stdin. The answer on stdout is a line ``{"ready": true}`` when
 the libraries are loaded, a line of JSON with either "error" or "shape", and after a shape the pixels
@@ -29,26 +29,16 @@ from numpy.typing import NDArray
 from passband.data.picture import Picture, RefusalError, Request
 
 PARSERS = {
-    "tiff": ("passband.data.open_formats", "read_tiff"),
-    "png": ("passband.data.open_formats", "read_png"),
-    "jpeg": ("passband.data.open_formats", "read_jpeg"),
-    "mrc": ("passband.data.open_formats", "read_mrc"),
-    "npy": ("passband.data.open_formats", "read_npy"),
-    "dm": ("passband.data.vendor_formats", "read_dm"),
-    "emd": ("passband.data.vendor_formats", "read_emd"),
-    "ser": ("passband.data.vendor_formats", "read_ser"),
+    "tiff": ("tiff", "read_tiff", "tifffile"),
+    "png": ("pixmaps", "read_png", "PIL.PngImagePlugin"),
+    "jpeg": ("pixmaps", "read_jpeg", "PIL.JpegImagePlugin"),
+    "mrc": ("mrc", "read_mrc", "mrcfile"),
+    "npy": ("npy", "read_npy", "numpy.lib.format"),
+    "dm": ("dm", "read_dm", "rsciio.digitalmicrograph._api"),
+    "emd": ("emd", "read_emd", "h5py"),
+    "ser": ("ser", "read_ser", "numpy"),
 }
-"""Kind of file to the module and function that reads it; imported when first asked for."""
-_LIBRARIES = {
-    "tiff": ("tifffile",),
-    "png": ("PIL.Image", "PIL.PngImagePlugin"),
-    "jpeg": ("PIL.Image", "PIL.JpegImagePlugin"),
-    "mrc": ("mrcfile",),
-    "npy": ("numpy.lib.format",),
-    "dm": ("rsciio.digitalmicrograph._api",),
-    "emd": ("h5py",),
-    "ser": (),
-}
+"""Kind of file: module in passband.data.formats, function, library to load before the clock starts."""
 # Rec. 601, as Pillow and ImageJ weigh colours.
 _LUMINANCE = (0.299, 0.587, 0.114)
 _ORPHAN_SECONDS = 5.0
@@ -72,16 +62,16 @@ def serve() -> None:
 def _answer(job: dict[str, Any], answers: BinaryIO) -> None:
     """Parse one file and write what came of it."""
     request = Request(**job["request"])
-    module, name = PARSERS[request.kind]
-    for library in (*_LIBRARIES[request.kind], module):
-        importlib.import_module(library)
+    module, name, library = PARSERS[request.kind]
+    importlib.import_module(library)
+    read = getattr(importlib.import_module(f"passband.data.formats.{module}"), name)
     answers.write(b'{"ready": true}\n')
     answers.flush()
     pixels: NDArray[np.float32] | None = None
     with _limits(job["memory_limit"], job["time_limit"]):
         header: dict[str, Any]
         try:
-            picture = getattr(importlib.import_module(module), name)(request)
+            picture = read(request)
             pixels, notes = finish(picture, request)
             header = {"shape": pixels.shape, "quantities": dict(picture.quantities), "notes": notes}
         except RefusalError as e:
@@ -89,7 +79,8 @@ def _answer(job: dict[str, Any], answers: BinaryIO) -> None:
         except MemoryError:
             header = {"error": "reading it takes more memory than is allowed", "retire": True}
         except Exception as e:  # a library may raise anything at all on damaged bytes
-            header = {"error": f"it is damaged, or not what its name says ({type(e).__name__}: {e})"[:2000]}
+            words = "it is damaged, or not what its name says; get a fresh copy from the microscope"
+            header = {"error": f"{words} ({type(e).__name__}: {e})"[:2000]}
         answers.write(json.dumps(header).encode() + b"\n")
         if pixels is not None:
             answers.write(pixels.data.cast("B"))

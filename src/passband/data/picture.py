@@ -22,6 +22,8 @@ Pixels = NDArray[Any]
 Quantities = Mapping[str, tuple[float, str]]
 """Values in base units and where each came from: {"pixel_size": (3.8, "MRC header")}."""
 
+# Of a truncated image at least this part must be there for the rest to be filled in.
+_LEAST_PART = 0.5
 _PIXEL_SIZES = (1e-3, 1e7)
 # Å. Outside a thousandth of an Ångström to a millimetre nothing is a micrograph's pixel size.
 _LENGTHS = {
@@ -109,10 +111,10 @@ def check_image(shape: tuple[int, ...], request: Request, *, least_bytes: float 
             f"its header declares {' x '.join(map(str, shape))} pixels, more than the {request.pixel_budget} "
             f"(about {side} x {side}) that are read at once; crop or bin it, or check that it is undamaged"
         )
-    if least_bytes > request.file_size and not request.permissive:
+    if least_bytes * (_LEAST_PART if request.permissive else 1) > request.file_size:
         raise RefusalError(
             f"its header declares {height} x {width} pixels, which its {request.file_size} bytes cannot "
-            "hold: it is truncated or damaged; get a complete copy, or pass permissive=True to read what is there"
+            "hold: it is truncated or damaged; get a complete copy"
         )
 
 
@@ -151,11 +153,12 @@ def raw_image(
     count = shape[0] * shape[1]
     rest = request.file_size - offset if offset >= 0 else 0
     here = max(0, min(rest, rest if limit is None else limit)) // max(dtype.itemsize, 1)
-    if here < count and (here == 0 or not request.permissive):
+    enough = here >= max(1, _LEAST_PART * count)
+    if here < count and not (enough and request.permissive):
         raise RefusalError(
             f"it declares {shape[0]} x {shape[1]} pixels of {dtype.itemsize} bytes at byte {offset} but "
             f"holds only {here} of them: it is truncated or damaged; get a complete copy"
-            + (", or pass permissive=True to have the rest filled in" if here else "")
+            + (", or pass permissive=True to have the rest filled in" if enough else "")
         )
     pixels = np.fromfile(request.path, dtype, min(here, count), offset=offset)
     notes: tuple[str, ...] = ()

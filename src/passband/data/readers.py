@@ -38,10 +38,14 @@ _NAMES = {
     "emd": "EMD (HDF5)", "ser": "TIA series", "npy": "NumPy array",
 }  # fmt: skip
 _MAGIC = {
-    b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg",
-    b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff", b"MM\0+": "tiff", b"\x89HDF\r\n\x1a\n": "emd", b"\x93NUMPY": "npy", b"II\x97\x01": "ser",
-    b"\0\0\0\x03": "dm", b"\0\0\0\x04": "dm",
-}  # fmt: skip
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+    **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"),
+    b"\x89HDF\r\n\x1a\n": "emd",
+    b"\x93NUMPY": "npy",
+    b"II\x97\x01": "ser",
+    **dict.fromkeys((b"\0\0\0\x03", b"\0\0\0\x04"), "dm"),
+}
 _HEAD = 512
 _MESSAGE = 600
 
@@ -157,15 +161,14 @@ def _kind_of(name: str, shown: str, permissive: bool) -> tuple[str, tuple[str, .
         raise ReadError(
             f"{shown}: files named {suffix or 'without a suffix'} are not images known here; {readable}"
         )
-    if by_bytes == by_name or (by_bytes is None and by_name == "mrc"):  # old MRC files have no magic bytes
-        assert by_name is not None
+    text = all(32 <= b < 127 or b in b"\t\r\n" for b in head)
+    old_mrc = by_name == "mrc" and by_bytes is None and not text  # they have no magic bytes
+    if by_name is not None and (by_bytes == by_name or old_mrc):
         return by_name, ()
     if by_bytes is None:
-        assert by_name is not None
-        looks = "text" if all(32 <= b < 127 or b in b"\t\r\n" for b in head) else repr(head[:8])
         raise ReadError(
-            f"{shown}: is named {suffix} but does not begin like {_NAMES[by_name]}: its first bytes are "
-            f"{looks}. It is damaged or something else; get a fresh copy from the microscope"
+            f"{shown}: is named {suffix} but does not begin like {_NAMES[by_name or 'mrc']}: its first bytes "
+            f"are {'text' if text else repr(head[:8])}. It is damaged or something else; get a fresh copy"
         )
     words = f"named {suffix or 'without a suffix'}, but its bytes are those of {_NAMES[by_bytes]}"
     if not permissive:

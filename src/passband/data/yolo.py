@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from passband.data.detections import Detections
-from passband.data.gathering import Faults, Gathered, number, shown
+from passband.data.gathering import Faults, Gathered, inside, number, shown
 from passband.data.image_names import KnownImages
 from passband.data.instance_masks import centre_pixel, mask_from_polygons
 from passband.errors import DetectionsError
@@ -103,18 +103,22 @@ def _add_object(values: list[float], image: Gathered, where: str, faults: Faults
     if not 0 <= score <= 1:
         faults.add("the confidence must be in [0, 1]", f"{where} ({score:g})")
         return
+    if len(values) == 5 and min(values[3:]) <= 0:
+        faults.add(
+            "width and height of a box must be more than 0", f"{where} ({values[3]:g} x {values[4]:g})"
+        )
+        return
     if not all(-0.01 <= v <= 1.01 for v in values[1:]):
         faults.add("positions must be parts of the image's width and height, in [0, 1]", where)
         return
     height, width = image.shape
     if len(values) == 5:
         _, cx, cy, w, h = values
-        if w <= 0 or h <= 0:
-            faults.add("width and height of a box must be more than 0", f"{where} ({w:g} x {h:g})")
+        box = ((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
+        if not inside(box, image.shape):
+            faults.add("a box must lie in its image", f"{where} ({', '.join(f'{v:g}' for v in values[1:])})")
             return
-        x0, x1 = (cx - w / 2) * width, (cx + w / 2) * width
-        y0, y1 = (cy - h / 2) * height, (cy + h / 2) * height
-        image.add((x0, y0, x1, y1), score)
+        image.add(box, score)
         return
     xs, ys = [v * width for v in values[1::2]], [v * height for v in values[2::2]]
     box = (min(xs), min(ys), max(xs), max(ys))

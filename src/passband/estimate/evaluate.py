@@ -15,7 +15,7 @@ from passband.estimate.performance import CalibrationRow, estimate_scores, fit_c
 from passband.estimate.regressor import (
     RECIPES,
     TARGETS,
-    Table,
+    ScoreTable,
     fit_regressor,
     guess,
     image_folds,
@@ -54,10 +54,10 @@ class Predictions:
         Of each row.
     """
 
-    value: Table
-    low: Table
-    high: Table
-    truth: Table
+    value: ScoreTable
+    low: ScoreTable
+    high: ScoreTable
+    truth: ScoreTable
     novelty: Vector
     domains: tuple[str, ...]
 
@@ -231,7 +231,7 @@ def format_table(evaluations: Sequence[Evaluation]) -> str:
     return "\n".join(lines)
 
 
-def auroc(positive: Bool[np.ndarray, "n"], score: Vector) -> float:
+def auroc(positive: Bool[np.ndarray, " n"], score: Vector) -> float:
     """Probability that a positive row scores above a negative one, ties counting half.
 
     Parameters
@@ -262,7 +262,7 @@ def auroc(positive: Bool[np.ndarray, "n"], score: Vector) -> float:
     return float(above / (n_positive * n_negative))
 
 
-Split = tuple[Bool[np.ndarray, "n"], Bool[np.ndarray, "n"]]
+Split = tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]
 
 
 def _splits(table: RowTable, protocol: str, seed: int) -> list[Split]:
@@ -311,8 +311,8 @@ def _predict(
 
 
 def _baseline(
-    table: RowTable, feature: str | None, train: Bool[np.ndarray, "n"], out: Bool[np.ndarray, "n"]
-) -> Table:
+    table: RowTable, feature: str | None, train: Bool[np.ndarray, " n"], out: Bool[np.ndarray, " n"]
+) -> ScoreTable:
     if feature is None:
         return np.broadcast_to(table.scores[train].mean(axis=0), (int(out.sum()), len(TARGETS)))
     return np.repeat(table.features[out, table.names.index(feature)][:, None], len(TARGETS), axis=1)
@@ -344,7 +344,7 @@ def _summarise(
     )
 
 
-def _metrics(p: Predictions, j: int, rows: Bool[np.ndarray, "n"]) -> Metrics:
+def _metrics(p: Predictions, j: int, rows: Bool[np.ndarray, " n"]) -> Metrics:
     """Metrics of one target over some rows of one repeat."""
     if not rows.any():
         return Metrics(n=0, **dict.fromkeys(_MEASURES, math.nan))

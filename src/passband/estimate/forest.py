@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int16, Int32
+from jaxtyping import Float32, Float64
 
 from passband.errors import CalibrationError
 from passband.types import Vector
@@ -44,12 +44,13 @@ class Forest:
         Naming every fault of the arrays, so that arrays from a file cannot lead outside or around.
     """
 
-    feature: Int16[np.ndarray, "m"]
-    threshold: Float32[np.ndarray, "m"]
-    left: Int32[np.ndarray, "m"]
-    right: Int32[np.ndarray, "m"]
-    roots: Int32[np.ndarray, "t"]
-    leaves: Float64[np.ndarray, "l k"]
+    # Plain arrays: types and shapes are checked below always, not by annotation in the tests only.
+    feature: np.ndarray
+    threshold: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    roots: np.ndarray
+    leaves: np.ndarray
     n_features: int
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ def from_sklearn(model: Any) -> Forest:
     )
 
 
-def predict_trees(forest: Forest, x: Float64[np.ndarray, "n p"]) -> Float64[np.ndarray, "n t k"]:
+def predict_trees(forest: Forest, x: np.ndarray) -> Float64[np.ndarray, "n t k"]:
     """Ask every tree about every row.
 
     Parameters
@@ -118,7 +119,7 @@ def predict_trees(forest: Forest, x: Float64[np.ndarray, "n p"]) -> Float64[np.n
     forest
         The trees.
     x
-        Finite rows, (n, ``n_features``).
+        Finite rows, float64 (n, ``n_features``).
 
     Returns
     -------
@@ -145,7 +146,7 @@ def predict_trees(forest: Forest, x: Float64[np.ndarray, "n p"]) -> Float64[np.n
     return np.asarray(forest.leaves[~node].reshape(len(rows), trees, forest.outputs), np.float64)
 
 
-def predict(forest: Forest, x: Float64[np.ndarray, "n p"]) -> Float64[np.ndarray, "n k"]:
+def predict(forest: Forest, x: np.ndarray) -> Float64[np.ndarray, "n k"]:
     """Mean over trees, row by row.
 
     Parameters
@@ -153,7 +154,7 @@ def predict(forest: Forest, x: Float64[np.ndarray, "n p"]) -> Float64[np.ndarray
     forest
         The trees.
     x
-        Finite rows, (n, ``n_features``).
+        Finite rows, float64 (n, ``n_features``).
 
     Returns
     -------
@@ -214,7 +215,7 @@ def from_arrays(arrays: Mapping[str, np.ndarray], n_features: int) -> Forest:
     return Forest(n_features=n_features, **arrays)
 
 
-def _round_down(threshold: Vector) -> Float32[np.ndarray, "m"]:
+def _round_down(threshold: Vector) -> Float32[np.ndarray, " m"]:
     """Largest float32 not above: for float32 features it parts the same rows as the float64."""
     near = threshold.astype(np.float32)
     return np.where(near > threshold, np.nextafter(near, np.float32(-np.inf)), near)

@@ -43,11 +43,12 @@ class Reference:
         Naming every fault.
     """
 
-    center: Vector
-    scale: Vector
-    low: Vector
-    high: Vector
-    rows: Float32[np.ndarray, "n p"]
+    # Plain arrays: types and shapes are checked below always, not by annotation in the tests only.
+    center: np.ndarray
+    scale: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    rows: np.ndarray
     edge: float
 
     def __post_init__(self) -> None:
@@ -160,7 +161,7 @@ def unusual(reference: Reference, row: Vector, names: Sequence[str]) -> tuple[st
     return tuple(names[i] for i in np.argsort(-excess, kind="stable") if excess[i] > 0)
 
 
-def _distance(rows: Float32[np.ndarray, "n p"], row: Float32[np.ndarray, "p"]) -> float:
+def _distance(rows: Float32[np.ndarray, "n p"], row: Float32[np.ndarray, " p"]) -> float:
     """Mean distance to the nearest rows; infinite where there are none."""
     if len(rows) == 0:
         return float("inf")

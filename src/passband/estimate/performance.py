@@ -176,7 +176,9 @@ class Calibration:
             faults.append(f"valid_for must be {NEW_DOMAINS!r} or {NEW_IMAGES!r}, got {self.valid_for!r}")
         if set(self.reach) != set(TARGETS) or not all(0 <= r.radius < math.inf for r in self.reach.values()):
             faults.append(f"wanted a finite radius of each of {list(TARGETS)}")
-        elif not all(0 <= r.mean_width <= 1 and not abs(r.worst_coverage - 0.5) > 0.5 for r in self.reach.values()):
+        elif not all(
+            0 <= r.mean_width <= 1 and not abs(r.worst_coverage - 0.5) > 0.5 for r in self.reach.values()
+        ):
             faults.append("mean widths and worst coverages must be in [0, 1]")
         if faults:
             raise CalibrationError("a calibration cannot be used: " + "; ".join(faults))

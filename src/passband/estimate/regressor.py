@@ -12,9 +12,9 @@ from passband.errors import CalibrationError
 from passband.estimate import forest as trees
 from passband.estimate.features import PAPER_FEATURES
 from passband.estimate.forest import Forest
-from passband.types import Vector
 
-Table = Float64[np.ndarray, "n p"]
+Inputs = Float64[np.ndarray, "n q"]
+ScoreTable = Float64[np.ndarray, "n k"]
 
 TARGETS: tuple[str, ...] = ("f1", "precision", "recall")
 """What is estimated, in the order of every table of targets."""
@@ -94,8 +94,9 @@ class Regressor:
         One forest of three outputs, or one of one output for each target.
     """
 
-    center: Vector
-    scale: Vector
+    # Plain arrays: types and shapes are checked below always, not by annotation in the tests only.
+    center: np.ndarray
+    scale: np.ndarray
     forests: tuple[Forest, ...]
 
     def __post_init__(self) -> None:
@@ -105,12 +106,8 @@ class Regressor:
             array = getattr(self, name)
             if array.dtype != np.float64 or array.shape != (p,):
                 faults.append(f"{name} must be float64 of shape ({p},), got {array.dtype} of {array.shape}")
-        if faults:
-            pass
-        elif not (
-            np.isfinite(self.center).all() and np.isfinite(self.scale).all() and (self.scale > 0).all()
-        ):
-            faults.append("center must be finite and scale finite and positive")
+            elif not np.isfinite(array).all() or (name == "scale" and not (array > 0).all()):
+                faults.append(f"{name} must be finite, and a scale positive")
         if sum(f.outputs for f in self.forests) != len(TARGETS):
             faults.append(
                 f"forests of {[f.outputs for f in self.forests]} outputs for {len(TARGETS)} targets"
@@ -133,16 +130,16 @@ class Guesses:
         Standard deviation over trees, float64 (n, 3).
     """
 
-    value: Table
-    spread: Table
+    value: ScoreTable
+    spread: ScoreTable
 
-    def difficulty(self, recipe: Recipe) -> Table:
+    def difficulty(self, recipe: Recipe) -> ScoreTable:
         """Give what a residual is divided by, float64 (n, 3)."""
         floor = recipe.spread_floor
         return np.ones_like(self.spread) if floor is None else self.spread + floor
 
 
-def fit_regressor(x: Table, y: Table, recipe: Recipe, seed: int) -> Regressor:
+def fit_regressor(x: Inputs, y: ScoreTable, recipe: Recipe, seed: int) -> Regressor:
     """Fit the forests of a recipe.
 
     Parameters
@@ -184,7 +181,7 @@ def fit_regressor(x: Table, y: Table, recipe: Recipe, seed: int) -> Regressor:
     return Regressor(center=center, scale=scale, forests=tuple(forests))
 
 
-def guess(regressor: Regressor, x: Table) -> Guesses:
+def guess(regressor: Regressor, x: Inputs) -> Guesses:
     """Estimates of some rows, and how far the trees disagree about each.
 
     Parameters
@@ -213,7 +210,7 @@ def guess(regressor: Regressor, x: Table) -> Guesses:
     return Guesses(value=np.concatenate(value), spread=np.concatenate(spread))
 
 
-def training_rows(group: str, groups: Sequence[str], images: Sequence[str]) -> Bool[np.ndarray, "n"]:
+def training_rows(group: str, groups: Sequence[str], images: Sequence[str]) -> Bool[np.ndarray, " n"]:
     """Rows that may be trained on when a group is held out: of other groups and of other images.
 
     Parameters
@@ -267,7 +264,7 @@ def image_folds(images: Sequence[str], folds: int, seed: int) -> list[str]:
 
 
 def cross_fit(
-    x: Table, y: Table, groups: Sequence[str], images: Sequence[str], recipe: Recipe, seed: int
+    x: Inputs, y: ScoreTable, groups: Sequence[str], images: Sequence[str], recipe: Recipe, seed: int
 ) -> Guesses:
     """Guesses of every row by a regressor that saw neither its group nor its image.
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+from jaxtyping import Float64
 
 from passband.errors import CalibrationError
-from passband.estimate.regressor import TARGETS, Recipe, Table
+from passband.estimate.regressor import TARGETS, Inputs, Recipe, ScoreTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +84,9 @@ class RowTable:
     """
 
     names: tuple[str, ...]
-    features: Table
-    inputs: Table
-    scores: Table
+    features: Float64[np.ndarray, "n p"]
+    inputs: Inputs
+    scores: ScoreTable
     domains: tuple[str, ...]
     images: tuple[str, ...]
 

@@ -33,6 +33,11 @@ from passband.types import InstanceMask
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
 
+CHECKPOINT_STEPS = 200
+"""A killed run loses at most so many steps."""
+LOG_STEPS = 20
+"""The log has a line of mean losses for each so many steps."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -63,10 +68,10 @@ class TrainConfig:
     detector: DetectorConfig = field(default=SLIM)
     name: str = "cavities-slim"
     domains: tuple[str, ...] = ("A:under", "B:under", "C:under")
-    images: int = 1500
+    images: int = 1200
     crop: int = 256
     batch: int = 6
-    steps: int = 4000
+    steps: int = 2600
     learning_rate: float = 1.5e-3
     average: float = 0.998
     seed: int = 0
@@ -124,9 +129,10 @@ def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress |
         for image in simulate_all(records, lambda done: report("simulate", done, len(records)))
     ]
     model.train()
-    began = time.monotonic()
+    began, recent = time.monotonic(), list[dict[str, float]]()
     for step in range(first, config.steps):
-        rng = np.random.default_rng([config.seed, 1, step])  # a resumed run draws the same crops
+        rng = np.random.default_rng([config.seed, 1, step])  # a resumed run draws the same crops,
+        torch.manual_seed(int(rng.integers(2**62)))  # and torchvision's samplers the same regions
         images, targets = _batch(samples, rng, config)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config.steps)
@@ -142,10 +148,12 @@ def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress |
                 average[key].lerp_(value, 1 - decay)
             else:
                 average[key].copy_(value)
-        if (step + 1) % 20 == 0 or step + 1 == config.steps:
-            _log(out, step + 1, {k: float(v.detach()) for k, v in losses.items()}, time.monotonic() - began)
+        recent.append({k: float(v.detach()) for k, v in losses.items()})
+        if (step + 1) % LOG_STEPS == 0 or step + 1 == config.steps:
+            _log(out, step + 1, recent, time.monotonic() - began)
+            recent.clear()
             report("train", step + 1, config.steps)
-        if (step + 1) % 200 == 0 or step + 1 == config.steps:
+        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
             _checkpoint(out, config, model, optimizer, average, step + 1)
     sizes = [DOMAINS[d.split(":")[0]].pixel_size for d in config.domains]
     return Bundle(
@@ -265,14 +273,16 @@ def _schedule(step: int, steps: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _log(out: Path, step: int, losses: dict[str, float], seconds: float) -> None:
-    path = out / "log.csv"
+def _log(out: Path, step: int, recent: list[dict[str, float]], seconds: float) -> None:
+    """Add a line of mean losses since the last one."""
+    path, names = out / "log.csv", list(recent[0])
     new = not path.exists()
     with path.open("a", newline="") as f:
         writer = csv.writer(f)
         if new:
-            writer.writerow(["step", "seconds", *losses])
-        writer.writerow([step, round(seconds, 1), *(round(v, 5) for v in losses.values())])
+            writer.writerow(["step", "seconds", *names])
+        means = (sum(r[n] for r in recent) / len(recent) for n in names)
+        writer.writerow([step, round(seconds, 1), *(round(m, 5) for m in means)])
 
 
 def _fingerprint(config: TrainConfig) -> str:

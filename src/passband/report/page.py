@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from html import escape
 from importlib import resources
 from string import Template
@@ -13,8 +14,19 @@ from typing import Any
 import numpy as np
 
 from passband.report.pictures import within_budget
-from passband.report.sheet import MARKS, Sheet, badge, counted, density_text, score_colours, sheet_html
-from passband.verdict import SCORES, Verdict
+from passband.report.sheet import (
+    MARKS,
+    Sheet,
+    badge,
+    counted,
+    density_text,
+    interval_bar,
+    score_colours,
+    sheet_html,
+    short_paths,
+    words_html,
+)
+from passband.verdict import Verdict
 
 TOOLTIP_BUDGET = 20_000
 """Outlines that get a tooltip each; a page with more joins them by score, or browsers choke."""
@@ -46,13 +58,14 @@ def report_page(
     ordered = [(i, replace(sheets[i], picture=p)) for i, p in zip(order, pictures, strict=True)]
     counts = Counter(s.verdict.verdict for s in sheets)
     tooltips = sum(len(s.verdict.detections) for s in sheets) <= TOOLTIP_BUDGET
+    columns, rows = _table(ordered)
     unfolded = len(sheets) <= OPEN_SHEETS
     colours = score_colours(10)
     text = resources.files("passband.report").joinpath("page.html").read_text("utf-8")
     return Template(text).substitute(
         title=f"Passband: {counted(len(sheets), 'micrograph')}",
         headline=_headline(counts, len(errors)),
-        subtitle=escape(subtitle),
+        subtitle=_subtitle(sheets, subtitle),
         share="".join(f'<i class="{v}" style="flex:{counts[v]}"></i>' for v in MARKS if counts[v]),
         filters="\n".join(
             f'<label><input type="checkbox" id="show-{v}" checked> {badge(v)} {counts[v]}</label>'
@@ -60,10 +73,8 @@ def report_page(
             if counts[v]
         ),
         caption=_caption(sheets),
-        columns="".join(
-            f'<th scope="col"{c}><button type="button">{name}</button></th>' for name, c in COLUMNS
-        ),
-        rows="\n".join(_row(i, s.verdict) for i, s in ordered),
+        columns=columns,
+        rows=rows,
         errors=_errors(errors),
         sheets="\n".join(sheet_html(i, s, tooltips=tooltips, unfolded=unfolded) for i, s in ordered),
         footer=_footer(tooltips),
@@ -72,19 +83,76 @@ def report_page(
     )
 
 
-_NUM = ' class="num"'
-COLUMNS = (
-    ("Verdict", ""),
-    ("Micrograph", ""),
-    ("Estimated F1", ' class="num" aria-sort="ascending"'),
-    ("Precision", _NUM),
-    ("Recall", _NUM),
-    ("Objects", _NUM),
-    ("Median ⌀", _NUM),
-    ("Density", _NUM),
-    ("Swelling", _NUM),
-    ("First reason", ""),
-)
+Cell = tuple[str, float | None]
+"""What a cell of the table shows, and what it sorts by."""
+NONE: Cell = ("&ndash;", None)
+
+
+def _score_cell(v: Verdict, name: str) -> Cell:
+    e = v.estimates.get(name)
+    return NONE if e is None else (f"{e.value:.2f}", e.value)
+
+
+def _f1_cell(v: Verdict) -> Cell:
+    e = v.estimates.get("f1")
+    if e is None:
+        return NONE
+    spread = f'<span class="soft">{e.low:.2f}&ndash;{e.high:.2f}</span>'
+    return f"<b>{e.value:.2f}</b> {spread}{interval_bar(e)}", e.value
+
+
+def _diameter_cell(v: Verdict) -> Cell:
+    nm, diameters = v.sizes.diameters_nm, v.sizes.diameters
+    if len(diameters) == 0:
+        return NONE
+    middle = float(np.median(diameters if nm is None else nm))
+    return f"{middle:.3g}{' px' if nm is None else ' nm'}", middle
+
+
+def _density_cell(v: Verdict) -> Cell:
+    density = v.sizes.density
+    return NONE if density is None else (density_text(density), density)
+
+
+def _swelling_cell(v: Verdict) -> Cell:
+    swelling = v.sizes.swelling_percent
+    return NONE if swelling is None else (f"{swelling:.2g} %", swelling)
+
+
+COLUMNS: dict[str, Callable[[Verdict], Cell]] = {
+    "Estimated F1": _f1_cell,
+    "Precision": partial(_score_cell, name="precision"),
+    "Recall": partial(_score_cell, name="recall"),
+    "Objects": lambda v: (str(len(v.detections)), len(v.detections)),
+    "Median ⌀": _diameter_cell,
+    "Density": _density_cell,
+    "Swelling": _swelling_cell,
+}
+"""The columns of numbers; one without any number is left out."""
+
+
+def _table(sheets: Sequence[tuple[int, Sheet]]) -> tuple[str, str]:
+    """Headings and rows of the table of all micrographs."""
+    cells = {name: [cell(s.verdict) for _, s in sheets] for name, cell in COLUMNS.items()}
+    shown = {n: c for n, c in cells.items() if any(value is not None for _, value in c)}
+    _, names = short_paths([s.verdict.path for _, s in sheets])
+    heads = ['<th scope="col"><button type="button">Verdict</button></th>']
+    heads.append('<th scope="col"><button type="button">Micrograph</button></th>')
+    for name in shown:
+        sorted_by = ' aria-sort="ascending"' if name == "Estimated F1" else ""
+        heads.append(f'<th scope="col" class="num"{sorted_by}><button type="button">{name}</button></th>')
+    heads.append('<th scope="col"><button type="button">First reason</button></th>')
+    rows = []
+    for k, ((i, sheet), name) in enumerate(zip(sheets, names, strict=True)):
+        v = sheet.verdict
+        row = f'<td data-v="{list(MARKS).index(v.verdict)}">{badge(v.verdict)}</td>'
+        row += f'<td class="name"><a href="#m{i}">{escape(name)}</a></td>'
+        for column in shown.values():
+            words, value = column[k]
+            row += f'<td class="num" data-v="{"" if value is None else f"{value:.6g}"}">{words}</td>'
+        row += f'<td class="why"><span>{words_html(v.reasons[0])}</span></td>'
+        rows.append(f'<tr class="of-{v.verdict}">{row}</tr>')
+    return "".join(heads), "\n".join(rows)
 
 
 def _sort_value(v: Verdict) -> float:
@@ -99,6 +167,11 @@ def _headline(counts: Counter[Any], failed: int) -> str:
     return f"{counted(counts.total() + failed, 'micrograph')}: {', '.join(parts) or 'none assessed'}"
 
 
+def _subtitle(sheets: Sequence[Sheet], subtitle: str) -> str:
+    folder, _ = short_paths([s.verdict.path for s in sheets])
+    return escape(" · ".join(words for words in (f"Folder {folder}" if folder else "", subtitle) if words))
+
+
 def _caption(sheets: Sequence[Sheet]) -> str:
     covers = {round(100 * v.verdict.estimates["f1"].coverage) for v in sheets if v.verdict.estimates}
     cover = f" Intervals are meant to hold the true value in {min(covers)} % of cases." if covers else ""
@@ -111,35 +184,6 @@ def _footer(tooltips: bool) -> str:
         "Beside this page: results.csv (one line per micrograph), objects.csv (one per object), "
         "detections.coco.json and results.json." + joined
     )
-
-
-def _row(i: int, v: Verdict) -> str:
-    cells = [f'<td data-v="{list(MARKS).index(v.verdict)}">{badge(v.verdict)}</td>']
-    cells.append(f'<td class="name"><a href="#m{i}">{escape(v.path)}</a></td>')
-    for name in SCORES:
-        e = v.estimates.get(name)
-        shown = "–" if e is None else f"{e.value:.2f}"
-        if e is not None and name == "f1":
-            shown += f' <span class="soft">({e.low:.2f}–{e.high:.2f})</span>'
-        cells.append(_number(shown, None if e is None else e.value))
-    s, nm = v.sizes, v.sizes.diameters_nm
-    cells.append(_number(str(len(v.detections)), len(v.detections)))
-    if len(s.diameters) == 0:
-        cells.append(_number("–", None))
-    elif nm is None:
-        cells.append(_number(f"{np.median(s.diameters):.3g} px", float(np.median(s.diameters))))
-    else:
-        cells.append(_number(f"{np.median(nm):.3g} nm", float(np.median(nm))))
-    cells.append(_number("–" if s.density is None else density_text(s.density), s.density))
-    cells.append(
-        _number("–" if s.swelling_percent is None else f"{s.swelling_percent:.2g} %", s.swelling_percent)
-    )
-    cells.append(f'<td class="why">{escape(v.reasons[0])}</td>')
-    return f'<tr class="of-{v.verdict}">{"".join(cells)}</tr>'
-
-
-def _number(shown: str, value: float | None) -> str:
-    return f'<td class="num" data-v="{"" if value is None else f"{value:.6g}"}">{shown}</td>'
 
 
 def _errors(errors: Sequence[tuple[str, str]]) -> str:

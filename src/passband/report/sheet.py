@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import os
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
+from passband.estimate.performance import Estimate
 from passband.policy import Answer
 from passband.report.pictures import Picture
 from passband.units import NM, UM
@@ -33,6 +37,39 @@ def counted(n: int, noun: str) -> str:
 def badge(verdict: Answer) -> str:
     """A verdict as a coloured label; its mark and word say the same without colour."""
     return f'<span class="badge {verdict}"><span aria-hidden="true">{MARKS[verdict]}</span> {verdict}</span>'
+
+
+def words_html(words: str) -> str:
+    """Escaped words, with what stands `between backticks` as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
+
+
+def interval_bar(e: Estimate) -> str:
+    """An estimate on a line from 0 to 1, with its interval, as SVG."""
+    low, high = 100 * e.low, 100 * e.high
+    return (
+        '<svg class="interval" viewBox="0 0 100 16" preserveAspectRatio="none" aria-hidden="true">'
+        '<rect class="track" y="6" width="100" height="4"/>'
+        f'<rect class="band" x="{low:.1f}" y="3" width="{max(high - low, 0.5):.1f}" height="10"/>'
+        f'<rect class="dot" x="{min(100 * e.value, 99) - 0.5:.1f}" width="1.5" height="16"/></svg>'
+    )
+
+
+def short_paths(paths: Sequence[str]) -> tuple[str, list[str]]:
+    """The folder that all paths share, and each path from there.
+
+    Examples
+    --------
+    >>> short_paths(["run/a/1.tif", "run/b/1.tif"])
+    ('run', ['a/1.tif', 'b/1.tif'])
+    """
+    folders = {os.path.dirname(p) for p in paths}  # noqa: PTH120
+    try:
+        shared = os.path.commonpath(folders) if folders else ""
+    except ValueError:  # absolute and relative paths together
+        shared = ""
+    cut = len(shared) + 1 if shared not in ("", "/") else len(shared)
+    return shared, [p[cut:] for p in paths]
 
 
 def density_text(density: float) -> str:
@@ -73,12 +110,12 @@ def sheet_html(i: int, sheet: Sheet, *, tooltips: bool, unfolded: bool) -> str:
     source = "data:image/webp;base64," + base64.b64encode(p.data).decode()
     # A tall image must not push everything else off the screen.
     limit = f"max-width:min(100%,{78 * p.width / p.height:.1f}vh)"
-    reasons = "".join(f"<li>{escape(r)}</li>" for r in v.reasons)
+    reasons = "".join(f"<li>{words_html(r)}</li>" for r in v.reasons)
     return f"""<details class="sheet of-{v.verdict}" id="m{i}"{" open" if unfolded else ""}>
 <summary>{badge(v.verdict)}<h3>{escape(v.path)}</h3><span class="num soft">{f1}, {n}</span></summary>
 <div class="body">
 <figure><div class="image" style="{limit}">
-<img src="{source}" width="{p.width}" height="{p.height}" decoding="async"
+<img src="{source}" width="{p.width}" height="{p.height}"{"" if unfolded else ' decoding="async"'}
  alt="Micrograph {escape(v.path)} with {n} outlined">
 {_overlay(sheet, tooltips)}</div>
 <figcaption class="ramp"><span>score 0</span><i></i><span>1</span></figcaption></figure>
@@ -98,15 +135,9 @@ def _scores(v: Verdict) -> str:
     rows = []
     for name in SCORES:
         e = v.estimates[name]
-        low, high = 100 * e.low, 100 * e.high
-        bar = (
-            '<svg class="interval" viewBox="0 0 100 16" preserveAspectRatio="none" aria-hidden="true">'
-            '<rect class="track" y="6" width="100" height="4"/>'
-            f'<rect class="band" x="{low:.1f}" y="3" width="{max(high - low, 0.5):.1f}" height="10"/>'
-            f'<rect class="dot" x="{min(100 * e.value, 99) - 0.5:.1f}" width="1.5" height="16"/></svg>'
-        )
-        said = f"{e.value:.2f} <span class='soft'>({e.low:.2f}–{e.high:.2f})</span>"
-        rows.append(f'<tr><th scope="row">{LABELS[name]}</th><td>{bar}</td><td class="num">{said}</td></tr>')
+        said = f"{e.value:.2f} <span class='soft'>({e.low:.2f}&ndash;{e.high:.2f})</span>"
+        bar = f"<td>{interval_bar(e)}</td>"
+        rows.append(f'<tr><th scope="row">{LABELS[name]}</th>{bar}<td class="num">{said}</td></tr>')
     return (
         '<table class="scores" aria-label="Estimated scores with intervals">'
         f"<tbody>{''.join(rows)}</tbody></table>"

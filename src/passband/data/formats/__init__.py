@@ -1,0 +1,4 @@
+"""One parser a file: each takes a `Request` and gives a `Picture` or raises.
+
+They run in the parser process only (see `passband.data.parsing`).
+"""

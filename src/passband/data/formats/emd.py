@@ -1,0 +1,202 @@
+"""EMD, which is HDF5: NCEM's kind and Velox's.
+
+Both are laid out so plainly that one frame is taken straight from the file: RosettaSciIO reads every image
+of such a file into memory before it hands out the first, and refuses Velox files with spectra beside images.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from passband.data.picture import (
+    Picture,
+    RefusalError,
+    Request,
+    check_image,
+    choose_frame,
+    in_angstrom,
+    quantity,
+    refuse_units,
+    square_pixel,
+)
+
+_METRE = 1e10  # Å
+
+
+def read_emd(request: Request) -> Picture:
+    """One image of an EMD file, NCEM's or Velox's, after a look that it stays within itself."""
+    import h5py
+
+    with h5py.File(request.path, "r", locking=False) as f:
+        _refuse_foreign_links(f)
+        if isinstance(f.get("Data"), h5py.Group) and isinstance(f.get("Version"), h5py.Dataset):
+            return _velox(f["Data"], request)
+        return _ncem(f, request)
+
+
+def _refuse_foreign_links(f: Any) -> None:
+    """HDF5 can show other files as parts of this one; a micrograph has no need to read your disk."""
+    import h5py
+
+    links: list[str] = []
+
+    def look(name: bytes, info: Any) -> None:
+        if info.type not in (h5py.h5l.TYPE_HARD, h5py.h5l.TYPE_SOFT):
+            links.append(name.decode("utf8", "replace"))
+
+    f.id.links.visit(look, info=True)
+    if links:
+        raise RefusalError(
+            f"its item {links[0]!r} is a link to another file, and such links are not followed"
+        )
+
+
+def _dataset(item: Any, request: Request) -> Any:
+    """The item where it is a dataset whose values lie in this file and take room there."""
+    import h5py
+
+    if not isinstance(item, h5py.Dataset):
+        return None
+    if item.is_virtual or item.id.get_create_plist().get_external_count():
+        raise RefusalError(f"its dataset {item.name} lies in another file, and such links are not followed")
+    if item.id.get_storage_size() > request.file_size:
+        raise RefusalError(
+            f"its dataset {item.name} is larger than the file: it is damaged; get a complete copy"
+        )
+    if item.size and item.id.get_storage_size() == 0:
+        raise RefusalError(f"its dataset {item.name} was declared but never written")
+    return item
+
+
+def _velox(data: Any, request: Request) -> Picture:
+    """Velox: /Data/Image/<id>/Data is (y, x, frame), beside JSON metadata for each frame."""
+    found, complex_ones = [], 0
+    group = data.get("Image", {})
+    for key in group:
+        values = _dataset(group[key].get("Data"), request)
+        if values is not None and values.ndim == 3 and values.dtype.kind in "iuf":
+            found.append((values, group[key]))
+        elif values is not None and values.dtype.names:
+            complex_ones += 1
+    if not found and complex_ones:
+        raise RefusalError(
+            f"it holds {complex_ones} complex images (FFT or differential phase contrast), no other"
+        )
+    if not found:
+        raise RefusalError("it is a Velox file that holds spectra and no image")
+    counts = [int(values.shape[2]) for values, _ in found]
+    sizes = ", ".join(f"{v.shape[2]} of {v.shape[0]} x {v.shape[1]}" for v, _ in found[:8])
+    frame = choose_frame(sum(counts), f"frames ({sizes}), counted through", request)
+    which = int(np.searchsorted(np.cumsum(counts), frame, side="right"))
+    values, home = found[which]
+    frame -= sum(counts[:which])
+    check_image(values.shape[:2], request)
+    quantities: dict[str, tuple[float, str]] = {}
+    notes: list[str] = []
+    with contextlib.suppress(Exception):  # damaged metadata are no reason to lose the image
+        words = _dataset(home.get("Metadata"), request)
+        column = min(frame, words.shape[1] - 1)
+        text = words[: 2**22, column].astype(np.uint8).tobytes().rstrip(b"\0")
+        quantities, notes = _velox_metadata(json.loads(text))
+    return Picture(pixels=values[:, :, frame], quantities=quantities, notes=tuple(notes))
+
+
+def _velox_metadata(metadata: dict[str, Any]) -> tuple[dict[str, tuple[float, str]], list[str]]:
+    """Calibration from the JSON of one frame."""
+    result, optics = metadata.get("BinaryResult", {}), metadata.get("Optics", {})
+    size = result.get("PixelSize", {})
+    y, x = (
+        in_angstrom(float(size.get(k, "nan")), str(result.get(f"PixelUnit{a}", "")))
+        for k, a in (("height", "Y"), ("width", "X"))
+    )
+    quantities, notes = square_pixel(y, x, "Velox PixelSize")
+    quantities.update(quantity("energy", optics.get("AccelerationVoltage"), 1.0, "Velox AccelerationVoltage"))
+    if str(optics.get("OperatingMode")) == "1":  # TEM; 2 is STEM. Their negative is underfocus.
+        quantities.update(quantity("defocus", optics.get("Defocus"), -_METRE, "Velox Defocus"))
+    return quantities, notes
+
+
+def _ncem(f: Any, request: Request) -> Picture:
+    """NCEM: groups marked emd_group_type hold `data` and one dataset per axis."""
+    sets = [d for d in _ncem_data(f, request) if d.dtype.kind in "biufc"]
+    if not sets:
+        raise RefusalError("it is an HDF5 file without an image that the EMD formats of NCEM or Velox know")
+    images = [d for d in sets if d.ndim > 1 and d.dtype.kind != "c"]
+    if not images:
+        d = sets[0]
+        what = "a complex array" if d.dtype.kind == "c" else "a line of values"
+        raise RefusalError(f"it holds {what} of shape {d.shape}, not an image")
+    notes: tuple[str, ...] = ()
+    if len(images) > 1:
+        names = ", ".join(f"{d.name} {d.shape}" for d in images[:8])
+        data, frame = images[choose_frame(len(images), f"datasets ({names})", request)], None
+        if data.ndim > 2:
+            raise RefusalError(
+                f"its dataset {data.name} is a stack beside others; save it to a file of its own"
+            )
+    else:
+        data = images[0]
+        frame = -1
+    home = data.parent
+    # Axes are stored fastest first, but where they are counted from dim0 (as RosettaSciIO has it).
+    forward = "dim0" in home
+    shape = tuple(int(n) for n in (data.shape if forward else data.shape[::-1]))
+    check_image(shape[-2:], request)
+    if frame is not None:
+        frame = choose_frame(math.prod(shape[:-2]), f"frames of {shape[-2]} x {shape[-1]}", request)
+    place = tuple(int(i) for i in np.unravel_index(frame or 0, shape[:-2])) if len(shape) > 2 else ()
+    pixels = data[place] if forward else data[(..., *place[::-1])].T
+    axes = [home.get(f"dim{i}") for i in ((data.ndim - 2, data.ndim - 1) if forward else (2, 1))]
+    lengths: list[float | None] = []
+    for axis in axes:
+        scale, unit = _ncem_axis(axis, request)
+        notes += refuse_units((unit,), request)
+        lengths.append(in_angstrom(abs(scale), unit))
+    quantities, more = square_pixel(lengths[0], lengths[1], "EMD axes")
+    microscope = f.get("microscope")
+    if microscope is not None:
+        for name in ("voltage", "accelerating_voltage", "beam_energy"):
+            number = quantity("energy", _text(microscope.attrs.get(name)), 1.0, f"EMD microscope/{name}")
+            if number:
+                value, source = number["energy"]
+                kilo = value < 3000  # nobody images with 3 keV in EMD; the unit is not in the format
+                quantities["energy"] = (value * 1e3, f"{source}, taken as kV") if kilo else (value, source)
+    return Picture(pixels=np.asarray(pixels), quantities=quantities, notes=(*notes, *more))
+
+
+def _ncem_data(f: Any, request: Request) -> Iterator[Any]:
+    """Datasets that are the data of an EMD group."""
+    import h5py
+
+    names: list[str] = []
+
+    def look(name: str, item: Any) -> None:
+        kinds = ("data", "datacube", "counted_datacube", "realslice", "diffractionslice")
+        if isinstance(item, h5py.Dataset) and name.rsplit("/", 1)[-1] in kinds:
+            names.append(name)
+
+    f.visititems(look)
+    for name in names:
+        if f[name].parent.attrs.get("emd_group_type", 0):
+            data = _dataset(f[name], request)
+            if data.size:
+                yield data
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf8", "replace") if isinstance(value, bytes) else value
+
+
+def _ncem_axis(axis: Any, request: Request) -> tuple[float, str]:
+    """Step and unit of an axis; NaN and none where it says nothing."""
+    values = _dataset(axis, request)
+    if values is None or values.ndim != 1 or len(values) < 2 or values.dtype.kind not in "iuf":
+        return math.nan, ""
+    unit = str(_text(axis.attrs.get("units", "")))
+    return float(values[1]) - float(values[0]), unit.replace("[", "").replace("]", "").replace("_", "")

@@ -1,0 +1,85 @@
+"""MRC images and stacks, their headers read by mrcfile."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from passband.data.picture import (
+    Picture,
+    RefusalError,
+    Request,
+    check_image,
+    choose_frame,
+    in_angstrom,
+    quantity,
+    raw_image,
+    square_pixel,
+)
+
+_METRE = 1e10  # Å
+
+
+def read_mrc(request: Request) -> Picture:
+    """One section of an MRC file; header and extended header by mrcfile."""
+    import mrcfile.mrcfile
+    import mrcfile.utils
+
+    with Path(request.path).open("rb") as f:
+        head = f.read(1024)
+    if len(head) < 1024:
+        raise RefusalError(
+            f"an MRC header has 1024 bytes, and it has {len(head)}: it is truncated; get a complete copy"
+        )
+    extended = min(abs(struct.unpack_from(order + "i", head, 92)[0]) for order in "<>")
+    if 1024 + extended > request.file_size:
+        raise RefusalError(f"its extended header of {extended} bytes ends beyond the file: it is damaged")
+    try:
+        mrc = mrcfile.mrcfile.MrcFile(request.path, "r", permissive=request.permissive, header_only=True)
+    except ValueError as e:
+        raise RefusalError(
+            f"its MRC header is not valid ({e}); pass permissive=True to try all the same"
+        ) from e
+    with mrc:
+        header = mrc.header
+        columns, rows, sections, mode = (int(header[k]) for k in ("nx", "ny", "nz", "mode"))
+        if mode in (3, 4):
+            raise RefusalError(
+                f"it holds a complex image of {rows} x {columns} (an FFT; MRC mode {mode}), not an image"
+            )
+        dtype = mrcfile.utils.data_dtype_from_header(header)
+        check_image((rows, columns), request)
+        index = choose_frame(sections, f"frames of {rows} x {columns}", request)
+        size = mrc.voxel_size
+        quantities, notes = square_pixel(
+            in_angstrom(float(size.y), "Å"),
+            in_angstrom(float(size.x), "Å"),
+            "MRC header (cell over sampling)",
+        )
+        quantities.update(_mrc_microscope(mrc, index))
+        start = 1024 + max(int(header.nsymbt), 0)
+    packed = mode == 101  # two 4-bit pixels a byte
+    shape = (rows, (columns + 1) // 2 if packed else columns)
+    image = raw_image(request, start + index * shape[0] * shape[1] * dtype.itemsize, shape, dtype)
+    pixels = image.pixels
+    if packed:
+        low = image.pixels.view(np.uint8)
+        pixels = np.stack((low & 15, low >> 4), axis=-1).reshape(rows, -1)[:, :columns]
+    return Picture(pixels=pixels, quantities=quantities, notes=(*image.notes, *notes))
+
+
+def _mrc_microscope(mrc: Any, index: int) -> dict[str, tuple[float, str]]:
+    """Energy and defocus from an extended header of Thermo Fisher's kind."""
+    found: dict[str, tuple[float, str]] = {}
+    with contextlib.suppress(Exception):  # many programs leave rubbish there
+        if not mrc.header.exttyp.item().startswith(b"FEI"):
+            return found
+        entry = mrc.indexed_extended_header[index]
+        found.update(quantity("energy", entry["HT"], 1.0, "MRC extended header (HT)"))
+        if int(entry["Instrument mode"]) == 1:  # TEM; 2 is STEM. Their negative is underfocus.
+            found.update(quantity("defocus", entry["Defocus"], -_METRE, "MRC extended header (Defocus)"))
+    return found

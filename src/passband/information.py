@@ -1,0 +1,109 @@
+"""What Passband, a bundle or a micrograph file is, as lines of a name and words."""
+
+from __future__ import annotations
+
+from passband import __version__
+from passband.data.readers import SUFFIXES, read_micrograph
+from passband.errors import BundleError
+from passband.estimate.performance import Calibration
+from passband.learn.bundle import Bundle, default_bundle
+from passband.physics.cavity_domains import DOMAINS
+from passband.units import KEV, NM
+
+Lines = list[tuple[str, str]]
+
+
+def about_passband() -> Lines:
+    """Version, readable formats, simulated domains, and the bundle that comes with the package.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and words of each line.
+    """
+    lines = [("Passband", __version__), ("reads", " ".join(SUFFIXES))]
+    lines += [(f"domain {name}", domain.about) for name, domain in DOMAINS.items()]
+    try:
+        return lines + about_bundle(default_bundle())
+    except BundleError as e:
+        return [*lines, ("bundle", f"none comes with this installation ({e})")]
+
+
+def about_bundle(bundle: Bundle) -> Lines:
+    """A bundle's detector, conditions of training, and calibration with its coverage.
+
+    Parameters
+    ----------
+    bundle
+        From a file or not.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and words of each line.
+
+    Raises
+    ------
+    CalibrationError
+        If its calibration cannot be used.
+    """
+    count = sum(w.numel() for w in bundle.weights.values())
+    lines = [
+        ("bundle", bundle.name),
+        ("digest", bundle.digest or "none: not read from a file"),
+        ("detector", f"Mask R-CNN, {bundle.detector.backbone}, {count / 1e6:.1f} million weights"),
+        ("score threshold", f"{bundle.score_threshold:g}"),
+    ]
+    for name, value in bundle.training.items():
+        if name == "pixel_size":
+            lines.append(("pixel size", f"{value[0] / NM:.3g} to {value[1] / NM:.3g} nm in training"))
+        elif name == "domains":
+            lines.append(("trained on", ", ".join(str(d) for d in value)))
+        elif isinstance(value, (str, int, float)):
+            lines.append((name.replace("_", " "), f"{value}"))
+    if bundle.calibration is None:
+        return [*lines, ("calibration", "none: scores cannot be estimated; see `passband calibrate --help`")]
+    calibration = Calibration.from_record(bundle.calibration)
+    rows = sum(calibration.domains.values())
+    lines.append(("calibration", f"{rows} labelled images of {len(calibration.domains)} domains"))
+    lines.append(("matching", str(calibration.matching)))
+    lines.append(("coverage", calibration.statement))
+    widths = ", ".join(f"{name} {reach.mean_width:.2f}" for name, reach in calibration.reach.items())
+    return [*lines, ("interval width", f"{widths} on average")]
+
+
+def about_micrograph(path: str) -> Lines:
+    """A micrograph file's size and calibration, and where each number came from.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and words of each line.
+
+    Raises
+    ------
+    ReadError
+        If it gives no micrograph.
+    """
+    m = read_micrograph(path)
+    height, width = m.shape
+    shown = {
+        "pixel_size": None if m.pixel_size is None else f"{m.pixel_size / NM:.6g} nm",
+        "energy": None if m.energy is None else f"{m.energy / KEV:.6g} keV",
+        "defocus": None if m.defocus is None else f"{m.defocus / NM:.6g} nm (positive is underfocus)",
+    }
+    lines = [("micrograph", m.name), ("size", f"{width} x {height} pixels (width x height)")]
+    for name, words in shown.items():
+        source = m.sources.get(name)
+        said = "unknown" if words is None else words + (f", from {source}" if source else "")
+        lines.append((name.replace("_", " "), said))
+    if m.pixel_size is not None:
+        field = f"{width * m.pixel_size / NM:.4g} x {height * m.pixel_size / NM:.4g} nm"
+        lines.append(("field of view", field))
+    lines.append(("grey levels", f"{m.pixels.min():g} to {m.pixels.max():g}, mean {m.pixels.mean():g}"))
+    return lines + [("note", note) for note in m.notes]

@@ -1,0 +1,285 @@
+"""Results as figures: outlined detections, size histogram, estimated against measured scores.
+
+Each function gives a `Figure` of matplotlib without touching its global state; `save_figure` writes it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from passband.data.detections import Detections
+from passband.data.files import write_whole
+from passband.data.micrograph import Micrograph
+from passband.errors import ParameterError
+from passband.estimate.performance import Estimate
+from passband.types import Vector
+from passband.units import NM
+from passband.verdict import Sizes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = "plasma"
+"""Of scores: perceptually uniform, and seen on grey but for its darkest quarter, which is left out."""
+ACCENT = "#2b5c8a"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorePair:
+    """A score estimated without labels, and the same score measured with them.
+
+    Parameters
+    ----------
+    estimate
+        Without labels.
+    measured
+        With labels, in [0, 1].
+    group
+        Of which it is one, such as a domain.
+    """
+
+    estimate: Estimate
+    measured: float
+    group: str = ""
+
+
+def draw_detections(micrograph: Micrograph, detections: Detections, *, title: str = "") -> Figure:
+    """Micrograph with its detections outlined in the colour of their score.
+
+    Parameters
+    ----------
+    micrograph
+        The image; its darkest and brightest half percent of pixels are clipped.
+    detections
+        Found in it; a box stands in for a mask that is missing.
+    title
+        Above the image.
+
+    Returns
+    -------
+    Figure
+        With a colour bar of the score, and a scale bar where the pixel size is known.
+
+    Raises
+    ------
+    ParameterError
+        If the detections were made on an image of another shape.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import ListedColormap, Normalize
+    from matplotlib.figure import Figure
+    from matplotlib.patheffects import Normal, Stroke
+
+    if detections.image_shape != micrograph.shape:
+        raise ParameterError(
+            f"detections of an image of {detections.image_shape} do not fit {micrograph.name!r} "
+            f"of {micrograph.shape} (height, width)"
+        )
+    height, width = micrograph.shape
+    side = 7.0 / max(height, width)
+    figure = Figure(
+        figsize=(max(2.5, width * side) + 0.9, max(2.0, height * side) + 0.4), layout="constrained"
+    )
+    axes = figure.add_subplot()
+    low, high = np.percentile(micrograph.pixels, (0.5, 99.5))
+    axes.imshow(
+        micrograph.pixels,
+        cmap="gray",
+        vmin=low,
+        vmax=high,
+        extent=(0, width, height, 0),
+        interpolation="none",
+    )
+    import matplotlib
+
+    scale = Normalize(0, 1)
+    colours = ListedColormap(matplotlib.colormaps[COLOURS](np.linspace(0.25, 1, 256)))
+    lines = LineCollection(_outlines(detections), cmap=colours, norm=scale, linewidths=1.3)
+    lines.set_array(detections.scores)
+    lines.set_path_effects([Stroke(linewidth=2.3, foreground="black", alpha=0.35), Normal()])
+    axes.add_collection(lines)
+    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, shrink=0.8, pad=0.02)
+    bar.set_label("detection score")
+    bar.ax.axhline(detections.score_threshold, color="black", linewidth=1.2)
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    axes.set_title(title, fontsize=11)
+    if micrograph.pixel_size is not None:
+        _add_scale_bar(axes, width, height, micrograph.pixel_size / NM)
+    return figure
+
+
+def draw_sizes(sizes: Sizes, *, title: str = "") -> Figure:
+    """Histogram of diameters.
+
+    Parameters
+    ----------
+    sizes
+        From a verdict; in nm where the pixel size is known, in pixels otherwise.
+    title
+        Above the axes.
+
+    Returns
+    -------
+    Figure
+        With the median marked; empty axes that say so where there is no object.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    nm = sizes.diameters_nm
+    diameters, unit = (sizes.diameters, "pixels") if nm is None else (nm, "nm")
+    figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlabel=f"diameter ({unit})", ylabel="objects")
+    axes.set_title(title, fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(diameters) == 0:
+        axes.text(0.5, 0.5, "nothing was found", transform=axes.transAxes, ha="center", color="0.4")
+        axes.set(xticks=[], yticks=[])
+        return figure
+    bins = int(np.clip(2 * np.sqrt(len(diameters)), 6, 30))
+    axes.hist(diameters, bins=bins, range=(0, float(diameters.max()) * 1.001), color=ACCENT, rwidth=0.94)
+    middle = float(np.median(diameters))
+    axes.axvline(middle, color="0.15", linestyle="--", linewidth=1)
+    label = f"median {middle:.3g} {unit}\nn = {len(diameters)}"
+    axes.text(0.98, 0.95, label, transform=axes.transAxes, ha="right", va="top", fontsize=9)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
+
+
+def draw_parity(pairs: Sequence[ScorePair], *, name: str = "F1") -> Figure:
+    """Estimated against measured scores, each with its interval.
+
+    Parameters
+    ----------
+    pairs
+        At least one.
+    name
+        Of the score.
+
+    Returns
+    -------
+    Figure
+        On the diagonal an estimate is right; the title gives the mean absolute error and how many
+        intervals hold the measured value.
+
+    Raises
+    ------
+    ParameterError
+        If there is no pair.
+    """
+    from matplotlib.figure import Figure
+
+    if not pairs:
+        raise ParameterError("estimated against measured: no pair came, wanted at least one")
+    measured = np.array([p.measured for p in pairs])
+    value, low, high = (np.array([getattr(p.estimate, n) for p in pairs]) for n in ("value", "low", "high"))
+    figure = Figure(figsize=(5.4, 5.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=1)
+    groups = sorted({p.group for p in pairs})
+    import matplotlib
+
+    colours = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, len(groups)))
+    markers = "osD^vP*X"
+    for i, (group, colour) in enumerate(zip(groups, colours, strict=True)):
+        mine = np.array([p.group == group for p in pairs])
+        bars = np.maximum(0, [value[mine] - low[mine], high[mine] - value[mine]])
+        axes.errorbar(
+            measured[mine], value[mine], yerr=bars, fmt=markers[i % len(markers)], color=colour,
+            markersize=4.5, elinewidth=0.8, alpha=0.75, label=group or None,
+        )  # fmt: skip
+    error = float(np.abs(value - measured).mean())
+    held = int(((low <= measured) & (measured <= high)).sum())
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
+    axes.set(xlabel=f"measured {name}", ylabel=f"estimated {name}, without labels")
+    axes.set_title(
+        f"mean absolute error {error:.3f}; {held} of {len(pairs)} intervals hold the measured value\n"
+        f"(meant to: {100 * pairs[0].estimate.coverage:.0f} %)",
+        fontsize=10,
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    if any(groups):
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
+    return figure
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
+    """Write a figure, whole or not at all.
+
+    Parameters
+    ----------
+    figure
+        From this module or not.
+    path
+        Its suffix says the format: .png, .svg, .pdf.
+    dpi
+        Pixels per inch, where the format has pixels.
+
+    Returns
+    -------
+    Path
+        Of the file.
+
+    Raises
+    ------
+    ParameterError
+        If matplotlib does not know the format.
+    PassbandError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    kind = path.suffix[1:].lower()
+    known = figure.canvas.get_supported_filetypes()
+    if kind not in known:
+        raise ParameterError(
+            f"{path}: figures are written as {', '.join(sorted(known))}, not {kind or 'that'!r}"
+        )
+    content = io.BytesIO()
+    # Without a date the same figure gives the same bytes.
+    stamp = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    figure.savefig(content, format=kind, dpi=dpi, metadata=stamp)
+    return write_whole(path, content.getvalue())
+
+
+def _outlines(detections: Detections) -> list[np.ndarray]:
+    """Closed lines (k, 2) of x and y in pixels, upper left corner at 0, one for each detection."""
+    from skimage.measure import find_contours
+
+    lines = []
+    for box, mask in zip(detections.boxes_xyxy, detections.masks or (None,) * len(detections), strict=True):
+        if mask is None or not mask.pixels.any():
+            x0, y0, x1, y1 = box
+            lines.append(np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1], [x0, y0]]))
+            continue
+        padded = np.pad(mask.pixels, 1).astype(np.float32)
+        longest: Vector = max(find_contours(padded, 0.5), key=len)  # type: ignore[no-untyped-call]
+        lines.append(longest[:, ::-1] + np.array([mask.x - 0.5, mask.y - 0.5]))
+    return lines
+
+
+def _add_scale_bar(axes: Axes, width: int, height: int, pixel_size_nm: float) -> None:
+    """A bar of a round length, about a fifth of the image, lower left."""
+    from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
+
+    wanted = 0.22 * width * pixel_size_nm
+    power = 10.0 ** np.floor(np.log10(wanted))
+    length = float(max(m * power for m in (1, 2, 5) if m * power <= wanted))
+    pad, thick = 0.03 * min(width, height), 0.011 * min(width, height)
+    x, y = pad, height - pad - thick
+    bar = Rectangle(
+        (x, y), length / pixel_size_nm, thick, facecolor="white", edgecolor="black", linewidth=0.6
+    )
+    axes.add_patch(bar)
+    words = f"{length:g} nm" if length < 1000 else f"{length / 1000:g} µm"
+    shadow = [withStroke(linewidth=2, foreground="black", alpha=0.6)]
+    axes.text(x, y - thick, words, color="white", fontsize=10, weight="bold", path_effects=shadow)

@@ -1,0 +1,63 @@
+"""Simulate micrographs in three conditions, assess them without labels, then compare with the truth.
+
+    python studies/demo.py [FOLDER]      default out/demo
+
+The detector was trained on underfocused images. It knows the first condition; the second has the
+same foils on the other side of focus or in focus; in the third there are too few electrons to see by.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from passband.assessment import Plan, assess_files
+from passband.data.detection_files import read_detections
+from passband.data.simulated import TRUTH, write_simulated
+from passband.learn.bundle import default_bundle
+from passband.measure.matching import OPTIMAL, match_boxes
+from passband.measure.scores import object_scores
+from passband.physics.cavity_domains import draw_set
+from passband.plot import draw_detections, parity, save
+from passband.data.readers import read_micrograph
+
+CONDITIONS = {
+    "known": (("A:under", "B:under", "C:under"), 6),
+    "shifted": (("A:over", "B:over", "C:in"), 6),
+    "hopeless": (("A-starved:over", "B-starved:in"), 4),
+}
+SEED = 2024  # no image of training, choice of threshold, test or calibration has it
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    for name, (domains, count) in CONDITIONS.items():
+        write_simulated(folder / name, list(draw_set(domains, count, seed=SEED)))
+        print(f"simulated {count} micrographs: {name} ({', '.join(domains)})", flush=True)
+    outcome = assess_files(
+        [str(folder / name) for name in CONDITIONS], Plan(bundle=default_bundle()), report=folder / "report"
+    )
+    print(f"\n{'micrograph':<34}{'verdict':<9}{'estimated F1':<22}{'measured F1':>11}{'found':>7}{'truth':>7}")
+    points, covered = [], 0
+    for v in outcome.verdicts:
+        path = Path(v.path)
+        truth = read_detections(path.parent / TRUTH)[path.name]
+        measured = object_scores(match_boxes(truth.boxes_xyxy, v.detections.boxes_xyxy, OPTIMAL)).f1
+        e = v.estimates["f1"]
+        inside = e.low <= measured <= e.high
+        covered += inside
+        points.append((measured, e))
+        said = f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})"
+        where = f"{path.parent.name}/{path.stem}"
+        print(f"{where:<34}{v.verdict:<9}{said:<22}{measured:>8.2f}{'' if inside else ' !':<3}"
+              f"{len(v.detections):>7}{len(truth):>7}")
+    error = np.mean([abs(m - e.value) for m, e in points])
+    print(f"\nmean absolute error of the estimate {error:.3f}; {covered} of {len(points)} intervals hold")
+    print(f"the report: {outcome.page}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else "out/demo"))

@@ -1,0 +1,519 @@
+"""What is read of valid files, and the words for those that give no micrograph."""
+
+import os
+import subprocess
+import sys
+import threading
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from passband.data import parser_process, readers
+from passband.data.micrograph import Micrograph
+from passband.data.readers import SUFFIXES, read_micrograph
+from passband.errors import ParameterError, ReadError
+
+REC_601 = np.array([0.299, 0.587, 0.114])
+
+
+@pytest.fixture
+def place(tmp_path, image_files):
+    """Write a made file into a folder of its own and give its path."""
+
+    def put(name, data=None, as_name=None):
+        path = tmp_path / (as_name or name)
+        path.write_bytes(image_files[name] if data is None else data)
+        return path
+
+    return put
+
+
+def refusal(path, **options):
+    with pytest.raises(ReadError) as caught:
+        read_micrograph(path, **options)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("grey16.tif", "float32.tiff", "deflate.tif", "ome.ome.tif", "grey16.png", "grey.mrc"),
+        *("grey.npy", "grey.dm3", "grey.dm4", "ncem.emd", "grey.ser"),
+    ],
+)
+def test_sixteen_bits_come_through_every_format(place, true_pixels, name):
+    m = read_micrograph(place(name))
+    assert m.pixels.dtype == np.float32
+    np.testing.assert_array_equal(m.pixels, true_pixels)
+    assert m.name == str(place(name))
+
+
+@pytest.mark.parametrize("name", ["imagej_stack.tif", "stack.mrc", "stack.dm4", "stack.ser", "velox.emd"])
+def test_a_stack_asks_for_a_frame_and_gives_each(place, true_pixels, name):
+    path = place(name)
+    message = refusal(path)
+    assert "2 " in message and "frame=0 to frame=1" in message
+    for frame in (0, 1):
+        np.testing.assert_array_equal(read_micrograph(path, frame=frame).pixels, true_pixels + frame)
+    assert "no frame 2" in refusal(path, frame=2)
+
+
+def test_a_fortran_stack_gives_each_frame(place, true_pixels):
+    for frame in (0, 1):
+        m = read_micrograph(place("fortran_stack.npy"), frame=frame)
+        np.testing.assert_array_equal(m.pixels, true_pixels + frame)
+
+
+def test_frame_of_a_single_image_is_zero_or_none(place):
+    assert read_micrograph(place("grey16.tif"), frame=0).shape == (12, 20)
+    assert "pass frame=0 or none" in refusal(place("grey16.tif"), frame=1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "imagej_stack.tif",
+        "ome.ome.tif",
+        "grey.mrc",
+        "grey.dm3",
+        "stack.dm4",
+        "ncem.emd",
+        "velox.emd",
+        "grey.ser",
+    ],
+)
+def test_pixel_size_comes_from_the_file(place, name):
+    m = read_micrograph(place(name), frame=0)
+    assert m.pixel_size == pytest.approx(2.5, rel=1e-6)
+    assert m.sources["pixel_size"] and "caller" not in m.sources["pixel_size"]
+
+
+@pytest.mark.parametrize("name", ["grey.dm3", "grey.dm4", "ncem.emd", "velox.emd"])
+def test_energy_comes_from_the_file(place, name):
+    m = read_micrograph(place(name), frame=0)
+    assert m.energy == 200e3
+    assert m.sources["energy"]
+
+
+def test_velox_underfocus_is_positive(place):
+    m = read_micrograph(place("velox.emd"), frame=0)
+    assert m.defocus == pytest.approx(15000)  # Velox writes -1.5 µm for underfocus
+
+
+def test_what_files_do_not_say_is_unknown(place):
+    m = read_micrograph(place("grey16.png"))
+    assert (m.pixel_size, m.energy, m.defocus, dict(m.sources)) == (None, None, None, {})
+
+
+def test_the_callers_pixel_size_wins_and_is_recorded(place):
+    m = read_micrograph(place("grey.mrc"), pixel_size=3.8)
+    assert m.pixel_size == 3.8
+    assert m.sources["pixel_size"] == "given by the caller (the file says 2.5 Å)"
+
+
+@pytest.mark.parametrize("name", ["rgb.png", "rgb16.png", "rgb.tif", "rgb.jpeg"])
+def test_colour_becomes_luminance_and_says_so(place, true_pixels, name):
+    m = read_micrograph(place(name))
+    assert "RGB converted to luminance" in m.notes
+    p = true_pixels.astype(int)
+    eight = p >> 8
+    wanted = {
+        "rgb.png": np.stack([eight, eight // 2, eight // 3], -1) @ REC_601,
+        "rgb16.png": np.stack([p, p // 2, p // 3], -1) @ REC_601,
+        "rgb.tif": np.stack([p, p * 0, p], -1) @ REC_601,
+    }
+    if name in wanted:  # JPEG keeps no value exactly
+        np.testing.assert_allclose(m.pixels, wanted[name], rtol=1e-5)
+
+
+def test_palette_and_tiles(place, true_pixels):
+    np.testing.assert_array_equal(read_micrograph(place("palette.png")).pixels, true_pixels >> 8)
+    np.testing.assert_array_equal(
+        read_micrograph(place("lzw_tiles.tif")).pixels, np.tile(true_pixels, (3, 2))
+    )
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_constant_and_single_pixels_are_read(tmp_path, value):
+    for shape in ((1, 1), (1, 9), (16, 16)):
+        np.save(tmp_path / "a.npy", np.full(shape, value, np.uint8))
+        assert (read_micrograph(tmp_path / "a.npy").pixels == value).all()
+
+
+def test_nan_pixels_are_refused_or_replaced(tmp_path):
+    image = np.arange(30, dtype=np.float32).reshape(5, 6)
+    image[1, 2] = np.nan
+    image[2, 2] = np.inf
+    path = tmp_path / "a.npy"
+    np.save(path, image)
+    assert "2 of its 30 pixels" in refusal(path) and "permissive=True" in refusal(path)
+    m = read_micrograph(path, permissive=True)
+    assert m.pixels[1, 2] == m.pixels[2, 2] == np.median(image[np.isfinite(image)])
+    assert any("2 of 30 pixels" in note for note in m.notes)
+    np.save(path, image * np.nan)
+    assert "none of its pixels" in refusal(path, permissive=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["grey16.tif", "grey.mrc", "grey.npy", "grey.dm4", "grey.ser", "grey.jpg", "noise.png"]
+)
+def test_truncated_files_are_refused_or_completed(place, image_files, name):
+    data = image_files[name]
+    keep = data.index(b"DataType") - 200 if name == "grey.dm4" else len(data) - 60
+    path = place(name, data[:keep])
+    assert "truncated" in refusal(path) or "damaged" in refusal(path)
+    if name != "grey.dm4":  # its tags come after its pixels
+        m = read_micrograph(path, permissive=True)
+        assert any("truncated" in note for note in m.notes)
+
+
+def declare_30000(name, data):
+    """The same file with a header that declares 30,000 x 30,000 pixels."""
+    import struct
+
+    if name == "grey8.png":
+        import zlib
+
+        head = b"IHDR" + struct.pack(">II", 30000, 30000) + data[24:29]
+        return data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
+    if name == "grey.npy":
+        header = data[10:128].replace(b"(12, 20)", b"(30000, 30000)").rstrip().ljust(117) + b"\n"
+        return data[:10] + header + data[128:]
+    big, small = struct.pack("<I", 30000), [struct.pack("<I", n) for n in (20, 12)]
+    if name == "grey.mrc":
+        return big + big + data[8:]
+    if name == "grey.ser":
+        return data.replace(small[0] + small[1], big + big, 1)
+    if name == "grey.jpg":
+        at = data.index(b"\xff\xc0") + 5
+        return data[:at] + struct.pack(">HH", 30000, 30000) + data[at + 4 :]
+    if name == "grey16.tif":  # ImageWidth and ImageLength, tags 256 and 257
+        for tag in (256, 257):
+            at = data.index(struct.pack("<HH", tag, 3)) if struct.pack("<HH", tag, 3) in data else -1
+            at = at if at >= 0 else data.index(struct.pack("<HH", tag, 4))
+            data = data[: at + 2] + struct.pack("<HII", 4, 1, 30000) + data[at + 12 :]
+        return data
+    for n in small:  # DM's Dimensions
+        data = data[: data.index(b"Dimensions")] + data[data.index(b"Dimensions") :].replace(n, big, 1)
+    return data
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["grey8.png", "grey.npy", "grey.mrc", "grey.ser", "grey.jpg", "grey16.tif", "grey.dm3", "grey.dm4"],
+)
+@pytest.mark.parametrize("permissive", [False, True])
+def test_a_30000_by_30000_header_is_refused_before_anything_is_allocated(
+    place, image_files, name, permissive
+):
+    message = refusal(place(name, declare_30000(name, image_files[name])), permissive=permissive)
+    assert "30000" in message and "more than the 134217728" in message
+
+
+def test_an_hdf5_dataset_of_30000_by_30000_is_refused(tmp_path):
+    import h5py
+
+    with h5py.File(tmp_path / "a.emd", "w") as f:
+        home = f.create_group("image")
+        home.attrs["emd_group_type"] = 1
+        data = home.create_dataset(
+            "data", shape=(30000, 30000), dtype="u2", chunks=(100, 100), compression="gzip"
+        )
+        data[0, 0] = 1
+    assert "more than the 134217728" in refusal(tmp_path / "a.emd")
+
+
+class TestWhatIsNoImage:
+    def test_missing(self, tmp_path):
+        assert "no such file" in refusal(tmp_path / "a.tif")
+
+    def test_a_folder(self, tmp_path):
+        assert "is a folder" in refusal(tmp_path)
+
+    def test_a_pipe(self, tmp_path):
+        os.mkfifo(tmp_path / "a.tif")
+        assert "device or a pipe" in refusal(tmp_path / "a.tif")
+
+    def test_empty(self, place):
+        assert "is empty" in refusal(place("grey16.tif", b""))
+
+    def test_no_permission(self, place, monkeypatch):
+        path = place("grey16.tif")
+
+        def forbidden(*args, **kwargs):
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr("pathlib.Path.open", forbidden)  # root may read anything
+        assert "no permission" in refusal(path)
+
+    @pytest.mark.parametrize("suffix", SUFFIXES)
+    def test_text(self, place, suffix):
+        message = refusal(place("grey16.tif", b"Dear colleague,\nhere are my images.\n", "a" + suffix))
+        assert "does not begin like" in message and "are text" in message
+
+    @pytest.mark.parametrize("name", ["a.xyz", "a", "a.tar.gz"])
+    def test_unknown_suffix(self, place, name):
+        message = refusal(place("grey16.tif", b"some bytes", name))
+        assert all(suffix in message for suffix in SUFFIXES)
+
+    def test_a_suffix_that_lies(self, place, true_pixels):
+        path = place("grey16.png", as_name="a.dm4")
+        message = refusal(path)
+        assert "PNG" in message and "rename it to .png" in message
+        m = read_micrograph(path, permissive=True)
+        np.testing.assert_array_equal(m.pixels, true_pixels)
+        assert any("PNG" in note for note in m.notes)
+
+    def test_an_emi_points_at_its_ser(self, place):
+        place("grey.ser", as_name="a_1.ser")
+        assert "a_1.ser" in refusal(place("grey.ser", b"JKdata", "a.emi"))
+
+    def test_complex(self, tmp_path):
+        np.save(tmp_path / "a.npy", np.ones((4, 4), np.complex64))
+        assert "complex" in refusal(tmp_path / "a.npy")
+
+    def test_python_objects_run_no_code(self, tmp_path):
+        class Trap:
+            def __reduce__(self):
+                return os.mkdir, (str(tmp_path / "sprung"),)
+
+        np.save(tmp_path / "a.npy", np.array([[Trap()]]), allow_pickle=True)
+        for permissive in (False, True):
+            assert "Python objects" in refusal(tmp_path / "a.npy", permissive=permissive)
+        assert not (tmp_path / "sprung").exists()
+
+    def test_spectra_and_diffraction(self, place, make_dm, true_pixels):
+        path = place("grey.dm3", make_dm(true_pixels, version=3, unit="eV"))
+        assert "spectra" in refusal(path)
+        path = place("grey.dm3", make_dm(true_pixels, version=3, unit="1/nm"))
+        assert "diffraction pattern" in refusal(path)
+        m = read_micrograph(path, permissive=True)
+        assert m.pixel_size is None and any("diffraction" in note for note in m.notes)
+
+    @pytest.mark.parametrize("option", [{"pixel_size": 0.0}, {"pixel_size": float("nan")}, {"frame": True}])
+    def test_arguments(self, place, option):
+        with pytest.raises(ParameterError):
+            read_micrograph(place("grey16.tif"), **option)
+
+
+@pytest.mark.parametrize("how", ["external link", "soft link to it", "virtual dataset", "external storage"])
+def test_hdf5_does_not_reach_into_other_files(tmp_path, how):
+    import h5py
+
+    secret = np.full((8, 8), 42, np.uint16)
+    with h5py.File(tmp_path / "secret.h5", "w") as f:
+        f["data"] = secret
+    (tmp_path / "secret.raw").write_bytes(secret.tobytes())
+    with h5py.File(tmp_path / "a.emd", "w") as f:
+        home = f.create_group("image")
+        home.attrs["emd_group_type"] = 1
+        if how == "virtual dataset":
+            layout = h5py.VirtualLayout(shape=(8, 8), dtype="u2")
+            layout[:] = h5py.VirtualSource(tmp_path / "secret.h5", "data", shape=(8, 8))
+            home.create_virtual_dataset("data", layout)
+        elif how == "external storage":
+            home.create_dataset("data", (8, 8), "u2", external=[(str(tmp_path / "secret.raw"), 0, 128)])
+        elif how == "external link":
+            home["data"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/data")
+        else:
+            f["there"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "/")
+            home["data"] = h5py.SoftLink("/there/data")
+    for permissive in (False, True):
+        assert "not followed" in refusal(tmp_path / "a.emd", permissive=permissive)
+
+
+def test_ome_metadata_do_not_reach_into_other_files(tmp_path, true_pixels):
+    import tifffile
+
+    tifffile.imwrite(tmp_path / "secret.tif", true_pixels * 0 + 42)
+    text = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint16" '
+        'SizeX="20" SizeY="12" SizeC="1" SizeZ="2" SizeT="1"><TiffData IFD="0" FirstZ="1">'
+        '<UUID FileName="secret.tif">urn:uuid:1</UUID></TiffData></Pixels></Image></OME>'
+    )
+    tifffile.imwrite(tmp_path / "a.ome.tif", true_pixels, description=text, metadata=None)
+    np.testing.assert_array_equal(read_micrograph(tmp_path / "a.ome.tif").pixels, true_pixels)
+
+
+class TestTheParserProcess:
+    def test_stays_warm_and_without_torch(self, place):
+        read_micrograph(place("grey16.tif"))
+        child = parser_process._child.process.pid
+        read_micrograph(place("grey.dm3"))
+        assert parser_process._child.process.pid == child
+        if sys.platform == "linux":
+            assert "torch" not in Path(f"/proc/{child}/maps").read_text()
+
+    def test_is_replaced_when_it_died(self, place):
+        read_micrograph(place("grey16.tif"))
+        parser_process._child.process.kill()
+        parser_process._child.process.wait()
+        assert read_micrograph(place("grey16.tif")).shape == (12, 20)
+
+    def test_a_hang_ends_at_the_time_limit(self, place, monkeypatch):
+        import signal
+
+        read_micrograph(place("grey16.tif"))
+        monkeypatch.setattr(readers, "TIME_LIMIT_S", 0.3)
+        monkeypatch.setattr(parser_process, "START_LIMIT_S", 0.3)
+        os.kill(parser_process._child.process.pid, signal.SIGSTOP)
+        assert "within 0.3 s" in refusal(place("grey16.tif"))
+        monkeypatch.undo()
+        assert read_micrograph(place("grey16.tif")).shape == (12, 20)
+
+    def test_memory_is_limited(self, tmp_path, monkeypatch):
+        np.save(tmp_path / "a.npy", np.zeros((4096, 4096), np.uint8))
+        monkeypatch.setattr(readers, "MEMORY_LIMIT", 32 * 2**20)
+        assert "memory" in refusal(tmp_path / "a.npy")
+        monkeypatch.undo()
+        assert read_micrograph(tmp_path / "a.npy").shape == (4096, 4096)
+
+    def test_the_promised_limits(self):
+        assert readers.TIME_LIMIT_S == 10 and readers.MEMORY_LIMIT == 2 * 1024**3
+
+    def test_threads_take_turns(self, place, true_pixels):
+        paths = [place(name) for name in ("grey16.tif", "grey.npy", "grey.mrc", "grey.ser")]
+        wrong = []
+
+        def work():
+            for path in paths:
+                if not (read_micrograph(path).pixels == true_pixels).all():
+                    wrong.append(path)
+
+        threads = [threading.Thread(target=work) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not wrong
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+    def test_fork_closed_stdin_and_a_killed_parent(self, place):
+        script = """
+import os, sys, signal
+os.close(0)
+from passband.data import parser_process
+from passband.data.readers import read_micrograph
+read_micrograph(sys.argv[1])
+parent = parser_process._child.process.pid
+pid = os.fork()
+if not pid:
+    read_micrograph(sys.argv[1])
+    os._exit(0 if parser_process._child.process.pid != parent else 5)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+read_micrograph(sys.argv[1])
+assert parser_process._child.process.pid == parent
+print(parent, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+        source = str(Path(readers.__file__).parents[2])
+        environment = {**os.environ, "PYTHONPATH": source}
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(place("grey.npy"))],
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        assert done.returncode == -9 and done.stderr == ""
+        child = int(done.stdout)
+        deadline = 50
+        while deadline and _alive(child):
+            threading.Event().wait(0.1)
+            deadline -= 1
+        assert deadline, "the parser outlived its parent"
+
+
+def _alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
+class TestVendorsFiles:
+    """Each file of the vendors gives what RosettaSciIO gives, or words for what it holds instead."""
+
+    FRAMES = (
+        ("dm3_2d_type1.dm3", None, "digitalmicrograph"),
+        ("dm3_3d_stack.dm3", 1, "digitalmicrograph"),
+        ("dm3_stem_image.dm3", None, "digitalmicrograph"),
+        ("dm4_2d_type10.dm4", None, "digitalmicrograph"),
+        ("dm4_image.dm4", None, "digitalmicrograph"),
+        ("emd_ncem_image.emd", None, "emd"),
+        ("emd_velox_tem_stack.emd", 1, "emd"),
+        ("haadf.mrc", None, "mrc"),
+        ("movie.mrc", 7, "mrc"),
+        ("tia_image_1.ser", None, "tia"),
+        ("tia_old_image_1.ser", None, "tia"),
+        ("tif_from_dm.tif", None, "tiff"),
+        ("tif_imagej.tif", None, "tiff"),
+        ("tif_imagej_stack.tif", 1, "tiff"),
+        ("tif_olympus.tif", None, "tiff"),
+    )
+    COLOURED = (("dm3_2d_type23_rgb.dm3", "digitalmicrograph"), ("tif_zeiss_rgb.tif", "tiff"))
+    REFUSED = (
+        ("dm3_diffraction.dm3", "diffraction pattern"),
+        ("dm3_not_an_image_eels.dm3", "EELS spectra (1 x 2048)"),
+        ("dm4_complex_fft.dm4", "complex image"),
+        ("emd_ncem_not_an_image.emd", "line of values"),
+        ("tia_image.emi", "tia_image_1.ser"),
+    )
+
+    @staticmethod
+    def signal(path, module):
+        """The last signal that RosettaSciIO finds, which in a file with an overview is the original."""
+        from importlib import import_module
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return import_module(f"rsciio.{module}").file_reader(str(path))[-1]
+
+    @pytest.mark.parametrize(("name", "frame", "module"), FRAMES)
+    def test_as_rosettasciio_has_it(self, formats_folder, name, frame, module):
+        m = read_micrograph(formats_folder / name, frame=frame)
+        theirs = self.signal(formats_folder / name, module)
+        wanted = theirs["data"] if frame is None else theirs["data"][frame]
+        np.testing.assert_array_equal(m.pixels, wanted.astype(np.float32))
+        y, x = theirs["axes"][-2:]
+        unit = {"pm": 0.01, "nm": 10, "µm": 1e4, "m": 1e10}.get(x["units"])
+        if unit is None or x["scale"] <= 0:
+            assert m.pixel_size is None
+        else:
+            assert m.pixel_size == pytest.approx(x["scale"] * unit, rel=1e-4)
+            assert y["scale"] == pytest.approx(x["scale"])
+
+    @pytest.mark.parametrize(("name", "module"), COLOURED)
+    def test_colours(self, formats_folder, name, module):
+        m = read_micrograph(formats_folder / name)
+        theirs = self.signal(formats_folder / name, module)["data"]
+        wanted = sum(w * theirs[c].astype(float) for w, c in zip(REC_601, "RGB", strict=True))
+        np.testing.assert_allclose(m.pixels, wanted, rtol=1e-5)
+        assert "RGB converted to luminance" in m.notes
+
+    @pytest.mark.parametrize(("name", "words"), REFUSED)
+    def test_no_image(self, formats_folder, name, words):
+        assert words in refusal(formats_folder / name)
+
+    def test_every_file_is_in_a_list(self, formats_folder):
+        names = {row[0] for row in (*self.FRAMES, *self.COLOURED, *self.REFUSED)}
+        assert {path.name for path in formats_folder.iterdir()} == names
+
+    def test_conditions(self, formats_folder):
+        assert read_micrograph(formats_folder / "dm3_stem_image.dm3").energy == 200e3
+        assert read_micrograph(formats_folder / "haadf.mrc").energy == 300e3
+        assert read_micrograph(formats_folder / "haadf.mrc").defocus is None  # STEM
+        assert read_micrograph(formats_folder / "tia_image_1.ser").energy == 200e3
+        velox = read_micrograph(formats_folder / "emd_velox_tem_stack.emd", frame=0)
+        assert velox.energy == 300e3
+        assert velox.defocus == pytest.approx(-302.317, rel=1e-4)  # the file says +30 nm: overfocus
+
+
+def test_any_result_is_a_micrograph(place, image_files):
+    for name in image_files:
+        assert isinstance(read_micrograph(place(name), frame=0), Micrograph)

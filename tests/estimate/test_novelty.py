@@ -1,0 +1,72 @@
+"""Laws of the distance from what is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passband.errors import CalibrationError
+from passband.estimate.novelty import Reference, fit_reference, novelty, unusual
+
+NAMES = ("tail", "plain", "same")
+
+
+def known(n=300, seed=0):
+    rng = np.random.default_rng(seed)
+    return np.column_stack([rng.lognormal(3, 1, n), rng.normal(size=n), np.full(n, 7.0)])
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return fit_reference(known(), [str(i) for i in range(300)], seed=0)
+
+
+def test_rows_like_the_known_ones_are_rarely_new(reference):
+    share = np.mean([novelty(reference, row) > 1 for row in known(1000, seed=1)])
+    assert share < 0.04  # 1 % by the edge, and a little for rows that were not among the known
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2), st.sampled_from([-1, 1]))
+def test_far_rows_are_new_and_named(reference, column, sign):
+    row = np.array([20.0, 0, 7])
+    row[column] += sign * 1e4
+    assert novelty(reference, row) > 1
+    assert unusual(reference, row, NAMES)[0] == NAMES[column]
+
+
+def test_novelty_grows_on_the_way_out(reference):
+    values = [novelty(reference, np.array([20.0, v, 7])) for v in (4, 8, 16, 1e3, 1e9)]
+    assert values == sorted(values) and np.isfinite(values).all()
+
+
+def test_nothing_inside_is_unusual(reference):
+    for row in known():
+        assert unusual(reference, row, NAMES) == ()
+
+
+def test_several_rows_of_one_image_do_not_make_the_space_denser():
+    rows = known(60)
+    once = fit_reference(rows, [str(i) for i in range(60)], seed=0)
+    many = fit_reference(np.tile(rows, (6, 1)), [str(i) for i in range(60)] * 6, seed=0)
+    assert many.edge > 0.5 * once.edge
+
+
+def test_large_tables_are_thinned_alike_for_one_seed():
+    a, b = (fit_reference(known(2600), [str(i) for i in range(2600)], seed=3) for _ in range(2))
+    assert a.rows.shape == (2000, 3) and np.array_equal(a.rows, b.rows)
+
+
+def test_bad_references_are_refused(reference):
+    parts = {name: getattr(reference, name) for name in ("center", "scale", "low", "high", "rows", "edge")}
+    for change, words in (
+        ({"scale": -reference.scale}, "positive"),
+        ({"edge": float("nan")}, "edge"),
+        ({"rows": reference.rows[:4]}, "more than 5"),
+        ({"rows": reference.rows * np.float32(np.nan)}, "NaN"),
+        ({"low": reference.low[:2]}, "low must be"),
+    ):
+        with pytest.raises(CalibrationError, match=words):
+            Reference(**(parts | change))

@@ -1,0 +1,100 @@
+"""The loop learns, resumes to the same weights, and augments truly."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from passband.errors import ParameterError
+from passband.learn.augment import Augmentation, augment_image, draw_augmentation, turn
+from passband.learn.train import TrainConfig, _batch, _cropped, _sample, _schedule, train_detector
+from passband.physics.cavities import simulate_cavities
+from passband.physics.cavity_domains import draw_set
+from passband.types import InstanceMask
+
+TINY = TrainConfig(images=2, batch=2, steps=4, crop=96, domains=("B:under",), seed=3)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    whole = train_detector(TINY, tmp_path / "whole")
+    monkeypatch.setattr("passband.learn.train.CHECKPOINT_STEPS", 2)
+
+    class Killed(BaseException):
+        pass
+
+    calls = []
+    real = _batch
+
+    def dies(*args):
+        calls.append(1)
+        if len(calls) == 4:
+            raise Killed
+        return real(*args)
+
+    monkeypatch.setattr("passband.learn.train._batch", dies)
+    with pytest.raises(Killed):
+        train_detector(TINY, tmp_path / "parts")
+    monkeypatch.setattr("passband.learn.train._batch", real)
+    resumed = train_detector(TINY, tmp_path / "parts")
+    for key, value in whole.weights.items():
+        torch.testing.assert_close(resumed.weights[key], value, rtol=1e-4, atol=1e-6, msg=key)
+
+
+def test_another_configuration_does_not_go_on_from_a_checkpoint(tmp_path):
+    train_detector(TINY, tmp_path)
+    with pytest.raises(ParameterError, match="another configuration"):
+        train_detector(TrainConfig(images=2, batch=2, steps=4, crop=96, domains=("A:under",)), tmp_path)
+
+
+def test_the_loss_falls_on_one_image(tmp_path):
+    config = TrainConfig(images=1, batch=1, steps=60, crop=96, domains=("B:under",), average=0.0)
+    train_detector(config, tmp_path)
+    lines = (tmp_path / "log.csv").read_text().splitlines()[1:]
+    first, last = (sum(float(v) for v in line.split(",")[2:]) for line in (lines[0], lines[-1]))
+    assert last < first
+
+
+def test_bad_settings_are_named_together():
+    with pytest.raises(ParameterError, match=r"images.*crop"):
+        TrainConfig(images=0, crop=16)
+
+
+def test_the_learning_rate_warms_up_and_falls():
+    rates = [_schedule(i, 100) for i in range(100)]
+    assert rates[0] < rates[3] == max(rates)
+    assert rates[-1] < 0.02
+    assert all(a >= b for a, b in itertools.pairwise(rates[4:]))
+
+
+def test_targets_follow_their_crop():
+    image = simulate_cavities(next(iter(draw_set(["B:under"], 1, seed=0))))
+    sample = _sample(image, 2)
+    images, targets = _batch([sample], np.random.default_rng(0), TINY)
+    assert images[0].shape == (2, 96, 96)
+    for boxes, masks in ((t["boxes"].numpy(), t["masks"].numpy().astype(bool)) for t in targets):
+        assert len(boxes) == len(masks) > 0
+        for (x0, y0, x1, y1), mask in zip(boxes.astype(int), masks, strict=True):
+            assert mask[y0:y1, x0:x1].sum() == mask.sum()  # nothing outside its box,
+            assert mask[y0, x0:x1].any() and mask[y1 - 1, x0:x1].any()  # and the box is tight
+            assert mask[y0:y1, x0].any() and mask[y0:y1, x1 - 1].any()
+
+
+def test_image_and_masks_are_turned_alike():
+    rng = np.random.default_rng(0)
+    for _ in range(16):
+        record = draw_augmentation(rng, (80, 90), 64)
+        mask = np.zeros((1, 80, 90), np.float32)
+        mask[0, 20:40, 30:50] = 1
+        record = Augmentation(**{**record.__dict__, "noise": 0.0})
+        seen = augment_image(mask, record, 64)[0] > 0.5
+        (expected,) = turn(
+            _cropped([InstanceMask(y=20, x=30, pixels=np.ones((20, 20), bool))], record.y, record.x, 64),
+            record,
+        )
+        np.testing.assert_array_equal(seen, expected)
