@@ -150,11 +150,11 @@ class TestAssess:
         assert record["reasons"] == list(first.reasons)
 
     def test_trusts_what_it_knows_and_not_what_it_does_not(self, discs, bundle) -> None:
-        easy, _ = discs(3, noise=0.2)
-        assert assess(easy, bundle).verdict == "trust"
-        hopeless, _ = discs(3, noise=8.0)
-        judged = assess(hopeless, bundle)
-        assert judged.verdict != "trust"
+        assert assess(discs(1003, noise=0.2)[0], bundle).verdict == "trust"
+        assert assess(discs(1003, noise=0.2, pixel_size=None)[0], bundle).verdict == "review"
+        hopeless = assess(discs(1003, noise=8.0)[0], bundle)
+        assert hopeless.verdict == "reject"
+        assert "Estimated F1" in hopeless.reasons[0]
 
     def test_nothing_found_is_an_answer(self, discs, bundle) -> None:
         micrograph, _ = discs(1)
@@ -207,7 +207,6 @@ class TestAssess:
         volume, foil = np.pi / 6 * (d**3).sum(), 96 * 96 * 16.0 * 1000.0
         assert judged.sizes.swelling_percent == pytest.approx(100 * volume / (foil - volume))
         thin = assess(micrograph, bundle, thickness=5.0)
-        assert thin.sizes.swelling_percent is None
         assert "foil of 0.5 nm" in " ".join(thin.reasons)
         for wrong in (0.0, -1.0, float("nan")):
             with pytest.raises(ParameterError, match="thickness"):

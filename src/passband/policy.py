@@ -200,7 +200,7 @@ def weigh(evidence: Evidence, policy: Policy) -> list[Finding]:
         *_about_pixel_size(evidence, policy),
     ]
     if evidence.overfull is not None:
-        words = f"As spheres, the objects would fill more than a foil of {evidence.overfull / NM:.3g} nm"
+        words = f"As spheres, the objects do not fit in a foil of {evidence.overfull / NM:.3g} nm"
         against.append(_review(f"{words}: the detections, the pixel size or the thickness are wrong."))
     if against or evidence.outlook is None:
         return sorted(against, key=lambda finding: finding.answer != "reject")  # stable

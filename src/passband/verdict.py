@@ -163,7 +163,7 @@ def assess(
             foreign=foreign,
             pixel_size=micrograph.pixel_size,
             trained_pixel_size=_pair(bundle.training.get("pixel_size")),
-            overfull=thickness if sizes.density is not None and sizes.swelling_percent is None else None,
+            overfull=_overfull(sizes),
         )
         findings = weigh(evidence, policy)
     return Verdict(
@@ -285,6 +285,14 @@ def _outlook(micrograph: Micrograph, d: Detections, bundle: Bundle) -> Outlook |
         )
     known = {**detection_features(d), **image_features(micrograph)}
     return estimate_scores(calibration, {n: known[n] for n in calibration.features if n in known})
+
+
+def _overfull(sizes: Sizes) -> float | None:
+    """Thickness in Å of a foil that cannot hold the objects, or None."""
+    if sizes.thickness is None or sizes.pixel_size is None or len(sizes.diameters) == 0:
+        return None
+    largest = float(sizes.diameters.max()) * sizes.pixel_size
+    return sizes.thickness if sizes.swelling_percent is None or largest > sizes.thickness else None
 
 
 def _pair(bounds: Any) -> tuple[float, float] | None:

@@ -72,27 +72,33 @@ def ground_truth(*annotations, **image):
 
 
 @st.composite
-def some_detections(draw):
-    """Detections of any image up to 24 pixels, with or without masks."""
+def parts_of_detections(draw):
+    """Image shape, boxes, scores, threshold, and pixels of the masks or None; up to 24 x 24 pixels."""
     height, width = draw(st.integers(1, 24)), draw(st.integers(1, 24))
     n = draw(st.integers(0, 4))
-    near, far = st.floats(-1, 1), st.floats(0.01, 1)
     boxes = []
     for _ in range(n):
-        x0, y0 = (max(-1.0, draw(near) * side * 0.5) for side in (width, height))
-        boxes.append([x0, y0, x0 + draw(far) * width * 0.5, y0 + draw(far) * height * 0.5])
-    masks = None
+        x0, y0 = (max(-1.0, draw(st.floats(-1, 1)) * side * 0.5) for side in (width, height))
+        w, h = (draw(st.floats(0.01, 1)) * side * 0.5 for side in (width, height))
+        boxes.append([x0, y0, x0 + w, y0 + h])
+    pixels = None
     if draw(st.booleans()):
         pixels = [draw(arrays(bool, (height, width))) for _ in range(n)]
         for p in pixels:
             p[draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))] = True
-        masks = tuple(tight_mask(p) for p in pixels)
+    scores = [draw(st.floats(0, 1)) for _ in range(n)]
+    return (height, width), boxes, scores, draw(st.floats(0, 1)), pixels
+
+
+def assembled(parts):
+    """Detections from their drawn parts (outside the strategy: the shape checks draw random numbers)."""
+    shape, boxes, scores, threshold, pixels = parts
     return Detections(
-        image_shape=(height, width),
+        image_shape=shape,
         boxes_xyxy=np.array(boxes, np.float64).reshape(-1, 4),
-        scores=np.array([draw(st.floats(0, 1)) for _ in range(n)], np.float64),
-        masks=masks,
-        score_threshold=draw(st.floats(0, 1)),
+        scores=np.array(scores, np.float64),
+        masks=None if pixels is None else tuple(tight_mask(p) for p in pixels),
+        score_threshold=threshold,
     )
 
 
@@ -105,8 +111,9 @@ names = st.text(
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.dictionaries(names.filter(lambda n: n not in (".", "..")), some_detections(), max_size=3))
-def test_write_then_read_is_identity(tmp_path_factory, detections):
+@given(st.dictionaries(names.filter(lambda n: n not in (".", "..")), parts_of_detections(), max_size=3))
+def test_write_then_read_is_identity(tmp_path_factory, parts):
+    detections = {name: assembled(p) for name, p in parts.items()}
     path = tmp_path_factory.mktemp("coco") / "found.json"
     write_coco(path, detections)
     back = read_detections(path)
@@ -261,6 +268,20 @@ def test_results_find_their_image_by_number(tmp_path):
     assert list(read_detections(path, image_list=listed)) == ["a.png"]
     found = read_detections(path, image_list=listed, images=IMAGES)
     assert {n: len(d) for n, d in found.items()} == {"a.png": 1, "b.tif": 0}
+
+
+def test_an_image_list_is_the_only_word_on_what_a_number_means(tmp_path):
+    # The list says that 17 is z.png, which is not given; "17.png" must not take its place.
+    rows = [{"id": i, "file_name": n, "height": 12, "width": 16} for i, n in ((17, "z.png"), (1, "a.png"))]
+    listed = saved(tmp_path, rows, "images.json")
+    path = saved(tmp_path, [{"image_id": 17, "bbox": [2, 1, 5, 3], "score": 0.5}])
+    images = {"17.png": SHAPE, "a.png": SHAPE}
+    with pytest.raises(DetectionsError, match=r"not among those given: 17$"):
+        read_detections(path, images=images, image_list=listed)
+    # True is 1 in Python, and no number of an image.
+    path = saved(tmp_path, [{"image_id": True, "bbox": [2, 1, 5, 3], "score": 0.5}])
+    with pytest.raises(DetectionsError, match=r"not among those given: True$"):
+        read_detections(path, images=images, image_list=listed)
 
 
 def test_the_given_names_are_the_keys(tmp_path):
@@ -584,12 +605,29 @@ def test_a_file_for_other_images_names_them_all_or_is_passed_over(tmp_path):
         read_detections(results, images=images)
 
 
+def test_a_file_for_other_images_alone_is_never_passed_over(tmp_path):
+    # Else the wrong file would mean that nothing was found.
+    images = {"b.png": (4, 4)}
+    entry = {"bbox": [0, 0, 1, 1], "score": 1}
+    saved(tmp_path, [{"image_id": "a", **entry}], "results.json")
+    truth = {"images": [{"id": 1, "file_name": "a.png", "height": 4, "width": 4}], "annotations": []}
+    saved(tmp_path, truth, "truth.json")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.1 0.1")
+    np.save(tmp_path / "a.npy", LABELS)
+    for name in ("results.json", "truth.json", "labels", "a.npy"):
+        with pytest.raises(DetectionsError, match=r"not among those given: '?a"):
+            read_detections(tmp_path / name, images=images, skip_others=True)
+    empty = saved(tmp_path, [], "empty.json")
+    assert len(read_detections(empty, images=images, skip_others=True)["b.png"]) == 0
+
+
 def test_an_image_of_another_size_is_a_fault(tmp_path):
-    path = saved(tmp_path, ground_truth({"bbox": [2, 1, 5, 3]}))
+    path = saved(tmp_path, ground_truth({"bbox": [2, 1, 5, 3]}), "gt.json")
     with pytest.raises(DetectionsError, match=r"'a\.png' is 24 x 32, the file says 12 x 16"):
         read_detections(path, images={"a.png": (24, 32)})
     results = saved(tmp_path, [], "r.json")
-    with pytest.raises(DetectionsError, match=r"says that 'a\.png' is 12 x 16"):
+    with pytest.raises(DetectionsError, match=r"gt\.json .*'a\.png' is 24 x 32, the file says"):
         read_detections(results, images={"a.png": (24, 32)}, image_list=path)
 
 
@@ -661,8 +699,8 @@ def test_paths_that_hold_no_detections(tmp_path):
         read_detections(tmp_path / "x.csv")
     with pytest.raises(DetectionsError, match="format must be one of 'coco', 'yolo', 'labels', got 'voc'"):
         read_detections(tmp_path / "x.csv", format="voc")
-    with pytest.raises(DetectionsError, match=r"size must be .height, width.: 'a'.*1 or more: 'b'"):
-        read_detections(tmp_path / "x.csv", images={"a": 5, "b": (0, 3)})
+    with pytest.raises(DetectionsError, match=r"1 or more: 'a' .*, 'b' "):
+        read_detections(tmp_path / "x.csv", images={"a": (4, -1), "b": (0, 3)})
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

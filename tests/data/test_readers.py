@@ -228,6 +228,14 @@ def test_an_hdf5_dataset_of_30000_by_30000_is_refused(tmp_path):
     assert "more than the 134217728" in refusal(tmp_path / "a.emd")
 
 
+def test_an_extended_header_larger_than_its_mrc_file_is_refused(place, image_files):
+    data = image_files["grey.mrc"]
+    for size in (-1, 2**20, 55 * 2**24, 2**31 - 1):  # the third is 55 in the other byte order
+        path = place("grey.mrc", data[:92] + size.to_bytes(4, "little", signed=True) + data[96:])
+        for permissive in (False, True):
+            assert "extended header" in refusal(path, permissive=permissive)
+
+
 class TestWhatIsNoImage:
     def test_missing(self, tmp_path):
         assert "no such file" in refusal(tmp_path / "a.tif")
@@ -402,11 +410,14 @@ from passband.data import parser_process
 from passband.data.readers import read_micrograph
 read_micrograph(sys.argv[1])
 parent = parser_process._child.process.pid
+parser_process._lock.acquire()  # as a thread would that is reading just now
 pid = os.fork()
 if not pid:
+    signal.alarm(30)
     read_micrograph(sys.argv[1])
     os._exit(0 if parser_process._child.process.pid != parent else 5)
 assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+parser_process._lock.release()
 read_micrograph(sys.argv[1])
 assert parser_process._child.process.pid == parent
 print(parent, flush=True)

@@ -20,6 +20,7 @@ from passband.estimate.performance import (
     estimate_scores,
     fit_calibration,
 )
+from passband.estimate.regressor import RECIPES, guess
 from passband.learn.bundle import CalibrationRecord
 from passband.measure.matching import OPTIMAL, PAPER
 
@@ -75,6 +76,20 @@ def test_estimates_follow_the_scores(calibration):
             assert 0 <= value.low <= value.value <= value.high <= 1 and value.coverage == 0.9
         inside.append(e["f1"].low <= row.f1 <= e["f1"].high)
     assert np.mean(inside) > 0.9
+
+
+def test_intervals_are_wider_where_the_trees_disagree(calibration):
+    """Half width = radius x (standard deviation over trees + floor), cut to [0, 1]."""
+    recipe = RECIPES["passband"]
+    halves = set()
+    for row in rows(seed=1):
+        e = estimate_scores(calibration, row.features).estimates["f1"]
+        x = np.array([[row.features[n] for n in recipe.inputs]])
+        spread = guess(calibration.regressor, x).spread[0, 0]
+        half = calibration.reach["f1"].radius * (spread + 0.1)
+        assert (e.low, e.high) == pytest.approx((max(e.value - half, 0), min(e.value + half, 1)))
+        halves.add(round(half, 3))
+    assert len(halves) > 20
 
 
 def test_the_same_seed_gives_the_same_calibration(calibration):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from passband.data.detections import Detections
 from passband.data.files import write_whole
 from passband.data.gathering import Faults, Gathered, inside, number, shown
-from passband.data.image_names import KnownImages, checked_shape, short_names
+from passband.data.image_names import KnownImages, checked_shape, is_id, note_others, short_names
 from passband.data.instance_masks import centre_pixel, mask_from_polygons, mask_from_rle, rle_from_mask
 from passband.errors import DetectionsError
 from passband.types import InstanceMask
@@ -56,14 +56,16 @@ def read_coco(path: Path, known: KnownImages) -> dict[str, Detections]:
             )
         gathered = {name: Gathered(shape=shape) for name, shape in known.shapes.items()}
         images, entries, scored = {}, document, True
+        matched = not entries
     elif isinstance(document, dict) and isinstance(document.get("annotations"), list):
         gathered, images = _images(document, known, faults)
-        entries, scored = document["annotations"], False
+        entries, scored, matched = document["annotations"], False, True
     else:
         raise DetectionsError(
             f"{path} is no COCO file: wanted a list of results, or an object with lists images and "
             f"annotations, got {_outline(document)}"
         )
+    others: dict[str, None] = {}
     for place, entry in enumerate(entries):
         where = f"entry {place}"
         if not isinstance(entry, dict):
@@ -71,28 +73,31 @@ def read_coco(path: Path, known: KnownImages) -> dict[str, Detections]:
             continue
         image_id = entry.get("image_id")
         if isinstance(document, list):
-            name = _found(known, image_id, faults)
+            name = _found(known.find_id, image_id, others, faults)
+            matched = matched or name is not None
         else:
-            known_id = isinstance(image_id, (int, str)) and image_id in images
-            name = images[image_id] if known_id else None  # type: ignore[index]
-            if not known_id:
+            name = images.get(image_id) if is_id(image_id) else None
+            if not is_id(image_id) or image_id not in images:
                 faults.add("the file lists no such image", f"image_id {shown(image_id)}")
         if name is not None:
             _add_entry(entry, gathered[name], scored, where, faults)
+    note_others(others, known, matched, faults)
     result = {name: g.detections(name, faults) for name, g in gathered.items()}
     faults.raise_if_any()
     return {name: d for name, d in result.items() if d is not None}
 
 
-def read_image_list(path: Path, faults: Faults) -> tuple[dict[str, tuple[int, int]], dict[int | str, str]]:
-    """Read names, sizes and numbers of the images that a COCO file lists.
+def read_image_list(
+    path: Path, shapes: Mapping[str, tuple[int, int]] | None
+) -> tuple[dict[str, tuple[int, int]], dict[int | str, str]]:
+    """Read which image each number of a COCO results file means.
 
     Parameters
     ----------
     path
         A COCO ground-truth file, or a list of images as in its "images".
-    faults
-        Takes what is wrong with the list.
+    shapes
+        Image name to (height, width) of the images in question, or None for all that are listed.
 
     Returns
     -------
@@ -102,13 +107,16 @@ def read_image_list(path: Path, faults: Faults) -> tuple[dict[str, tuple[int, in
     Raises
     ------
     DetectionsError
-        If the file cannot be read or lists no images.
+        Naming every fault of the list: a listed size may not differ from the given one.
     """
+    faults = Faults(path)
     document = load_json(path)
     if isinstance(document, list):
         document = {"images": document}
-    gathered, images = _images(document, KnownImages(), faults)
-    return {n: g.shape for n, g in gathered.items()}, {i: n for i, n in images.items() if n is not None}
+    gathered, images = _images(document, KnownImages(shapes=shapes, skip_others=True), faults)
+    faults.raise_if_any()
+    listed = {name: g.shape for name, g in gathered.items()}
+    return dict(shapes or listed), {i: name for i, name in images.items() if name is not None}
 
 
 def write_coco(path: str | os.PathLike[str], detections: Mapping[str, Detections]) -> None:
@@ -210,11 +218,12 @@ def _images(
     images: dict[int | str, str | None] = {}
     files = [r.get("file_name") for r in rows if isinstance(r, dict)]
     short = short_names(f for f in files if isinstance(f, str))
+    others: dict[str, None] = {}
     for place, row in enumerate(rows):
         where = f"image {place}"
         image_id = row.get("id") if isinstance(row, dict) else None
         file = row.get("file_name") if isinstance(row, dict) else None
-        if isinstance(image_id, bool) or not isinstance(image_id, (int, str)) or not isinstance(file, str):
+        if not is_id(image_id) or not isinstance(file, str):
             faults.add(
                 "an image must have an id (number or text) and a file_name (text)", f"{where} ({shown(row)})"
             )
@@ -222,7 +231,7 @@ def _images(
         if image_id in images:
             faults.add("two images have the same id", shown(image_id))
             continue
-        name = short[file] if known.shapes is None else _found(known, file, faults)
+        name = short[file] if known.shapes is None else _found(known.find, file, others, faults)
         images[image_id] = name
         if name is None:
             continue
@@ -249,18 +258,21 @@ def _images(
         )
         if shape is None:
             images[image_id] = None
+    note_others(others, known, bool(gathered), faults)
     return gathered, images
 
 
-def _found(known: KnownImages, label: object, faults: Faults) -> str | None:
-    """Name of the image that a label means; a label that means none or several is a fault."""
+def _found(
+    find: Callable[[object], str | None], label: object, others: dict[str, None], faults: Faults
+) -> str | None:
+    """Name of the image that a label means; without one it joins the others, with several it is a fault."""
     try:
-        name = known.find(label)
+        name = find(label)
     except DetectionsError as error:
         faults.add(str(error))
         return None
-    if name is None and not known.skip_others:
-        faults.add("it speaks of images that are not among those given", shown(label))
+    if name is None:
+        others[shown(label)] = None
     return name
 
 

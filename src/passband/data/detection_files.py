@@ -1,7 +1,7 @@
 """Any detector's output to `Detections`: files of every common form, and the values of libraries.
 
 COCO JSON (results and ground truth, Detectron2's included), YOLO text files, label images; torchvision
-dictionaries and Ultralytics results, which are told by their attributes: neither library is imported.
+dictionaries and Ultralytics results, told by their attributes: neither library is imported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from passband.data.coco import read_coco, read_image_list, write_coco
 from passband.data.detections import Detections
 from passband.data.gathering import Faults, Gathered, shown
-from passband.data.image_names import MAX_PIXELS, KnownImages, checked_shapes
+from passband.data.image_names import MAX_PIXELS, KnownImages, checked_shapes, note_others
 from passband.data.instance_masks import centre_pixel, mask_from_polygons, masks_from_labels, tight_mask
 from passband.data.yolo import read_yolo
 from passband.errors import DetectionsError
@@ -65,7 +65,7 @@ def read_detections(
     format
         A key of `FORMATS` where the file's suffix does not tell.
     skip_others
-        Pass over entries for images that are not among ``images``; otherwise they are faults.
+        Pass over entries for images not among ``images``, unless there are no others; else they are faults.
 
     Returns
     -------
@@ -90,21 +90,12 @@ def read_detections(
     path = Path(path)
     faults = Faults(path)
     shapes = None if images is None else checked_shapes(images, faults)
-    ids: dict[int | str, str] = {}
-    if image_list is not None:
-        listed, numbers = read_image_list(Path(image_list), faults)
-        if shapes is None:
-            shapes, ids = listed, numbers
-        else:
-            given = KnownImages(shapes=shapes)
-            ids = {i: name for i, n in numbers.items() if (name := given.find(n)) is not None}
-            for i, name in ids.items():
-                if listed[numbers[i]] != shapes[name]:
-                    size = "{} x {}".format(*listed[numbers[i]])
-                    faults.add(f"{image_list} says that {name!r} is {size} (height x width)")
     if format is not None and format not in FORMATS:
         faults.add(f"format must be one of {', '.join(map(repr, FORMATS))}, got {format!r}")
     faults.raise_if_any()
+    ids = None
+    if image_list is not None:
+        shapes, ids = read_image_list(Path(image_list), shapes)
     known = KnownImages(shapes=shapes, ids=ids, skip_others=skip_others)
     try:
         if not path.exists():
@@ -270,13 +261,13 @@ def read_label_images(path: Path, known: KnownImages) -> dict[str, Detections]:
         if not files:
             faults.add(f"the folder holds no label image ({', '.join(_LABEL_SUFFIXES)})")
     found: dict[str, Detections] = {}
+    others: list[str] = []
     for file in files:
         plain = next((file.stem.removesuffix(e) for e in _LABEL_ENDINGS if file.stem.endswith(e)), file.stem)
         try:
             name = file.name if known.shapes is None else known.find(file.name) or known.find(plain)
             if name is None:
-                if not known.skip_others:
-                    faults.add("there are labels for images that are not among those given", file.name)
+                others.append(file.name)
                 continue
             if name in found:
                 faults.add(f"several files are for image {name!r}", file.name)
@@ -289,6 +280,7 @@ def read_label_images(path: Path, known: KnownImages) -> dict[str, Detections]:
         if wanted is not None and found[name].image_shape != wanted:
             size = "{} x {}".format(*found[name].image_shape)
             faults.add(f"{file.name} is {size}, image {name!r} is {wanted[0]} x {wanted[1]} (height x width)")
+    note_others(others, known, bool(found), faults)
     faults.raise_if_any()
     return found
 

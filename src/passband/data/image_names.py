@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import TypeGuard
 
 from passband.data.gathering import Faults, shown, whole_number
 from passband.errors import DetectionsError
@@ -23,7 +24,7 @@ class KnownImages:
     shapes
         Image name to (height, width) in pixels, or None where any image is accepted.
     ids
-        Number or name used by a results file to image name, from a COCO image list.
+        Number used by a COCO results file to image name, or None without a COCO image list.
     skip_others
         Whether entries for other images are passed over; otherwise they are faults.
 
@@ -35,7 +36,7 @@ class KnownImages:
     """
 
     shapes: Mapping[str, tuple[int, int]] | None = None
-    ids: Mapping[int | str, str] = field(default_factory=dict)
+    ids: Mapping[int | str, str] | None = None
     skip_others: bool = False
     _by_name: dict[str, list[str]] = field(init=False, repr=False, compare=False)
     _by_stem: dict[str, list[str]] = field(init=False, repr=False, compare=False)
@@ -57,12 +58,10 @@ class KnownImages:
         DetectionsError
             If the label means several images.
         """
-        if isinstance(label, (int, str)) and label in self.ids:
-            return self.ids[label]
-        if isinstance(label, bool) or not isinstance(label, (int, str)):
+        if not is_id(label):
             return None
         if self.shapes is None:
-            return base_name(label) if isinstance(label, str) and not self.ids else None
+            return base_name(label) if isinstance(label, str) else None
         if label in self.shapes:
             return str(label)
         if isinstance(label, int):
@@ -75,6 +74,28 @@ class KnownImages:
         if len(found) > 1:
             raise DetectionsError(f"{shown(label)} may be any of {', '.join(sorted(found))}")
         return found[0] if found else None
+
+    def find_id(self, image_id: object) -> str | None:
+        """Name of the image with a number: by the image list alone where there is one, else like `find`."""
+        if self.ids is None:
+            return self.find(image_id)
+        return self.ids.get(image_id) if is_id(image_id) else None
+
+
+def is_id(value: object) -> TypeGuard[int | str]:
+    """Whether a value can be an image's number in a COCO file: a whole number or text."""
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def note_others(others: Iterable[str], known: KnownImages, matched: bool, faults: Faults) -> None:
+    """Note labels of images that are not known, unless they may be passed over.
+
+    A file that speaks of other images only is a fault even then: it is the wrong file, and reading it as
+    "nothing was found" would be a wrong answer.
+    """
+    if not (known.skip_others and matched):
+        for label in others:
+            faults.add("it speaks of images that are not among those given", label)
 
 
 def _is_number(text: str, wanted: int) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from passband.data.detections import Detections
 from passband.data.gathering import Faults, Gathered, inside, number, shown
-from passband.data.image_names import KnownImages
+from passband.data.image_names import KnownImages, note_others
 from passband.data.instance_masks import centre_pixel, mask_from_polygons
 from passband.errors import DetectionsError
 
@@ -51,6 +51,7 @@ def read_yolo(path: Path, known: KnownImages) -> dict[str, Detections]:
             faults.add("the folder holds no .txt file with labels")
         gathered = {name: Gathered(shape=shape) for name, shape in known.shapes.items()}
     seen: dict[str, str] = {}
+    others: list[str] = []
     for file in files:
         try:
             name = known.find(file.stem)
@@ -58,8 +59,7 @@ def read_yolo(path: Path, known: KnownImages) -> dict[str, Detections]:
             faults.add(str(error))
             continue
         if name is None:
-            if not known.skip_others:
-                faults.add("there are labels for images that are not among those given", file.name)
+            others.append(file.name)
             continue
         if name in seen:
             faults.add(f"several files are for image {name!r}", f"{seen[name]} and {file.name}")
@@ -67,6 +67,7 @@ def read_yolo(path: Path, known: KnownImages) -> dict[str, Detections]:
         seen[name] = file.name
         gathered[name] = Gathered(shape=known.shapes[name])
         _add_lines(file, gathered[name], faults)
+    note_others(others, known, bool(seen), faults)
     result = {name: g.detections(name, faults) for name, g in gathered.items()}
     faults.raise_if_any()
     return {name: d for name, d in result.items() if d is not None}

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from passband.errors import ParameterError
 from passband.estimate.features import SCORE_FLOOR
@@ -312,7 +312,8 @@ def _predict(
 
 def _baseline(
     table: RowTable, feature: str | None, train: Bool[np.ndarray, " n"], out: Bool[np.ndarray, " n"]
-) -> ScoreTable:
+) -> Float64[np.ndarray, "out k"]:
+    """Say what a baseline makes of the held-out rows."""
     if feature is None:
         return np.broadcast_to(table.scores[train].mean(axis=0), (int(out.sum()), len(TARGETS)))
     return np.repeat(table.features[out, table.names.index(feature)][:, None], len(TARGETS), axis=1)

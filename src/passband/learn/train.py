@@ -68,10 +68,10 @@ class TrainConfig:
     detector: DetectorConfig = field(default=SLIM)
     name: str = "cavities-slim"
     domains: tuple[str, ...] = ("A:under", "B:under", "C:under")
-    images: int = 1200
+    images: int = 1000
     crop: int = 256
     batch: int = 6
-    steps: int = 2600
+    steps: int = 2300
     learning_rate: float = 1.5e-3
     average: float = 0.998
     seed: int = 0
@@ -216,10 +216,14 @@ def _sample(image: CavityImage, channels: int) -> Sample:
 def _batch(
     samples: Sequence[Sample], rng: np.random.Generator, config: TrainConfig
 ) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Crops and targets of one step. A crop without an object is drawn again, thrice at most."""
+    """Crops and targets of one step.
+
+    A crop without an object is drawn again once: some must stay, or the detector learns that there is
+    always something to find.
+    """
     images, targets = [], []
     for _ in range(config.batch):
-        for _ in range(4):
+        for _ in range(2):
             image, instances = samples[int(rng.integers(len(samples)))]
             record = draw_augmentation(rng, image.shape[1:], config.crop)
             masks = _cropped(instances, record.y, record.x, config.crop)

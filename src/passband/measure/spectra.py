@@ -16,7 +16,8 @@ from scipy import fft, ndimage
 from passband.errors import ParameterError
 from passband.types import Image, Vector
 
-Tiles = Float32[np.ndarray, "t y x"]
+# Not "t y x": a tile is smaller than the image (y, x) it is cut from.
+Tiles = Float32[np.ndarray, "t v u"]
 
 TILE = 256
 OCTAVES = (128, 64, 32, 16, 8, 4)
@@ -106,16 +107,14 @@ def standardise(tiles: Tiles) -> Tiles:
     >>> standardise(np.array([[[1.0, 3.0]]], np.float32)).tolist()
     [[[-1.0, 1.0]]]
     """
-    low, high = float(tiles.min()), float(tiles.max())
-    if low == high:
+    # Not by the standard deviation, which rounding lifts above zero.
+    if tiles.min() == tiles.max():
         return np.zeros_like(tiles)
-    # First to the unit interval: variances of extreme float32 values would overflow or vanish.
-    unit = tiles.astype(np.float64)
-    unit -= low
-    unit /= high - low
-    unit -= unit.mean()
-    unit /= unit.std()
-    return unit.astype(np.float32)
+    # In float32 the squares of extreme values would overflow or vanish.
+    z = tiles.astype(np.float64)
+    z -= z.mean()
+    z /= z.std()
+    return z.astype(np.float32)
 
 
 def ring_spectrum(tiles: Tiles) -> RingSpectrum:
@@ -161,7 +160,8 @@ def ring_spectrum(tiles: Tiles) -> RingSpectrum:
     total = np.bincount(ring[kept], (power * twice)[kept], minlength=length)[1:]
     held = weight > 0
     frequency = (np.arange(1, length) / side)[held]
-    weight, total = weight[held], total[held]
+    # An image of one pixel has no ring, and numpy counts nothing in integers.
+    weight, total = weight[held].astype(np.float64), total[held].astype(np.float64)
     whole = total.sum()
     density = total / weight / whole if whole > 0 else np.zeros_like(total)
     return RingSpectrum(frequency=frequency, density=density, weight=weight)
@@ -190,7 +190,7 @@ def octave_shares(ring: RingSpectrum) -> tuple[float, ...]:
     power = ring.density * ring.weight
     edges = np.array([1 / k for k in OCTAVES])
     octave = np.clip(np.searchsorted(edges, ring.frequency * (1 + 1e-9), side="right") - 1, 0, None)
-    return tuple(np.bincount(octave, power, minlength=len(OCTAVES)).tolist())
+    return tuple(float(p) for p in np.bincount(octave, power, minlength=len(OCTAVES)))
 
 
 def spectral_slope(ring: RingSpectrum) -> float:

@@ -35,8 +35,10 @@ def read_mrc(request: Request) -> Picture:
         raise RefusalError(
             f"an MRC header has 1024 bytes, and it has {len(head)}: it is truncated; get a complete copy"
         )
-    extended = min(abs(struct.unpack_from(order + "i", head, 92)[0]) for order in "<>")
-    if 1024 + extended > request.file_size:
+    # mrcfile makes room for the extended header before it looks whether the file has one.
+    little = head[212:213] == b"D" or (head[212:214] != b"\x11\x11" and head[13:16] == b"\0\0\0")
+    extended = struct.unpack_from("<i" if little else ">i", head, 92)[0]
+    if extended < 0 or 1024 + extended > request.file_size:
         raise RefusalError(f"its extended header of {extended} bytes ends beyond the file: it is damaged")
     try:
         mrc = mrcfile.mrcfile.MrcFile(request.path, "r", permissive=request.permissive, header_only=True)

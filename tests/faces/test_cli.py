@@ -1,0 +1,318 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tifffile
+from typer.testing import CliRunner
+
+from passband.cli import app
+from passband.data.detection_files import write_coco
+from passband.data.readers import read_micrograph
+from passband.learn.bundle import read_bundle
+from passband.physics.cavities import CavityRecord
+from passband.verdict import assess
+
+pytestmark = pytest.mark.usefixtures("fake_detector")
+Call = Callable[..., SimpleNamespace]
+
+
+@pytest.fixture
+def call(bundle_path: Path) -> Call:
+    """Run a command; `assess` with the tests' bundle unless another is given."""
+
+    def run(*words: object) -> SimpleNamespace:
+        words = [str(w) for w in words]
+        if words[0] in ("assess", "calibrate") and "--bundle" not in words:
+            words += ["--bundle", str(bundle_path)]
+        done = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert "Traceback" not in done.output
+        return SimpleNamespace(status=done.exit_code, out=done.stdout, err=done.stderr)
+
+    return run
+
+
+def write_image(path: Path, pixels: np.ndarray, pixel_size_nm: float | None = 0.4) -> Path:
+    if pixel_size_nm is None:
+        tifffile.imwrite(path, pixels)
+    else:
+        per_nm = 1 / pixel_size_nm
+        tifffile.imwrite(path, pixels, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm"})
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, discs) -> Path:
+    """One image to trust, one to reject, one without a pixel size."""
+    images = tmp_path / "images"
+    images.mkdir()
+    write_image(images / "b_good.tif", discs(1003, noise=0.2)[0].pixels)
+    write_image(images / "a_bad.tif", discs(1003, noise=8.0)[0].pixels)
+    write_image(images / "c_unknown.tif", discs(1003, noise=0.2)[0].pixels, None)
+    (images / "notes.txt").write_text("not an image")
+    (images / ".hidden.tif").write_bytes(b"")
+    return images
+
+
+def test_json_is_the_same_bytes_as_the_verdicts(call, folder, bundle) -> None:
+    path = str(folder / "b_good.tif")
+    done = call("assess", path, "--json")
+    assert done.status == 0
+    assert done.err == ""
+    assert done.out == assess(read_micrograph(path), bundle).to_json()
+
+
+def test_a_folder_is_its_images_sorted_and_each_once(call, folder) -> None:
+    done = call("assess", folder / "b_good.tif", folder, folder / "*.tif", folder / ".." / "images", "--json")
+    names = [Path(m["path"]).name for m in json.loads(done.out)["micrographs"]]
+    assert names == ["b_good.tif", "a_bad.tif", "c_unknown.tif"]
+    assert done.status == 0
+
+
+def test_the_table_names_file_verdict_estimate_and_reason(call, folder) -> None:
+    done = call("assess", folder)
+    assert done.status == 0
+    lines = {line.split()[0].rsplit("/")[-1]: line for line in done.out.splitlines() if ".tif" in line}
+    assert "trust" in lines["b_good.tif"]
+    assert "reject" in lines["a_bad.tif"]
+    assert "review" in lines["c_unknown.tif"]
+    assert "1 trust, 1 review, 1 reject" in done.out
+
+
+@pytest.mark.parametrize(
+    ("fail_on", "file", "status"),
+    [
+        ("review", "b_good.tif", 0),
+        ("review", "c_unknown.tif", 3),
+        ("review", "a_bad.tif", 3),
+        ("reject", "c_unknown.tif", 0),
+        ("reject", "a_bad.tif", 3),
+    ],
+)
+def test_fail_on_sets_the_status(call, folder, fail_on: str, file: str, status: int) -> None:
+    assert call("assess", folder / file, "--fail-on", fail_on, "--json").status == status
+
+
+def test_pixel_size_from_option_and_from_sidecar(call, folder, tmp_path) -> None:
+    path = folder / "c_unknown.tif"
+    table = tmp_path / "sizes.csv"
+    table.write_text("image,pixel_size_nm\nc_unknown.tif,0.4\n")
+    for words in (("--pixel-size-nm", 0.4), ("--sidecar", table)):
+        (record,) = json.loads(call("assess", path, *words, "--json").out)["micrographs"]
+        assert record["verdict"] == "trust"
+    for wrong in ("0", "-1", "nan"):
+        done = call("assess", path, "--pixel-size-nm", wrong)
+        assert done.status == 2
+        assert "positive" in done.err
+
+
+BAD = {
+    "truncated.tif": lambda good: good[: len(good) // 3],
+    "text.dm4": lambda good: b"hello, this is a text file",
+    "empty.png": lambda good: b"",
+    "one.npy": lambda good: npy(np.full((1, 1), 5.0)),
+    "constant.npy": lambda good: npy(np.full((90, 90), 5.0)),
+    "nan.npy": lambda good: npy(np.where(np.eye(90) > 0, np.nan, np.arange(90.0))),
+    "huge.npy": lambda good: npy_header((30_000, 30_000)),
+    "stack.npy": lambda good: npy(np.random.default_rng(0).normal(size=(3, 90, 90))),
+    "bundle.safetensors": lambda good: good,
+}
+
+
+def npy(array: np.ndarray) -> bytes:
+    import io
+
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def npy_header(shape: tuple[int, int]) -> bytes:
+    import io
+
+    content = io.BytesIO()
+    np.lib.format.write_array_header_1_0(content, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return content.getvalue() + bytes(100)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_told_and_the_others_are_done(call, folder, tmp_path, name: str) -> None:
+    good = folder / "b_good.tif"
+    bad = tmp_path / name
+    bad.write_bytes(BAD[name](good.read_bytes()))
+    done = call("assess", bad, good, "--json", "--report", tmp_path / "report")
+    assert done.status == 2
+    document = json.loads(done.out)
+    assert [m["path"] for m in document["micrographs"]] == [str(good)]
+    assert [e["path"] for e in document["errors"]] == [str(bad)]
+    assert len(document["errors"][0]["error"]) > 20
+    assert str(bad) in done.err
+    assert json.loads((tmp_path / "report" / "results.json").read_text()) == document
+
+
+def test_folders_and_patterns_without_images_and_missing_files(call, folder, tmp_path) -> None:
+    (tmp_path / "void").mkdir()
+    done = call("assess", tmp_path / "void", tmp_path / "no*.tif", tmp_path / "missing.tif", folder, "--json")
+    assert done.status == 2
+    document = json.loads(done.out)
+    assert len(document["micrographs"]) == 3
+    errors = {Path(e["path"]).name: e["error"] for e in document["errors"]}
+    assert "holds no micrograph" in errors["void"]
+    assert "matches no micrograph" in errors["no*.tif"]
+    assert "no such file" in errors["missing.tif"]
+    assert call("assess", tmp_path / "void").status == 2
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_without_permission(call, folder) -> None:
+    (folder / "a_bad.tif").chmod(0)
+    done = call("assess", folder, "--json")
+    assert done.status == 2
+    assert "permission" in json.loads(done.out)["errors"][0]["error"]
+
+
+def test_a_bundle_that_is_damaged_or_missing(call, folder, bundle_path, tmp_path) -> None:
+    flipped = bytearray(bundle_path.read_bytes())
+    flipped[-20] ^= 1
+    (tmp_path / "flipped.safetensors").write_bytes(flipped)
+    for name, words in (("flipped.safetensors", "damaged"), ("none.safetensors", "cannot be read")):
+        done = call("assess", folder, "--bundle", tmp_path / name, "--json")
+        assert (done.status, done.out) == (2, "")
+        assert words in done.err
+        assert done.err.count("\n") == 1
+
+
+def test_another_detectors_file(call, folder, discs, tmp_path) -> None:
+    good = folder / "b_good.tif"
+    truth = discs(1003)[1]
+    write_coco(tmp_path / "mine.json", {"b_good.tif": truth})
+    done = call("assess", good, "--detections", tmp_path / "mine.json", "--json")
+    (record,) = json.loads(done.out)["micrographs"]
+    assert (done.status, record["verdict"]) == (0, "review")
+    assert record["detections"]["count"] == len(truth)
+    assert "another detector" in record["reasons"][0]
+    some = call("assess", folder, "--detections", tmp_path / "mine.json", "--json")
+    assert some.status == 2
+    assert len(json.loads(some.out)["micrographs"]) == 1
+    write_coco(tmp_path / "other.json", {"z.tif": truth})
+    other = call("assess", good, "--detections", tmp_path / "other.json", "--json")
+    assert (other.status, other.out) == (2, "")
+    assert "z.tif" in other.err
+    write_coco(tmp_path / "strict.json", {"b_good.tif": truth.above(0.7)})
+    strict = call("assess", good, "--detections", tmp_path / "strict.json", "--json")
+    assert strict.status == 2
+    assert "scores of 0.7 or more" in json.loads(strict.out)["errors"][0]["error"]
+
+
+def test_a_stopped_report_goes_on_with_the_same_bytes(call, folder, tmp_path, monkeypatch) -> None:
+    import passband.assessment as assessment
+
+    whole = call("assess", folder, "--json", "--report", tmp_path / "whole")
+    seen: list[str] = []
+    real = assessment.assess
+
+    def until_stopped(micrograph, bundle, **others):
+        seen.append(micrograph.name)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return real(micrograph, bundle, **others)
+
+    monkeypatch.setattr(assessment, "assess", until_stopped)
+    stopped = call("assess", folder, "--json", "--report", tmp_path / "r")
+    assert (stopped.status, stopped.out) == (130, "")
+    assert "again" in stopped.err
+    assert not (tmp_path / "r" / "report.html").exists()
+    again = call("assess", folder, "--json", "--report", tmp_path / "r")
+    assert len(seen) == 4  # the first of the three was not done again
+    assert again.out == whole.out
+    for name in ("report.html", "results.csv", "objects.csv", "results.json", "detections.coco.json"):
+        assert (tmp_path / "r" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    third = call("assess", folder, "--report", tmp_path / "r")
+    assert len(seen) == 4
+    assert "3 of them from an earlier run" in third.out
+    call("assess", folder, "--report", tmp_path / "r", "--trust-f1", 0.9)
+    assert len(seen) == 7  # another question
+
+
+def test_a_renamed_copy_is_not_assessed_anew(call, folder, tmp_path) -> None:
+    call("assess", folder / "b_good.tif", "--report", tmp_path / "r")
+    copy = shutil.copy(folder / "b_good.tif", tmp_path / "copy.tif")
+    done = call("assess", copy, "--report", tmp_path / "r")
+    assert "1 of them from an earlier run" in done.out
+    assert "copy.tif" in (tmp_path / "r" / "results.json").read_text()
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(call, folder, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    done = call("assess", folder, "--report", tmp_path / "file")
+    assert done.status == 2
+    assert "give a folder" in done.err
+
+
+def test_a_fault_of_our_own_is_one_line(call, folder, monkeypatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("passband.assessment.picture_of", broken)
+    done = call("assess", folder / "b_good.tif", "--report", folder / "r")
+    assert done.status == 2
+    assert "unexpected ZeroDivisionError: oops; this is a fault in Passband" in done.err
+    monkeypatch.setattr("passband.assessment.find_micrographs", broken)
+    assert call("assess", folder).status == 1
+
+
+def test_simulate_writes_images_that_can_be_rebuilt_and_resumes(call, tmp_path) -> None:
+    out = tmp_path / "sim"
+    words = ("simulate", "cavities", "--out", out, "--domain", "B", "--size", 64, "--seed", 3)
+    assert call(*words, "--count", 1).status == 0
+    first = (out / "B_under_0000.tif").stat().st_mtime_ns
+    assert call(*words, "--count", 2).status == 0
+    assert (out / "B_under_0000.tif").stat().st_mtime_ns == first
+    record = CavityRecord.from_json((out / "records" / "B_under_0001.json").read_text())
+    micrograph = read_micrograph(out / "B_under_0001.tif")
+    assert micrograph.pixel_size == pytest.approx(record.conditions.pixel_size, rel=1e-5)
+    truth = json.loads((out / "truth.coco.json").read_text())
+    assert [i["file_name"] for i in truth["images"]] == ["B_under_0000.tif", "B_under_0001.tif"]
+    wrong = call("simulate", "cavities", "--out", out, "--domain", "Z")
+    assert wrong.status == 2
+    assert "no simulated domain 'Z:under'" in wrong.err
+
+
+def test_calibrate_fits_a_users_own_images(call, discs, tmp_path) -> None:
+    images, truth = tmp_path / "mine", {}
+    images.mkdir()
+    for i in range(40):
+        micrograph, truth[f"{i}.tif"] = discs(i, noise=(0.2, 2.5)[i % 2])
+        write_image(images / f"{i}.tif", micrograph.pixels)
+    write_coco(tmp_path / "truth.json", truth)
+    words = ("calibrate", "--images", images, "--annotations", tmp_path / "truth.json")
+    out = tmp_path / "mine.safetensors"
+    assert call(*words, "--out", out).status == 0
+    assert read_bundle(out).calibration is not None
+    said = call("info", out)
+    assert "40 labelled images of 1 domains" in said.out
+    assert "90% intervals, in-domain only" in said.out
+    write_coco(tmp_path / "truth.json", dict(list(truth.items())[:38]))
+    few = call(*words, "--out", tmp_path / "none.safetensors")
+    assert few.status == 2
+    assert "2 images cannot be used" in few.err
+    assert not (tmp_path / "none.safetensors").exists()
+
+
+def test_info(call, folder, bundle_path, bundle) -> None:
+    said = call("info")
+    assert said.status == 0
+    assert ".dm4" in said.out
+    image = call("info", folder / "b_good.tif").out
+    assert "96 x 96" in image
+    assert "0.4 nm, from" in image
+    about = call("info", bundle_path).out
+    assert bundle.digest in about
+    assert "0.2 to 0.6 nm" in about
+    assert call("info", folder / "none.tif").status == 2
