@@ -16,13 +16,13 @@ import torch
 
 from passband.assessment import Plan, assess_files
 from passband.data.detection_files import read_detections
+from passband.data.readers import read_micrograph
 from passband.data.simulated import TRUTH, write_simulated
 from passband.learn.bundle import default_bundle
 from passband.measure.matching import OPTIMAL, match_boxes
 from passband.measure.scores import object_scores
 from passband.physics.cavity_domains import draw_set
-from passband.plot import draw_detections, parity, save
-from passband.data.readers import read_micrograph
+from passband.plot import ScorePair, draw_parity, draw_verdicts, save_figure
 
 CONDITIONS = {
     "known": (("A:under", "B:under", "C:under"), 6),
@@ -40,23 +40,29 @@ def main(folder: Path) -> None:
     outcome = assess_files(
         [str(folder / name) for name in CONDITIONS], Plan(bundle=default_bundle()), report=folder / "report"
     )
-    print(f"\n{'micrograph':<34}{'verdict':<9}{'estimated F1':<22}{'measured F1':>11}{'found':>7}{'truth':>7}")
-    points, covered = [], 0
+    print(
+        f"\n{'micrograph':<27}{'verdict':<9}{'estimated F1':<22}{'measured F1':>11}{'found':>7}{'truth':>7}"
+    )
+    pairs = []
     for v in outcome.verdicts:
         path = Path(v.path)
         truth = read_detections(path.parent / TRUTH)[path.name]
         measured = object_scores(match_boxes(truth.boxes_xyxy, v.detections.boxes_xyxy, OPTIMAL)).f1
         e = v.estimates["f1"]
-        inside = e.low <= measured <= e.high
-        covered += inside
-        points.append((measured, e))
-        said = f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})"
-        where = f"{path.parent.name}/{path.stem}"
-        print(f"{where:<34}{v.verdict:<9}{said:<22}{measured:>8.2f}{'' if inside else ' !':<3}"
-              f"{len(v.detections):>7}{len(truth):>7}")
-    error = np.mean([abs(m - e.value) for m, e in points])
-    print(f"\nmean absolute error of the estimate {error:.3f}; {covered} of {len(points)} intervals hold")
-    print(f"the report: {outcome.page}")
+        pairs.append(ScorePair(estimate=e, measured=measured, group=path.parent.name))
+        print(
+            f"{path.parent.name + '/' + path.stem:<27}{v.verdict:<9}"
+            f"{f'{e.value:.2f} ({e.low:.2f} to {e.high:.2f})':<22}{measured:>8.2f}"
+            f"{'' if e.low <= measured <= e.high else ' !':<3}{len(v.detections):>7}{len(truth):>7}"
+        )
+    error = np.mean([abs(p.measured - p.estimate.value) for p in pairs])
+    held = sum(p.estimate.low <= p.measured <= p.estimate.high for p in pairs)
+    print(f"\nmean absolute error of the estimate {error:.3f}; {held} of {len(pairs)} intervals hold")
+    first = {Path(v.path).parent.name: v for v in reversed(outcome.verdicts)}
+    judged = [(read_micrograph(v.path), v) for v in (first[name] for name in CONDITIONS)]
+    print(f"pictures: {save_figure(draw_verdicts(judged), folder / 'verdicts.png', dpi=110)}, ", end="")
+    print(save_figure(draw_parity(pairs), folder / "estimated_and_measured.png", dpi=110))
+    print(f"the report, to open in a browser: {outcome.page}")
 
 
 if __name__ == "__main__":

@@ -169,12 +169,18 @@ def test_an_outline_lies_around_its_mask() -> None:
 
 
 def test_a_part_comes_back_to_the_last_bit(make_sheet, tmp_path) -> None:
-    for i, sheet in enumerate(
-        (make_sheet(), make_sheet(2, pixel_size=None), make_sheet(3, side=48, count=2))
-    ):
+    sheets = [make_sheet(), make_sheet(2, pixel_size=None), make_sheet(3, side=48, count=2)]
+    v = sheets[0].verdict
+    moved = replace(
+        v.detections, boxes_xyxy=v.detections.boxes_xyxy - 1 / 3, scores=v.detections.scores / 1.7
+    )
+    sheets.append(replace(sheets[0], verdict=replace(v, detections=moved)))
+    for i, sheet in enumerate(sheets):
         save_part(tmp_path / f"{i}.json", sheet)
         back = load_part(tmp_path / f"{i}.json", sheet.verdict.path)
         assert back.verdict.to_json() == sheet.verdict.to_json()
+        np.testing.assert_array_equal(back.verdict.detections.boxes_xyxy, sheet.verdict.detections.boxes_xyxy)
+        np.testing.assert_array_equal(back.verdict.detections.scores, sheet.verdict.detections.scores)
         assert report_page([back]) == report_page([sheet])
         assert load_part(tmp_path / f"{i}.json", "other.tif").verdict.path == "other.tif"
 

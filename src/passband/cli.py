@@ -313,7 +313,7 @@ def _angstrom(nm: float | None) -> float | None:
 
 
 def _status(outcome: Outcome, fail_on: FailOn | None) -> int:
-    if False:
+    if outcome.errors:
         return 2
     bad = {None: (), FailOn.review: ("review", "reject"), FailOn.reject: ("reject",)}[fail_on]
     return 3 if any(v.verdict in bad for v in outcome.verdicts) else 0
@@ -374,7 +374,7 @@ def _print_verdicts(outcome: Outcome) -> None:
 
 def _print_errors(outcome: Outcome) -> None:
     """What could not be assessed, on stderr, after everything else."""
-    if False:
+    if outcome.errors:
         typer.echo(f"passband: not assessed ({len(outcome.errors)}):", err=True)
     for path, words in outcome.errors:
         typer.echo(f"  {path}: {words}", err=True)

@@ -20,10 +20,11 @@ from passband.errors import ParameterError
 from passband.estimate.performance import Estimate
 from passband.types import Vector
 from passband.units import NM
-from passband.verdict import Sizes
+from passband.verdict import Sizes, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
 COLOURS = "plasma"
@@ -72,10 +73,61 @@ def draw_detections(micrograph: Micrograph, detections: Detections, *, title: st
     ParameterError
         If the detections were made on an image of another shape.
     """
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.collections import LineCollection
-    from matplotlib.colors import ListedColormap, Normalize
     from matplotlib.figure import Figure
+
+    height, width = micrograph.shape
+    side = 7.0 / max(height, width)
+    figure = Figure(
+        figsize=(max(2.5, width * side) + 0.9, max(2.0, height * side) + 0.4), layout="constrained"
+    )
+    axes = figure.add_subplot()
+    _outline(axes, micrograph, detections)
+    _add_score_bar(figure, [axes], detections.score_threshold)
+    axes.set_title(title, fontsize=11)
+    return figure
+
+
+def draw_verdicts(judged: Sequence[tuple[Micrograph, Verdict]]) -> Figure:
+    """Micrographs side by side, each with its outlined detections, verdict and estimated F1.
+
+    Parameters
+    ----------
+    judged
+        At least one micrograph with its verdict; four stand in a row.
+
+    Returns
+    -------
+    Figure
+        With one colour bar of the score.
+
+    Raises
+    ------
+    ParameterError
+        If there is none, or a verdict is of an image of another shape.
+    """
+    from matplotlib.figure import Figure
+
+    if not judged:
+        raise ParameterError("no micrograph came to be drawn with its verdict, wanted at least one")
+    columns = min(4, len(judged))
+    rows = -(-len(judged) // columns)
+    figure = Figure(figsize=(3.6 * columns + 0.8, 4.0 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat[len(judged) :]:
+        axes.set_axis_off()
+    for axes, (micrograph, verdict) in zip(grid.flat, judged, strict=False):
+        _outline(axes, micrograph, verdict.detections)
+        f1 = verdict.estimates.get("f1")
+        said = "no estimate" if f1 is None else f"estimated F1 {f1.value:.2f} ({f1.low:.2f} to {f1.high:.2f})"
+        axes.set_title(f"{verdict.verdict}\n{said}", fontsize=11)
+    _add_score_bar(figure, list(grid.flat), judged[0][1].detections.score_threshold)
+    return figure
+
+
+def _outline(axes: Axes, micrograph: Micrograph, detections: Detections) -> None:
+    """A micrograph with its detections' outlines and a scale bar, on given axes."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import Normalize
     from matplotlib.patheffects import Normal, Stroke
 
     if detections.image_shape != micrograph.shape:
@@ -84,36 +136,33 @@ def draw_detections(micrograph: Micrograph, detections: Detections, *, title: st
             f"of {micrograph.shape} (height, width)"
         )
     height, width = micrograph.shape
-    side = 7.0 / max(height, width)
-    figure = Figure(
-        figsize=(max(2.5, width * side) + 0.9, max(2.0, height * side) + 0.4), layout="constrained"
-    )
-    axes = figure.add_subplot()
     low, high = np.percentile(micrograph.pixels, (0.5, 99.5))
-    axes.imshow(
-        micrograph.pixels,
-        cmap="gray",
-        vmin=low,
-        vmax=high,
-        extent=(0, width, height, 0),
-        interpolation="none",
-    )
-    import matplotlib
-
-    scale = Normalize(0, 1)
-    colours = ListedColormap(matplotlib.colormaps[COLOURS](np.linspace(0.25, 1, 256)))
-    lines = LineCollection(_outlines(detections), cmap=colours, norm=scale, linewidths=1.3)
+    extent = (0, width, height, 0)
+    axes.imshow(micrograph.pixels, cmap="gray", vmin=low, vmax=high, extent=extent, interpolation="none")
+    lines = LineCollection(_outlines(detections), cmap=_score_colours(), norm=Normalize(0, 1), linewidths=1.3)
     lines.set_array(detections.scores)
     lines.set_path_effects([Stroke(linewidth=2.3, foreground="black", alpha=0.35), Normal()])
     axes.add_collection(lines)
-    bar = figure.colorbar(ScalarMappable(scale, colours), ax=axes, shrink=0.8, pad=0.02)
-    bar.set_label("detection score")
-    bar.ax.axhline(detections.score_threshold, color="black", linewidth=1.2)
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
-    axes.set_title(title, fontsize=11)
     if micrograph.pixel_size is not None:
         _add_scale_bar(axes, width, height, micrograph.pixel_size / NM)
-    return figure
+
+
+def _score_colours() -> ListedColormap:
+    import matplotlib
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(matplotlib.colormaps[COLOURS](np.linspace(0.25, 1, 256)))
+
+
+def _add_score_bar(figure: Figure, axes: list[Axes], threshold: float) -> None:
+    """A colour bar of the score beside some axes, with the threshold marked."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    bar = figure.colorbar(ScalarMappable(Normalize(0, 1), _score_colours()), ax=axes, shrink=0.8, pad=0.02)
+    bar.set_label("detection score")
+    bar.ax.axhline(threshold, color="black", linewidth=1.2)
 
 
 def draw_sizes(sizes: Sizes, *, title: str = "") -> Figure:

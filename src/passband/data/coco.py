@@ -116,7 +116,7 @@ def read_image_list(
     gathered, images = _images(document, KnownImages(shapes=shapes, skip_others=True), faults)
     faults.raise_if_any()
     listed = {name: g.shape for name, g in gathered.items()}
-    return dict(shapes or listed), {i: name for i, name in images.items() if name is not None}
+    return dict(listed if shapes is None else shapes), {i: name for i, name in images.items() if name is not None}
 
 
 def write_coco(path: str | os.PathLike[str], detections: Mapping[str, Detections]) -> None:

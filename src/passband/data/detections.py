@@ -58,7 +58,8 @@ class Detections:
     def areas(self) -> Vector:
         """Box areas in pixels, shape (n,)."""
         b = self.boxes_xyxy
-        return (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
+        areas: Vector = (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1])
+        return areas
 
     def above(self, score_threshold: float) -> Detections:
         """Those with a score at or above a threshold, which becomes the new one."""

@@ -163,6 +163,20 @@ def evaluate(
         If the model or protocol is unknown or there are no repeats.
     CalibrationError
         If a fold leaves too few rows to fit.
+
+    Examples
+    --------
+    >>> from passband.estimate.features import CANDIDATE_FEATURES
+    >>> rows = [
+    ...     CalibrationRow(
+    ...         features=dict.fromkeys(CANDIDATE_FEATURES, i / 40),
+    ...         f1=i / 40, precision=i / 40, recall=i / 40, domain="AB"[i % 2], image=f"{i}.tif",
+    ...     )
+    ...     for i in range(40)
+    ... ]
+    >>> done = evaluate(rows, model="mean-confidence")
+    >>> done.overall["f1"].n, done.overall["f1"].mae
+    (40, 0.0)
     """
     faults = []
     if model not in RECIPES and model not in BASELINES:

@@ -165,6 +165,20 @@ def predict(forest: Forest, x: np.ndarray) -> Float64[np.ndarray, "n k"]:
     ------
     CalibrationError
         If the rows have another number of columns or are not finite.
+
+    Examples
+    --------
+    >>> stump = Forest(
+    ...     feature=np.array([0], np.int16),
+    ...     threshold=np.array([0.5], np.float32),
+    ...     left=np.array([-1], np.int32),
+    ...     right=np.array([-2], np.int32),
+    ...     roots=np.array([0], np.int32),
+    ...     leaves=np.array([[10.0], [20.0]]),
+    ...     n_features=1,
+    ... )
+    >>> predict(stump, np.array([[0.2], [0.8]])).tolist()
+    [[10.0], [20.0]]
     """
     chunks = [predict_trees(forest, x[i : i + _CHUNK]).mean(axis=1) for i in range(0, len(x), _CHUNK)]
     return np.concatenate(chunks) if chunks else np.zeros((0, forest.outputs))

@@ -133,6 +133,15 @@ def novelty(reference: Reference, row: Vector) -> float:
     -------
     float
         At least 0; above 1 the row lies outside.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> known = fit_reference(rows, [str(i) for i in range(200)], seed=0)
+    >>> novelty(known, np.zeros(2)) < 1 < novelty(known, np.array([0.0, 50]))
+    True
+    >>> unusual(known, np.array([0.0, 50]), ["size", "count"])
+    ('count',)
     """
     z = np.arcsinh((row - reference.center) / reference.scale).astype(np.float32)
     return _distance(reference.rows, z) / reference.edge

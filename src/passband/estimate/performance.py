@@ -201,30 +201,14 @@ class Calibration:
         )
 
     def to_record(self) -> CalibrationRecord:
-        """Give plain settings and arrays, for a bundle.
-
-        Returns
-        -------
-        CalibrationRecord
-            `from_record` makes the same calibration of it.
-        """
+        """Give plain settings and arrays for a bundle; `from_record` makes the same calibration of them."""
         from passband.estimate.records import to_record
 
         return to_record(self)
 
     @classmethod
     def from_record(cls, record: CalibrationRecord) -> Calibration:
-        """Rebuild a calibration, believing nothing.
-
-        Parameters
-        ----------
-        record
-            What `to_record` gave, perhaps damaged or hostile.
-
-        Returns
-        -------
-        Calibration
-            Whole and checked.
+        """Rebuild a calibration from a record that may be damaged or hostile.
 
         Raises
         ------
@@ -277,6 +261,24 @@ def fit_calibration(
         If the rows are too few, differ in their features or lack some that the model needs.
     ParameterError
         If the coverage is not inside (0, 1) or the model unknown.
+
+    Examples
+    --------
+    >>> from passband.measure.matching import OPTIMAL
+    >>> from passband.estimate.features import CANDIDATE_FEATURES
+    >>> rows = [
+    ...     CalibrationRow(
+    ...         features=dict.fromkeys(CANDIDATE_FEATURES, i / 40),
+    ...         f1=i / 40, precision=i / 40, recall=i / 40, domain="AB"[i % 2], image=f"{i}.tif",
+    ...     )
+    ...     for i in range(40)
+    ... ]
+    >>> calibration = fit_calibration(rows, score_threshold=0.1, matching=OPTIMAL)
+    >>> calibration.valid_for, dict(calibration.domains)
+    ('new domains', {'A': 20, 'B': 20})
+    >>> f1 = estimate_scores(calibration, rows[30].features).estimates["f1"]
+    >>> f1.low < 0.75 < f1.high
+    True
     """
     if model not in RECIPES:
         raise ParameterError(f"model must be one of {sorted(RECIPES)}, got {model!r}")

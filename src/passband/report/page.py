@@ -21,6 +21,7 @@ from passband.report.sheet import (
     counted,
     density_text,
     interval_bar,
+    number_text,
     score_colours,
     sheet_html,
     short_paths,
@@ -106,7 +107,7 @@ def _diameter_cell(v: Verdict) -> Cell:
     if len(diameters) == 0:
         return NONE
     middle = float(np.median(diameters if nm is None else nm))
-    return f"{middle:.3g}{' px' if nm is None else ' nm'}", middle
+    return f"{number_text(middle)} {'px' if nm is None else 'nm'}", middle
 
 
 def _density_cell(v: Verdict) -> Cell:

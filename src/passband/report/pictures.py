@@ -14,7 +14,7 @@ from passband.types import InstanceMask
 
 SIDE = 1000
 """Longer side of a picture in the page, in pixels."""
-BUDGET = 24_000_000
+BUDGET = 15_000_000
 """Bytes of all pictures of a page together; with more of them each is made smaller."""
 
 

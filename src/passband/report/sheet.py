@@ -74,7 +74,18 @@ def short_paths(paths: Sequence[str]) -> tuple[str, list[str]]:
 
 def density_text(density: float) -> str:
     """A number density, given per Å², in words."""
-    return f"{density * UM**2:.3g} /µm²"
+    return f"{number_text(density * UM**2)} /µm²"
+
+
+def number_text(value: float) -> str:
+    """A number to three digits, without an exponent where that is readable.
+
+    Examples
+    --------
+    >>> number_text(1614.2), number_text(0.04567)
+    ('1610', '0.0457')
+    """
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def score_colours(n: int) -> list[str]:
@@ -149,8 +160,8 @@ def _measures(v: Verdict) -> str:
     lines = [("Objects", f"{len(v.detections)} at a score of {v.detections.score_threshold:.2f} or more")]
     if len(s.diameters):
         d, unit = (s.diameters, "px") if nm is None else (nm, "nm")
-        spread = f"{d.mean():.3g} ± {d.std():.2g} {unit}, median {np.median(d):.3g} {unit}"
-        lines.append(("Diameter", spread))
+        mean, middle = number_text(float(d.mean())), number_text(float(np.median(d)))
+        lines.append(("Diameter", f"{mean} ± {d.std():.2g} {unit}, median {middle} {unit}"))
     if s.density is not None:
         lines.append(("Number density", density_text(s.density)))
     if s.swelling_percent is not None:
