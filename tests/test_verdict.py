@@ -113,6 +113,11 @@ def test_a_stricter_policy_never_trusts_more(a: float, b: float, c: float, one: 
     assert RANK[verdict(evidence, severe)] <= RANK[verdict(evidence, trusting)]
 
 
+def test_a_value_just_beyond_a_limit_is_not_rounded_onto_it() -> None:
+    assert "F1 is 0.499 (" in said(good(outlook=outlook(0.499, 0.3, 0.6)))
+    assert "novelty 1.0002, limit 1.00" in said(good(outlook=outlook(0.9, 0.8, 1.0, novelty=1.00021)))
+
+
 def test_policy_names_every_fault() -> None:
     with pytest.raises(ParameterError) as e:
         Policy(trust_f1=1.5, few_objects=-1, novelty=2.0, pixel_size_slack=0.5, max_width=float("nan"))

@@ -101,6 +101,11 @@ def find_micrographs(paths: Sequence[str]) -> tuple[tuple[str, ...], Errors]:
     files, errors
         Files in the order given, those of a folder or wildcard sorted by name; and each folder or
         wildcard that holds none.
+
+    Examples
+    --------
+    >>> find_micrographs(["b.tif", "a.tif", "./b.tif"])
+    (('b.tif', 'a.tif'), ())
     """
     files: dict[Path, str] = {}
     errors = []

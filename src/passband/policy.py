@@ -54,7 +54,7 @@ class Policy:
     --------
     >>> Policy(trust_f1=0.9).trust_f1
     0.9
-    >>> Policy(trust_f1=1.5, few_objects=-1)
+    >>> Policy(trust_f1=1.5, few_objects=-1)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     passband.errors.ParameterError: policy: trust_f1 must be in [0, 1], got 1.5; few_objects must be ...
     """
@@ -191,6 +191,16 @@ def weigh(evidence: Evidence, policy: Policy) -> list[Finding]:
     -------
     list of Finding
         At least one, the most serious first; the first one's answer is the verdict.
+
+    Examples
+    --------
+    >>> boxes, scores = np.array([[0.0, 0, 9, 9]]), np.array([0.7])
+    >>> one = Detections(image_shape=(64, 64), boxes_xyxy=boxes, scores=scores, score_threshold=0.5)
+    >>> evidence = Evidence(detections=one, outlook=None, bundle_name="mine", pixel_size=4.0)
+    >>> for answer, reason in weigh(evidence, DEFAULT_POLICY)[:2]:  # doctest: +ELLIPSIS
+    ...     print(f"{answer}: {reason}")
+    review: The bundle 'mine' holds no calibration, so no score can be estimated. Make one from ...
+    review: None of 1 detection scored 0.90 or more; an estimate needs 5 confident ones.
     """
     against = [
         *_about_calibration(evidence),
@@ -230,7 +240,7 @@ def _about_novelty(outlook: Outlook | None, policy: Policy) -> list[Finding]:
         return []
     words = (
         "The image or its detections lie outside the calibrated range (novelty "
-        f"{outlook.novelty:.2f}, limit {policy.novelty:.2f}), so the estimate is an extrapolation."
+        f"{_beside(outlook.novelty, policy.novelty)}, limit {policy.novelty:.2f}), so the estimate is an extrapolation."
     )
     named = [WORDS.get(name, name.replace("_", " ")) for name in outlook.unusual[:4]]
     if named:
@@ -257,16 +267,17 @@ def _about_estimate(outlook: Outlook | None, policy: Policy) -> list[Finding]:
     if outlook is None:
         return []
     e = outlook.estimates["f1"]
-    said = f"Estimated F1 is {e.value:.2f} ({_interval(e)})"
     if e.value < policy.reject_f1:
+        said = f"Estimated F1 is {_beside(e.value, policy.reject_f1)} ({_interval(e)})"
         words = f"{said}, under the {policy.reject_f1:.2f} below which an answer is rejected"
         return [Finding("reject", f"{words}: {_weaker_side(outlook)}.")]
     found = []
     if e.value < policy.trust_f1:
+        said = f"Estimated F1 is {_beside(e.value, policy.trust_f1)} ({_interval(e)})"
         words = f"{said}, short of the {policy.trust_f1:.2f} that trust needs"
         found.append(_review(f"{words}: {_weaker_side(outlook)}."))
     if e.low < policy.trust_low:
-        words = f"F1 may be as low as {e.low:.2f} ({_interval(e)})"
+        words = f"F1 may be as low as {_beside(e.low, policy.trust_low)} ({_interval(e)})"
         found.append(_review(f"{words}; trust needs {policy.trust_low:.2f} or more even then."))
     elif e.high - e.low > policy.max_width:
         words = f"The F1 interval, {e.low:.2f} to {e.high:.2f}, is wider than {policy.max_width:.2f}"
@@ -303,6 +314,12 @@ def _confident(d: Detections, policy: Policy) -> int:
 
 def _interval(e: Estimate) -> str:
     return f"{100 * e.coverage:.0f} % interval {e.low:.2f} to {e.high:.2f}"
+
+
+def _beside(value: float, limit: float) -> str:
+    """A value with as many digits, two at least, as tell it from a limit that is shown with two."""
+    digits = next((n for n in range(2, 9) if f"{value:.{n}f}" != f"{limit:.{n}f}"), 9)
+    return f"{value:.{digits}f}"
 
 
 def _weaker_side(outlook: Outlook) -> str:

@@ -235,6 +235,11 @@ def verdicts_to_json(verdicts: Iterable[Verdict], errors: Sequence[tuple[str, st
     str
         One line of ASCII JSON and a line feed. Withheld estimates are null; boxes are rounded to
         1/1000 pixel, scores and estimates to six decimals.
+
+    Examples
+    --------
+    >>> print(verdicts_to_json([], [("a.tif", "no such file")]), end="")
+    {"schema": 1, "micrographs": [], "errors": [{"path": "a.tif", "error": "no such file"}]}
     """
     document = {
         "schema": SCHEMA,

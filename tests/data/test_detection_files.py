@@ -121,6 +121,17 @@ def test_write_then_read_is_identity(tmp_path_factory, parts):
     assert all(same(back[name], detections[name]) for name in back)
 
 
+def test_every_bit_of_a_corner_comes_back(tmp_path):
+    # x0 + (x1 - x0) is x1 to the last bit inside the image, but not where x0 lies just outside it.
+    rng = np.random.default_rng(0)
+    near = rng.uniform(-1, 0, (200, 2))
+    boxes = np.hstack([near, rng.uniform(0.01, 0.5, (200, 2))])
+    assert (near + (boxes[:, 2:] - near) != boxes[:, 2:]).any()
+    d = Detections(image_shape=(1000, 1000), boxes_xyxy=boxes, scores=np.ones(200))
+    write_coco(tmp_path / "x.json", {"a.png": d})
+    assert same(read_detections(tmp_path / "x.json")["a.png"], d)
+
+
 def test_files_of_the_same_name_in_two_folders_stay_apart(tmp_path):
     d = from_label_image(np.eye(4, dtype=int))
     write_coco(tmp_path / "x.json", {"one/a.png": d, "two/a.png": d, "two/b.png": d})
@@ -549,6 +560,7 @@ def test_a_coco_file_with_every_fault_names_them_all(tmp_path):
         {**good, "image_id": 99},
         {"image_id": 7},
         {"bbox": [2, 1, 50, 3]},
+        {**good, "score": 1.5},
     )
     document["annotations"].append(5)
     document["images"] += [
@@ -565,7 +577,7 @@ def test_a_coco_file_with_every_fault_names_them_all(tmp_path):
     for words in (
         str(path),
         "bbox must be more than 0: entry 0",
-        "score must be a number in [0, 1]: entry 1 (nan), entry 2 ('high')",
+        "score must be a number in [0, 1]: entry 1 (nan), entry 2 ('high'), entry 14 (1.5)",
         "four finite numbers x, y, width, height: entry 3 ([2, 1, 'wide', 3]), entry 4 ([2, 1, 5])",
         "size [16, 12] in an image of 12 x 16: entry 5",
         "add up to 192 pixels: entry 6",
@@ -576,7 +588,7 @@ def test_a_coco_file_with_every_fault_names_them_all(tmp_path):
         "image_id 99",
         "a bbox or a segmentation with a pixel: entry 12",
         "lie in its image of 12 x 16: entry 13 ([2, 1, 50, 3])",
-        "entry 14 (5)",
+        "entry 15 (5)",
         "same id: 7",
         "image 'b.tif' (height x width: 'tall' x 4)",
         "an id (number or text) and a file_name (text): image 3",

@@ -116,7 +116,8 @@ def read_image_list(
     gathered, images = _images(document, KnownImages(shapes=shapes, skip_others=True), faults)
     faults.raise_if_any()
     listed = {name: g.shape for name, g in gathered.items()}
-    return dict(listed if shapes is None else shapes), {i: name for i, name in images.items() if name is not None}
+    ids = {image_id: name for image_id, name in images.items() if name is not None}
+    return dict(listed if shapes is None else shapes), ids
 
 
 def write_coco(path: str | os.PathLike[str], detections: Mapping[str, Detections]) -> None:
@@ -311,7 +312,8 @@ def _box(entry: dict[str, Any], where: str, faults: Faults) -> _Box | None:
         faults.add("width and height of a bbox must be more than 0", f"{where} ({shown(box)})")
         return None
     corners = (x, y, x + width, y + height)
-    # Width and height lose the last bit of the far corner; keep it where Passband wrote it and it still fits.
+    # Of a box that begins outside the image, width and height lose bits of the far corner; take the corners
+    # themselves where Passband wrote them and they still fit.
     exact = entry.get("bbox_xyxy")
     if isinstance(exact, list) and len(exact) == 4:
         exact = [number(v) for v in exact]

@@ -68,7 +68,9 @@ def short_paths(paths: Sequence[str]) -> tuple[str, list[str]]:
         shared = os.path.commonpath(folders) if folders else ""
     except ValueError:  # absolute and relative paths together
         shared = ""
-    cut = len(shared) + 1 if shared not in ("", "/") else len(shared)
+    if shared in ("", os.path.sep):
+        return "", list(paths)
+    cut = len(shared) + 1
     return shared, [p[cut:] for p in paths]
 
 

@@ -25,6 +25,11 @@ def results_csv(verdicts: Sequence[Verdict]) -> str:
     -------
     str
         CSV with a header line.
+
+    Examples
+    --------
+    >>> results_csv([])[:30]
+    'path,verdict,f1,f1_low,f1_high'
     """
     estimates = [f"{n}{part}" for n in SCORES for part in ("", "_low", "_high")]
     header = ["path", "verdict", *estimates, "coverage", "novelty", "count", "score_threshold"]
@@ -59,6 +64,11 @@ def objects_csv(verdicts: Sequence[Verdict]) -> str:
     -------
     str
         CSV with a header line.
+
+    Examples
+    --------
+    >>> objects_csv([])[:24]
+    'path,object,score,x_px,y'
     """
     rows: list[list[Any]] = [
         ["path", "object", "score", "x_px", "y_px", "width_px", "height_px", "diameter_px", "diameter_nm"]
