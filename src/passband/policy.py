@@ -238,10 +238,9 @@ def _about_novelty(outlook: Outlook | None, policy: Policy) -> list[Finding]:
     """Whether the image lies outside what the calibration knows, and in what."""
     if outlook is None or outlook.novelty <= policy.novelty:
         return []
-    words = (
-        "The image or its detections lie outside the calibrated range (novelty "
-        f"{_beside(outlook.novelty, policy.novelty)}, limit {policy.novelty:.2f}), so the estimate is an extrapolation."
-    )
+    far = f"novelty {_beside(outlook.novelty, policy.novelty)}, limit {policy.novelty:.2f}"
+    words = f"The image or its detections lie outside the calibrated range ({far})"
+    words += ", so the estimate is an extrapolation."
     named = [WORDS.get(name, name.replace("_", " ")) for name in outlook.unusual[:4]]
     if named:
         more = len(outlook.unusual) - len(named)
