@@ -281,7 +281,7 @@ def _must_be_writable(report: Path) -> None:
 
 
 def _without_name(message: str, path: str) -> str:
-    return message.removeprefix(f"{path}: ")
+    return message.removeprefix(path).removeprefix(":").lstrip()
 
 
 def _subtitle(plan: Plan) -> str:

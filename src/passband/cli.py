@@ -210,7 +210,7 @@ def info(
     else:
         lines = information.about_micrograph(path)
     for name, words in lines:
-        typer.echo(f"{name + ':':<17}{words}")
+        typer.echo(f"{name + ':':<20}{words}")
 
 
 @simulate_app.command("cavities")

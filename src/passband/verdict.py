@@ -146,6 +146,14 @@ def assess(
         If the detections were made on an image of another shape.
     CalibrationError
         If the detections' score threshold is not that of the calibration.
+
+    Examples
+    --------
+    >>> from passband.learn.bundle import default_bundle
+    >>> noise = np.random.default_rng(0).normal(100, 10, (128, 128)).astype(np.float32)
+    >>> judged = assess(Micrograph(pixels=noise, name="noise.tif"), default_bundle())
+    >>> judged.verdict == "trust", len(judged.reasons) > 0
+    (False, True)
     """
     if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
         raise ParameterError(f"foil thickness must be a positive number of Å, got {thickness!r}")
