@@ -20,7 +20,7 @@ from passband.estimate.performance import (
     estimate_scores,
     fit_calibration,
 )
-from passband.estimate.regressor import RECIPES, guess
+from passband.estimate.regressor import DIFFICULTY_FLOOR, RECIPES, guess
 from passband.learn.bundle import CalibrationRecord
 from passband.measure.matching import OPTIMAL, PAPER
 
@@ -78,18 +78,38 @@ def test_estimates_follow_the_scores(calibration):
     assert np.mean(inside) > 0.9
 
 
-def test_intervals_are_wider_where_the_trees_disagree(calibration):
-    """Half width = radius x (standard deviation over trees + floor), cut to [0, 1]."""
+def test_the_half_width_is_the_radius_times_the_expected_error(calibration):
     recipe = RECIPES["passband"]
     halves = set()
     for row in rows(seed=1):
         e = estimate_scores(calibration, row.features).estimates["f1"]
         x = np.array([[row.features[n] for n in recipe.inputs]])
-        spread = guess(calibration.regressor, x).spread[0, 0]
-        half = calibration.reach["f1"].radius * (spread + 0.1)
+        said = guess(calibration.regressor, x)
+        z = np.concatenate([x, said.value, said.spread], axis=1)
+        expected = guess(calibration.difficulty, z).value[0, 0] + DIFFICULTY_FLOOR
+        half = calibration.reach["f1"].radius * expected
         assert (e.low, e.high) == pytest.approx((max(e.value - half, 0), min(e.value + half, 1)))
         halves.add(round(half, 3))
     assert len(halves) > 20
+
+
+def test_intervals_are_wide_where_errors_are_large_and_narrow_where_they_are_small():
+    """Half of the rows have scores that follow the features, half are a coin's toss."""
+    rng = np.random.default_rng(3)
+    made = []
+    for i, row in enumerate(rows(240)):
+        noisy = i % 2 == 1
+        features = {**row.features, "count": 200.0 + i if noisy else 3.0}
+        f1 = float(rng.integers(2)) if noisy else 0.9
+        made.append(replace(row, features=features, f1=f1, precision=f1, recall=f1))
+    c = fit(made)
+    widths = [
+        (e.high - e.low, i % 2)
+        for i, row in enumerate(made)
+        for e in [estimate_scores(c, row.features).estimates["f1"]]
+    ]
+    quiet, loud = (np.mean([w for w, noisy in widths if noisy == k]) for k in (0, 1))
+    assert loud > 3 * quiet
 
 
 def test_the_same_seed_gives_the_same_calibration(calibration):
@@ -236,7 +256,7 @@ def test_the_default_is_small_however_many_rows_came():
 SETTINGS = {
     "format": 99, "model": "best", "features": ["count"], "score_threshold": math.nan, "coverage": 1.5,
     "valid_for": "ever", "reach": {}, "edge": -1.0, "forests": 0, "matching": {"kind": "any", "iou": 2},
-    "domains": 3,
+    "domains": 3, "difficulty": "yes",
 }  # fmt: skip
 
 
@@ -268,7 +288,7 @@ def test_hostile_arrays_are_refused(calibration):
             if hostile is not None:
                 arrays[name] = hostile
             # One known row or one leaf fewer may still be a whole; everything else is not.
-            if hostile is shorter and name in ("reference.rows", "forest0.roots"):
+            if hostile is shorter and name.endswith(("reference.rows", ".roots")):
                 continue
             with pytest.raises(CalibrationError):
                 Calibration.from_record(CalibrationRecord(settings=record.settings, arrays=arrays))

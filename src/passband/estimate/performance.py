@@ -18,20 +18,26 @@ import numpy as np
 
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate import conformal, novelty
+from passband.estimate.intervals import (
+    FOLDS,
+    NEW_DOMAINS,
+    NEW_IMAGES,
+    Reach,
+    fit_difficulty,
+    hold_out,
+    measure_reach,
+)
 from passband.estimate.novelty import Reference
 from passband.estimate.regressor import (
     MIN_TRAINING_ROWS,
     RECIPES,
     TARGETS,
-    Guesses,
-    Recipe,
     Regressor,
-    cross_fit,
+    expected_error,
     fit_regressor,
     guess,
-    image_folds,
 )
-from passband.estimate.rows import CalibrationRow, RowTable, name_faults, number_faults, tabulate
+from passband.estimate.rows import CalibrationRow, name_faults, number_faults, tabulate
 from passband.measure.matching import MatchingRule
 
 if TYPE_CHECKING:
@@ -46,11 +52,6 @@ __all__ = [
     "estimate_scores",
     "fit_calibration",
 ]
-
-NEW_DOMAINS = "new domains"
-NEW_IMAGES = "new images"
-MIN_DOMAIN_ROWS = 30
-_FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,28 +93,6 @@ class Outlook:
     unusual: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reach:
-    """The interval of one score, and what it reached on rows left out of it.
-
-    Parameters
-    ----------
-    radius
-        Half width of the interval, in units of the estimate's difficulty.
-    mean_width
-        Mean width over the calibration rows.
-    worst_domain
-        The domain least covered when it was left out.
-    worst_coverage
-        The share of its rows covered then; NaN where no domain could be left out.
-    """
-
-    radius: float
-    mean_width: float
-    worst_domain: str
-    worst_coverage: float
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Calibration:
     """All that is needed to estimate the scores of one detector.
@@ -136,8 +115,9 @@ class Calibration:
         How many rows each domain gave.
     reach
         The interval of each target.
-    regressor, reference
-        What estimates, and what is known.
+    regressor, difficulty, reference
+        What estimates, what says how large an error to expect (None: the same everywhere), and what is
+        known.
 
     Raises
     ------
@@ -154,6 +134,7 @@ class Calibration:
     domains: Mapping[str, int]
     reach: Mapping[str, Reach]
     regressor: Regressor
+    difficulty: Regressor | None
     reference: Reference
 
     def __post_init__(self) -> None:
@@ -166,6 +147,12 @@ class Calibration:
             faults.append(
                 f"the regressor has {len(self.regressor.center)} inputs, another number than the model"
             )
+        elif (self.difficulty is None) != (RECIPES[self.model].difficulty_leaf is None):
+            faults.append("an expected error is learned by this model, or comes with a model that has none")
+        elif self.difficulty is not None and len(self.difficulty.center) != (
+            len(RECIPES[self.model].inputs) + 2 * len(TARGETS)
+        ):
+            faults.append("the expected error has another number of inputs than the model's")
         if len(set(self.features)) != len(self.features) or len(self.features) != len(self.reference.center):
             faults.append(f"{len(self.features)} features, {len(self.reference.center)} known")
         if not 0 <= self.score_threshold <= 1:
@@ -287,17 +274,19 @@ def fit_calibration(
     recipe = RECIPES[model]
     _refuse_few(rows, coverage)
     table = tabulate(rows, recipe)
-    held_out, valid_for = _held_out(table, recipe, seed)
+    held_out = hold_out(table, recipe, seed)
+    difficulty, hard = fit_difficulty(table, held_out, recipe, seed)
     return Calibration(
         model=model,
         features=table.names,
         score_threshold=score_threshold,
         matching=matching,
         coverage=coverage,
-        valid_for=valid_for,
+        valid_for=held_out.valid_for,
         domains=dict(sorted(Counter(table.domains).items())),
-        reach=_reaches(table, held_out, coverage, recipe, valid_for),
+        reach=measure_reach(table, held_out, hard, coverage),
         regressor=fit_regressor(table.inputs, table.scores, recipe, seed),
+        difficulty=difficulty,
         reference=novelty.fit_reference(table.features, table.images, seed),
     )
 
@@ -327,8 +316,10 @@ def estimate_scores(calibration: Calibration, features: Mapping[str, float]) -> 
         raise CalibrationError("these features do not fit the calibration: " + "; ".join(faults))
     recipe = RECIPES[calibration.model]
     row = np.array([features[n] for n in calibration.features], np.float64)
-    said = guess(calibration.regressor, np.array([[features[n] for n in recipe.inputs]], np.float64))
-    radii = np.array([calibration.reach[t].radius for t in TARGETS]) * said.difficulty(recipe)[0]
+    inputs = np.array([[features[n] for n in recipe.inputs]], np.float64)
+    said = guess(calibration.regressor, inputs)
+    hard = expected_error(calibration.difficulty, inputs, said)[0]
+    radii = np.array([calibration.reach[t].radius for t in TARGETS]) * hard
     values = np.clip(said.value[0], 0, 1)
     low, high = conformal.unit_intervals(values, radii)
     estimates = {
@@ -348,46 +339,8 @@ def _refuse_few(rows: Sequence[CalibrationRow], coverage: float) -> None:
     # conformal radius from n >= coverage / (1 - coverage).
     wanted = max(2 * MIN_TRAINING_ROWS, math.ceil(coverage / (1 - coverage) - 1e-9))
     images = len({r.image for r in rows})
-    if len(rows) < wanted or images < _FOLDS:
+    if len(rows) < wanted or images < FOLDS:
         raise CalibrationError(
             f"{len(rows)} rows of {images} images came; a calibration at coverage {coverage:g} wants at "
-            f"least {wanted} rows of {_FOLDS} images: label more images"
+            f"least {wanted} rows of {FOLDS} images: label more images"
         )
-
-
-def _held_out(table: RowTable, recipe: Recipe, seed: int) -> tuple[Guesses, str]:
-    """Guesses of rows not trained on, and for what their residuals speak."""
-    x, y, images = table.inputs, table.scores, table.images
-    if recipe.across_domains and len(set(table.domains)) > 1 and len(x) >= MIN_DOMAIN_ROWS:
-        said = cross_fit(x, y, table.domains, images, recipe, seed)
-        guessed = np.isfinite(said.value[:, 0])
-        domains = {d for d, known in zip(table.domains, guessed, strict=True) if known}
-        if len(domains) > 1 and guessed.sum() >= MIN_DOMAIN_ROWS:
-            return said, NEW_DOMAINS
-    folds = image_folds(images, _FOLDS, seed)
-    return cross_fit(x, y, folds, images, recipe, seed), NEW_IMAGES
-
-
-def _reaches(
-    table: RowTable, said: Guesses, coverage: float, recipe: Recipe, valid_for: str
-) -> dict[str, Reach]:
-    """Make each target's interval from the residuals of rows not trained on."""
-    kept = np.isfinite(said.value[:, 0])
-    domains = [d for d, known in zip(table.domains, kept, strict=True) if known]
-    hard = said.difficulty(recipe)[kept]
-    reaches = {}
-    for j, target in enumerate(TARGETS):
-        residuals = np.abs(table.scores[kept, j] - said.value[kept, j]) / hard[:, j]
-        worst, share = "", math.nan
-        if valid_for == NEW_DOMAINS:
-            radius = conformal.domain_quantile(residuals, domains, coverage)
-            shares = conformal.leave_one_out_coverage(residuals, domains, coverage)
-            worst = min(shares, key=shares.__getitem__)
-            share = shares[worst]
-        else:
-            radius = conformal.conformal_quantile(residuals, coverage)
-        low, high = conformal.unit_intervals(np.clip(said.value[kept, j], 0, 1), radius * hard[:, j])
-        reaches[target] = Reach(
-            radius=radius, mean_width=float((high - low).mean()), worst_domain=worst, worst_coverage=share
-        )
-    return reaches

@@ -10,8 +10,9 @@ import numpy as np
 
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate import forest
+from passband.estimate.intervals import Reach
 from passband.estimate.novelty import Reference
-from passband.estimate.performance import Calibration, Reach
+from passband.estimate.performance import Calibration
 from passband.estimate.regressor import Regressor
 from passband.measure.matching import MatchingRule
 
@@ -55,12 +56,12 @@ def to_record(calibration: Calibration) -> CalibrationRecord:
         },
         "edge": c.reference.edge,
         "forests": len(c.regressor.forests),
+        "difficulty": c.difficulty is not None,
     }
-    arrays = {"regressor.center": c.regressor.center, "regressor.scale": c.regressor.scale}
-    for name in _REFERENCE:
-        arrays[f"reference.{name}"] = getattr(c.reference, name)
-    for i, trees in enumerate(c.regressor.forests):
-        arrays |= {f"forest{i}.{name}": array for name, array in forest.to_arrays(trees).items()}
+    arrays = {f"reference.{name}": getattr(c.reference, name) for name in _REFERENCE}
+    arrays |= _regressor_arrays("regressor", c.regressor)
+    if c.difficulty is not None:
+        arrays |= _regressor_arrays("difficulty", c.difficulty)
     return CalibrationRecord(settings=settings, arrays=arrays)
 
 
@@ -92,12 +93,9 @@ def from_record(record: CalibrationRecord) -> Calibration:
         if not 1 <= count <= _MOST_FORESTS:
             raise CalibrationError(f"a calibration holds 1 to {_MOST_FORESTS} forests, got {count}")
         arrays = {name: np.asarray(array) for name, array in record.arrays.items()}
-        regressor_arrays = _part(arrays, "regressor", ("center", "scale"))
-        inputs = regressor_arrays["center"].size
-        names = {f.name for f in fields(forest.Forest)} - {"n_features"}
-        forests = tuple(
-            forest.from_arrays(_part(arrays, f"forest{i}", tuple(names)), inputs) for i in range(count)
-        )
+        regressor = _regressor(arrays, "regressor", count)
+        # The expected errors of all scores are always one forest.
+        difficulty = _regressor(arrays, "difficulty", 1) if s["difficulty"] is True else None
         return Calibration(
             model=str(s["model"]),
             features=tuple(str(n) for n in s["features"]),
@@ -107,13 +105,31 @@ def from_record(record: CalibrationRecord) -> Calibration:
             valid_for=str(s["valid_for"]),
             domains={str(name): int(n) for name, n in s["domains"].items()},
             reach={str(target): _reach(reach) for target, reach in s["reach"].items()},
-            regressor=Regressor(forests=forests, **regressor_arrays),
+            regressor=regressor,
+            difficulty=difficulty,
             reference=Reference(edge=float(s["edge"]), **_part(arrays, "reference", _REFERENCE)),
         )
     except (
         KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ParameterError
     ) as e:  # fmt: skip
         raise CalibrationError(f"a stored calibration cannot be understood: {e!r}; calibrate anew") from e
+
+
+def _regressor_arrays(prefix: str, regressor: Regressor) -> dict[str, np.ndarray]:
+    arrays = {f"{prefix}.center": regressor.center, f"{prefix}.scale": regressor.scale}
+    for i, trees in enumerate(regressor.forests):
+        arrays |= {f"{prefix}.forest{i}.{name}": array for name, array in forest.to_arrays(trees).items()}
+    return arrays
+
+
+def _regressor(arrays: Mapping[str, np.ndarray], prefix: str, count: int) -> Regressor:
+    scaling = _part(arrays, prefix, ("center", "scale"))
+    names = tuple(f.name for f in fields(forest.Forest) if f.name != "n_features")
+    forests = tuple(
+        forest.from_arrays(_part(arrays, f"{prefix}.forest{i}", names), scaling["center"].size)
+        for i in range(count)
+    )
+    return Regressor(forests=forests, **scaling)
 
 
 def _reach(stored: Mapping[str, Any]) -> Reach:

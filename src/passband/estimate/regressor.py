@@ -39,9 +39,9 @@ class Recipe:
         Fewest training rows in a leaf.
     max_leaves
         Most leaves of a tree, None for no bound; keeps a calibration small.
-    spread_floor
-        Residuals are divided by this plus the standard deviation over trees, so that intervals are
-        wider where the trees disagree; None leaves them as they are.
+    difficulty_leaf
+        Fewest rows in a leaf of a second forest, which learns from held-out residuals how large an
+        error to expect, so that intervals are wide only where errors are; None: equally wide everywhere.
     across_domains
         Residuals come from held-out domains; otherwise from held-out images of the same domains.
     """
@@ -51,7 +51,7 @@ class Recipe:
     joint: bool
     min_leaf: int
     max_leaves: int | None
-    spread_floor: float | None
+    difficulty_leaf: int | None
     across_domains: bool
 
 
@@ -63,7 +63,7 @@ RECIPES: dict[str, Recipe] = {
         joint=False,
         min_leaf=1,
         max_leaves=None,
-        spread_floor=None,
+        difficulty_leaf=None,
         across_domains=False,
     ),
     # Random cuts and leaves of three rows follow a training domain less closely.
@@ -73,11 +73,14 @@ RECIPES: dict[str, Recipe] = {
         joint=True,
         min_leaf=3,
         max_leaves=256,
-        spread_floor=0.1,
+        difficulty_leaf=8,
         across_domains=True,
     ),
 }
 """The published recipe and the default."""
+
+DIFFICULTY_FLOOR = 0.05
+"""Added to every expected error: none is taken to be certain."""
 
 _N_TREES = 100
 
@@ -132,11 +135,6 @@ class Guesses:
 
     value: ScoreTable
     spread: ScoreTable
-
-    def difficulty(self, recipe: Recipe) -> ScoreTable:
-        """Give what a residual is divided by, float64 (n, 3)."""
-        floor = recipe.spread_floor
-        return np.ones_like(self.spread) if floor is None else self.spread + floor
 
 
 def fit_regressor(x: Inputs, y: ScoreTable, recipe: Recipe, seed: int) -> Regressor:
@@ -294,3 +292,37 @@ def cross_fit(
         said = guess(fit_regressor(x[train], y[train], recipe, seed), x[out])
         value[out], spread[out] = said.value, said.spread
     return Guesses(value=value, spread=spread)
+
+
+def difficulty_inputs(x: Inputs, said: Guesses) -> Float64[np.ndarray, "n r"]:
+    """Put together what an expected error is learned from: the inputs, the estimates and their spread.
+
+    Examples
+    --------
+    >>> said = Guesses(value=np.zeros((2, 3)), spread=np.ones((2, 3)))
+    >>> difficulty_inputs(np.zeros((2, 8)), said).shape
+    (2, 14)
+    """
+    return np.concatenate([x, said.value, said.spread], axis=1)
+
+
+def expected_error(difficulty: Regressor | None, x: Inputs, said: Guesses) -> ScoreTable:
+    """How large an error of each estimate to expect, up to a factor.
+
+    Parameters
+    ----------
+    difficulty
+        Fitted on held-out residuals, or None for the same everywhere.
+    x
+        Inputs of the estimates, float64 (n, p).
+    said
+        The estimates.
+
+    Returns
+    -------
+    ndarray
+        float64 (n, 3), more than zero.
+    """
+    if difficulty is None:
+        return np.ones_like(said.value)
+    return guess(difficulty, difficulty_inputs(x, said)).value + DIFFICULTY_FLOOR
