@@ -5,7 +5,7 @@ from __future__ import annotations
 from passband import __version__
 from passband.data.readers import SUFFIXES, read_micrograph
 from passband.errors import BundleError
-from passband.estimate.performance import Calibration
+from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle, default_bundle
 from passband.physics.cavity_domains import DOMAINS
 from passband.units import KEV, NM
@@ -63,7 +63,7 @@ def about_bundle(bundle: Bundle) -> Lines:
             lines.append((name.replace("_", " "), f"{value}"))
     if bundle.calibration is None:
         return [*lines, ("calibration", "none: scores cannot be estimated; see `passband calibrate --help`")]
-    calibration = Calibration.from_record(bundle.calibration)
+    calibration = from_record(bundle.calibration)
     rows = sum(calibration.domains.values())
     lines.append(("calibration", f"{rows} labelled images of {len(calibration.domains)} domains"))
     lines.append(("matching", str(calibration.matching)))

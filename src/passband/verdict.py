@@ -20,7 +20,8 @@ from passband.data.detections import Detections
 from passband.data.micrograph import Micrograph
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.features import detection_features, image_features
-from passband.estimate.performance import Calibration, Estimate, Outlook, estimate_scores
+from passband.estimate.performance import Estimate, Outlook, estimate_scores
+from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle
 from passband.learn.infer import detect
 from passband.measure.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
@@ -288,7 +289,7 @@ def _outlook(micrograph: Micrograph, d: Detections, bundle: Bundle) -> Outlook |
         )
     if bundle.calibration is None:
         return None
-    calibration = Calibration.from_record(bundle.calibration)
+    calibration = from_record(bundle.calibration)
     threshold = calibration.score_threshold
     if not math.isclose(d.score_threshold, threshold, abs_tol=1e-9):
         raise CalibrationError(

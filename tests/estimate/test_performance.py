@@ -15,11 +15,11 @@ import pytest
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.features import CANDIDATE_FEATURES
 from passband.estimate.performance import (
-    Calibration,
     CalibrationRow,
     estimate_scores,
     fit_calibration,
 )
+from passband.estimate.records import from_record, to_record
 from passband.estimate.regressor import DIFFICULTY_FLOOR, RECIPES, guess
 from passband.learn.bundle import CalibrationRecord
 from passband.measure.matching import OPTIMAL, PAPER
@@ -235,10 +235,10 @@ def test_estimating_imports_neither_scikit_learn_nor_torch():
 @pytest.mark.parametrize("model,domains", [("passband", 1), ("passband", 3), ("paper-rf", 3)])
 def test_storing_changes_nothing(model, domains):
     c = fit(rows(45, domains=domains), model=model, matching=PAPER)
-    record = c.to_record()
+    record = to_record(c)
     stored = CalibrationRecord(settings=json.loads(json.dumps(record.settings)), arrays=dict(record.arrays))
-    again = Calibration.from_record(stored)
-    second = again.to_record()
+    again = from_record(stored)
+    second = to_record(again)
     assert second.settings == record.settings and set(second.arrays) == set(record.arrays)
     for name, array in record.arrays.items():
         assert np.array_equal(second.arrays[name], array) and second.arrays[name].dtype == array.dtype
@@ -249,7 +249,7 @@ def test_storing_changes_nothing(model, domains):
 
 def test_the_default_is_small_however_many_rows_came():
     """Three targets in less than 1.5 MB: the bundle that carries it has 10."""
-    record = fit(rows(2500, domains=2)).to_record()
+    record = to_record(fit(rows(2500, domains=2)))
     assert sum(a.nbytes for a in record.arrays.values()) < 1.5e6
 
 
@@ -262,25 +262,25 @@ SETTINGS = {
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_hostile_settings_are_refused(calibration, name):
-    record = calibration.to_record()
+    record = to_record(calibration)
     for settings in (
         {**record.settings, name: SETTINGS[name]},
         {**record.settings, name: None},
         {k: v for k, v in record.settings.items() if k != name},
     ):
         with pytest.raises(CalibrationError):
-            Calibration.from_record(CalibrationRecord(settings=settings, arrays=record.arrays))
+            from_record(CalibrationRecord(settings=settings, arrays=record.arrays))
 
 
 def test_a_newer_format_says_upgrade(calibration):
-    record = calibration.to_record()
+    record = to_record(calibration)
     newer = CalibrationRecord(settings={**record.settings, "format": 2}, arrays=record.arrays)
     with pytest.raises(CalibrationError, match=r"format 2.*upgrade"):
-        Calibration.from_record(newer)
+        from_record(newer)
 
 
 def test_hostile_arrays_are_refused(calibration):
-    record = calibration.to_record()
+    record = to_record(calibration)
     for name, array in record.arrays.items():
         shorter, nan = array[:-1], np.full(array.shape, np.nan)
         for hostile in (shorter, nan, array[None], array.astype("U5"), np.array(0.0), None):
@@ -291,4 +291,4 @@ def test_hostile_arrays_are_refused(calibration):
             if hostile is shorter and name.endswith(("reference.rows", ".roots")):
                 continue
             with pytest.raises(CalibrationError):
-                Calibration.from_record(CalibrationRecord(settings=record.settings, arrays=arrays))
+                from_record(CalibrationRecord(settings=record.settings, arrays=arrays))

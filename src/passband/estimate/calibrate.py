@@ -10,6 +10,7 @@ from passband.data.micrograph import Micrograph
 from passband.errors import CalibrationError
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import fit_calibration
+from passband.estimate.records import to_record
 from passband.estimate.rows import CalibrationRow
 from passband.learn.bundle import Bundle
 from passband.measure.matching import OPTIMAL, MatchingRule, match_boxes
@@ -107,4 +108,4 @@ def calibrate_bundle(
     calibration = fit_calibration(
         rows, score_threshold=bundle.score_threshold, matching=matching, coverage=coverage, seed=seed
     )
-    return replace(bundle, calibration=calibration.to_record(), digest="")
+    return replace(bundle, calibration=to_record(calibration), digest="")

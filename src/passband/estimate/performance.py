@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -39,9 +38,6 @@ from passband.estimate.regressor import (
 )
 from passband.estimate.rows import CalibrationRow, name_faults, number_faults, tabulate
 from passband.measure.matching import MatchingRule
-
-if TYPE_CHECKING:
-    from passband.learn.bundle import CalibrationRecord  # imports torch, which an estimate does not need
 
 __all__ = [
     "Calibration",
@@ -186,25 +182,6 @@ class Calibration:
             f"{self.coverage:.0%} intervals calibrated on held-out domains ({names}); with each domain left "
             f"out in turn, the worst F1 coverage was {worst.worst_coverage:.0%} ({worst.worst_domain})"
         )
-
-    def to_record(self) -> CalibrationRecord:
-        """Give plain settings and arrays for a bundle; `from_record` makes the same calibration of them."""
-        from passband.estimate.records import to_record
-
-        return to_record(self)
-
-    @classmethod
-    def from_record(cls, record: CalibrationRecord) -> Calibration:
-        """Rebuild a calibration from a record that may be damaged or hostile.
-
-        Raises
-        ------
-        CalibrationError
-            Naming what is wrong with the record.
-        """
-        from passband.estimate.records import from_record
-
-        return from_record(record)
 
 
 def fit_calibration(
