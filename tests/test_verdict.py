@@ -167,7 +167,8 @@ class TestAssess:
             image_shape=micrograph.shape, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0), score_threshold=0.5
         )
         judged = assess(micrograph, bundle, detections=nothing)
-        assert judged.verdict != "trust"
+        assert judged.verdict == "review"
+        assert any(reason.startswith("Nothing was found") for reason in judged.reasons)
         assert set(judged.estimates) == {"f1", "precision", "recall"}
         assert judged.sizes.density == 0
 

@@ -111,7 +111,7 @@ def draw_verdicts(judged: Sequence[tuple[Micrograph, Verdict]]) -> Figure:
         raise ParameterError("no micrograph came to be drawn with its verdict, wanted at least one")
     columns = min(4, len(judged))
     rows = -(-len(judged) // columns)
-    figure = Figure(figsize=(3.6 * columns + 0.8, 4.0 * rows), layout="constrained")
+    figure = Figure(figsize=(3.6 * columns + 0.8, 4.3 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat[len(judged) :]:
         axes.set_axis_off()

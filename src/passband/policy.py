@@ -206,7 +206,8 @@ def weigh(evidence: Evidence, policy: Policy) -> list[Finding]:
         *_about_calibration(evidence),
         *_about_novelty(evidence.outlook, policy),
         *_about_count(evidence.detections, policy),
-        *_about_estimate(evidence.outlook, policy),
+        # Of nothing found, an estimate can only say that it does not know: F1 is 1 or 0.
+        *(_about_estimate(evidence.outlook, policy) if len(evidence.detections) else ()),
         *_about_pixel_size(evidence, policy),
     ]
     if evidence.overfull is not None:
