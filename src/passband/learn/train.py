@@ -24,7 +24,7 @@ from torchvision.models.detection import MaskRCNN
 from passband.data.files import write_whole
 from passband.errors import ParameterError
 from passband.learn.augment import augment_image, draw_augmentation, turn
-from passband.learn.bundle import Bundle
+from passband.learn.bundle import Bundle, read_bundle
 from passband.learn.detector import SLIM, DetectorConfig, build_detector, detector_input, input_channels
 from passband.physics.cavities import CavityImage, CavityRecord, simulate_cavities
 from passband.physics.cavity_domains import DOMAINS, draw_set
@@ -63,6 +63,8 @@ class TrainConfig:
         Of the images, crops and first weights.
     coco_weights
         Start from COCO weights (the resnet50 configuration, with a network at hand).
+    start
+        Start from the weights of this bundle file, of the same detector.
     """
 
     detector: DetectorConfig = field(default=SLIM)
@@ -76,6 +78,7 @@ class TrainConfig:
     average: float = 0.998
     seed: int = 0
     coco_weights: bool = False
+    start: str | None = None
 
     def __post_init__(self) -> None:
         faults = [f"{n} must be at least 1" for n in ("images", "batch", "steps") if getattr(self, n) < 1]
@@ -105,7 +108,8 @@ def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress |
     Raises
     ------
     ParameterError
-        If the folder holds the checkpoint of another configuration.
+        If the folder holds the checkpoint of another configuration, or the bundle to start from
+        another detector.
 
     Examples
     --------
@@ -120,6 +124,8 @@ def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress |
     report = progress or (lambda what, done, total: None)
     torch.manual_seed(config.seed)
     model = build_detector(config.detector, coco_weights=config.coco_weights)
+    if config.start is not None:
+        model.load_state_dict(_start_weights(config))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     first = _resume(out, config, model, optimizer, average)
@@ -165,9 +171,20 @@ def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress |
             "simulated": True,
             "domains": list(config.domains),
             "pixel_size": [min(s[0] for s in sizes), max(s[1] for s in sizes)],
-            **{k: getattr(config, k) for k in ("images", "crop", "batch", "steps", "learning_rate", "seed")},
+            **{
+                k: getattr(config, k)
+                for k in ("images", "crop", "batch", "steps", "learning_rate", "seed", "start")
+            },
         },
     )
+
+
+def _start_weights(config: TrainConfig) -> dict[str, Tensor]:
+    assert config.start is not None
+    bundle = read_bundle(config.start)
+    if bundle.detector != config.detector:
+        raise ParameterError(f"{config.start} holds another detector than the one to be trained")
+    return dict(bundle.weights)
 
 
 def simulate_all(
