@@ -68,7 +68,7 @@ class Policy:
     novelty: float = 1.0
     pixel_size_slack: float = 1.1
     min_side: int = 64
-    min_grey_levels: int = 8
+    min_grey_levels: int = 4
 
     def __post_init__(self) -> None:
         faults = [

@@ -292,3 +292,23 @@ def test_hostile_arrays_are_refused(calibration):
                 continue
             with pytest.raises(CalibrationError):
                 from_record(CalibrationRecord(settings=record.settings, arrays=arrays))
+
+
+def test_where_nothing_was_found_the_interval_says_that_it_may_be_anything():
+    made = rows(120)
+    silent = [
+        replace(
+            r,
+            features={**r.features, "count": 0.0},
+            f1=float(i % 2),
+            precision=i % 2,
+            recall=i % 2,
+            image=f"s{i}",
+        )
+        for i, r in enumerate(made[:40])
+    ]
+    c, plain = fit(made + silent), fit(made)
+    for e in estimate_scores(c, silent[0].features).estimates.values():
+        assert (e.low, e.high) == (0, 1)
+    # and such rows do not widen the intervals of the others
+    assert c.reach["f1"].mean_width < 1.3 * plain.reach["f1"].mean_width

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool
 
 from passband.estimate import conformal
 from passband.estimate.regressor import (
@@ -125,7 +126,7 @@ def fit_difficulty(
     said = held_out.said
     if recipe.difficulty_leaf is None:
         return None, np.ones_like(said.value)
-    known = np.flatnonzero(np.isfinite(said.value[:, 0]))
+    known = np.flatnonzero(np.isfinite(said.value[:, 0]) & found_something(table))
     known_said = Guesses(value=said.value[known], spread=said.spread[known])
     z = difficulty_inputs(table.inputs[known], known_said)
     errors = np.abs(table.scores[known] - known_said.value)
@@ -135,6 +136,15 @@ def fit_difficulty(
     hard = np.full(said.value.shape, np.nan)
     hard[known] = cross_fit(z, errors, groups, images, coarse, seed).value + DIFFICULTY_FLOOR
     return fit_regressor(z, errors, coarse, seed), hard
+
+
+def found_something(table: RowTable) -> Bool[np.ndarray, " n"]:
+    """Rows with at least one detection.
+
+    Without one, F1 is 1 where nothing is there and 0 where it was missed: the interval is [0, 1]
+    whatever the residuals, and those of such rows would only widen all others.
+    """
+    return np.asarray(table.features[:, table.names.index("count")] > 0)
 
 
 def measure_reach(table: RowTable, held_out: HeldOut, hard: ScoreTable, coverage: float) -> dict[str, Reach]:
@@ -155,7 +165,7 @@ def measure_reach(table: RowTable, held_out: HeldOut, hard: ScoreTable, coverage
         The reach of each of `TARGETS`.
     """
     said = held_out.said
-    kept = np.isfinite(said.value[:, 0]) & np.isfinite(hard[:, 0])
+    kept = np.isfinite(said.value[:, 0]) & np.isfinite(hard[:, 0]) & found_something(table)
     domains = [d for d, known in zip(table.domains, kept, strict=True) if known]
     reaches = {}
     for j, target in enumerate(TARGETS):

@@ -299,6 +299,8 @@ def estimate_scores(calibration: Calibration, features: Mapping[str, float]) -> 
     radii = np.array([calibration.reach[t].radius for t in TARGETS]) * hard
     values = np.clip(said.value[0], 0, 1)
     low, high = conformal.unit_intervals(values, radii)
+    if features["count"] == 0:  # either nothing is there, or it was missed
+        low, high = np.zeros_like(low), np.ones_like(high)
     estimates = {
         t: Estimate(value=float(v), low=float(a), high=float(b), coverage=calibration.coverage)
         for t, v, a, b in zip(TARGETS, values, low, high, strict=True)

@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 import scipy.ndimage
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.models.detection import MaskRCNN
@@ -135,14 +136,14 @@ def _network(bundle: Bundle) -> MaskRCNN:
     return model.eval()
 
 
-def _resized(pixels: Image, scale: float) -> Image:
+def _resized(pixels: Image, scale: float) -> Float32[np.ndarray, "rows columns"]:
     if scale == 1.0:
         return pixels
     if scale < 1:  # averaging, not sampling: noise must not alias
         pixels = scipy.ndimage.gaussian_filter(pixels, 0.4 / scale)
     tensor = torch.from_numpy(np.ascontiguousarray(pixels))[None, None]
     size = [max(16, round(side * scale)) for side in pixels.shape]
-    out: Image = interpolate(tensor, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
+    out: np.ndarray = interpolate(tensor, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
     return out
 
 

@@ -169,12 +169,10 @@ def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress |
         score_threshold=0.5,
         training={
             "simulated": True,
+            "refined": config.start is not None,
             "domains": list(config.domains),
             "pixel_size": [min(s[0] for s in sizes), max(s[1] for s in sizes)],
-            **{
-                k: getattr(config, k)
-                for k in ("images", "crop", "batch", "steps", "learning_rate", "seed", "start")
-            },
+            **{k: getattr(config, k) for k in ("images", "crop", "batch", "steps", "learning_rate", "seed")},
         },
     )
 
