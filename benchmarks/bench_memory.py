@@ -1,4 +1,4 @@
-"""Peak memory of inference by side of the tile, which `learn.infer.BYTES_PER_PIXEL` must bound.
+"""Peak memory of inference by side of the tile, which the constants of `learn.infer` must bound.
 
 The image is dense with objects and noise, so that proposals and masks are as many as they get.
 Each size runs in a process of its own: a peak cannot be taken back.
@@ -36,7 +36,8 @@ def peak(side: int, backbone: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found = infer.detect(Micrograph(pixels=np.ascontiguousarray(pixels), name="b"), bundle, memory_gb=1e3)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    bound = infer.BASE_BYTES + infer.BYTES_PER_PIXEL[backbone] * side * side
+    per_pixel = infer.BYTES_PER_TILE_PIXEL[backbone] + infer.BYTES_PER_PIXEL
+    bound = infer.BASE_BYTES[backbone] + per_pixel * side * side
     print(
         f"{backbone:<9}{side:>5} px tile: {len(found):>4} objects, base {before / 1e6:>5.0f} MB, "
         f"{(after - before) / side**2:>6.0f} bytes/pixel, peak {after / 1e6:>6.0f} MB, "

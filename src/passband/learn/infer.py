@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -23,10 +24,12 @@ from passband.types import Image, InstanceMask
 
 TILES = (1024, 768, 512, 384, 256)
 """Sides of a tile in pixels, largest first."""
-BYTES_PER_PIXEL = {"slim": 1200, "resnet50": 6000}
-"""Peak memory of a network on one tile, per pixel of the tile; see benchmarks/memory.py."""
-BASE_BYTES = 400_000_000
-"""Memory of the process before a tile."""
+BASE_BYTES = {"slim": 850_000_000, "resnet50": 4_000_000_000}
+"""Peak memory of the process whatever the tile: libraries, weights, proposals and masks."""
+BYTES_PER_TILE_PIXEL = {"slim": 350, "resnet50": 500}
+"""Peak memory of a network per pixel of a tile; ``benchmarks/bench_memory.py`` measures both."""
+BYTES_PER_PIXEL = 40
+"""Peak memory of the whole micrograph's input, per pixel."""
 NMS_IOU = 0.4
 
 
@@ -60,7 +63,7 @@ def rescaling(micrograph: Micrograph, bundle: Bundle) -> float:
     return float(min(max(micrograph.pixel_size / nearest, 0.25), 4.0))
 
 
-def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 2.0) -> Detections:
+def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) -> Detections:
     """Objects that a bundle's detector finds in a micrograph.
 
     Parameters
@@ -93,8 +96,8 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 2.0) ->
     >>> len(detect(flat, default_bundle()))
     0
     """
-    tile = _tile_side(bundle, memory_gb)
     scale = rescaling(micrograph, bundle)
+    tile = _tile_side(bundle, math.ceil(micrograph.pixels.size * max(1.0, scale * scale)), memory_gb)
     pixels = _resized(micrograph.pixels, scale)
     if float(np.ptp(pixels)) == 0.0:
         return _nothing(micrograph, bundle)
@@ -114,14 +117,17 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 2.0) ->
     return _in_own_pixels(micrograph, bundle, boxes[keep], scores[keep], [masks[i] for i in keep.tolist()])
 
 
-def _tile_side(bundle: Bundle, memory_gb: float) -> int:
-    room = memory_gb * 1e9 - BASE_BYTES
+def _tile_side(bundle: Bundle, pixels: int, memory_gb: float) -> int:
+    """The largest tile that the budget holds beside an input of so many pixels."""
+    kind = bundle.detector.backbone
+    fixed = BASE_BYTES[kind] + BYTES_PER_PIXEL * pixels
     for side in TILES:
-        if side * side * BYTES_PER_PIXEL[bundle.detector.backbone] <= room:
+        if fixed + BYTES_PER_TILE_PIXEL[kind] * side * side <= memory_gb * 1e9:
             return side
-    need = (BASE_BYTES + TILES[-1] ** 2 * BYTES_PER_PIXEL[bundle.detector.backbone]) / 1e9
+    need = (fixed + BYTES_PER_TILE_PIXEL[kind] * TILES[-1] ** 2) / 1e9
     raise ParameterError(
-        f"a memory budget of {memory_gb} GB is too small for this detector; give {need:.1f} GB"
+        f"a memory budget of {memory_gb} GB is too small for this detector on this micrograph; "
+        f"give {need:.1f} GB, or crop or bin the micrograph"
     )
 
 
