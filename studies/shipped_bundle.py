@@ -9,6 +9,7 @@ one; training goes on from its checkpoint and calibration from the rows it has.
     python studies/shipped_bundle.py test        on 120 images that no choice was made on
     python studies/shipped_bundle.py rows        detect in the calibration images
     python studies/shipped_bundle.py fit         fit, write the bundle, print the protocols' table
+    python studies/shipped_bundle.py curve       draw the losses
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from passband.measure.matching import OPTIMAL, PAPER, match_boxes
 from passband.measure.scores import object_scores
 from passband.physics.cavities import CavityRecord, simulate_cavities
 from passband.physics.cavity_domains import draw_set
+from passband.plot import save_figure
 
 OUT = Path("out/detector")
 RESULTS = Path("studies/results")
@@ -181,6 +183,26 @@ def fit() -> None:
     print(json.dumps(lines))
 
 
+def curve() -> None:
+    """Draw both trainings' losses."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.5, 3.6), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True, width_ratios=(CONFIG.steps, REFINED.steps))
+    for ax, name in zip(axes, ("training", "refining"), strict=True):
+        with (RESULTS / f"{name}_log.csv").open(newline="") as f:
+            lines = list(csv.DictReader(f))
+        steps = [int(line["step"]) for line in lines]
+        for loss in [key for key in lines[0] if key.startswith("loss")]:
+            words = loss.removeprefix("loss_").replace("_", " ")
+            ax.plot(steps, [float(line[loss]) for line in lines], linewidth=1, label=words)
+        ax.set(xlabel="step", yscale="log", title=name)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("loss, mean of 20 steps")
+    axes[0].legend(frameon=False, fontsize=8, ncols=2)
+    print(save_figure(figure, Path("docs/gallery/training.png"), dpi=110))
+
+
 SCORES = [f.name for f in fields(CalibrationRow) if f.name != "features"]
 
 
@@ -213,7 +235,15 @@ def _table(name: str, head: tuple[str, ...], lines: list[tuple[object, ...]]) ->
     write_whole(RESULTS / name, text + "\n")
 
 
-STEPS = {"train": train, "refine": refine, "threshold": threshold, "test": test, "rows": rows, "fit": fit}
+STEPS = {
+    "train": train,
+    "refine": refine,
+    "threshold": threshold,
+    "test": test,
+    "rows": rows,
+    "fit": fit,
+    "curve": curve,
+}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
