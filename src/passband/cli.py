@@ -242,9 +242,10 @@ def train_detector(
         str, typer.Option(help="Simulated domains, SET:FOCUS, separated by commas.")
     ] = "A:under,B:under,C:under",
     backbone: Annotated[Backbone, typer.Option(help="slim, or the paper's resnet50.")] = Backbone.slim,
-    images: Annotated[int, typer.Option(min=1, help="How many images to simulate.")] = 1500,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 4000,
+    images: Annotated[int, typer.Option(min=1, help="How many images to simulate.")] = 1000,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2300,
     seed: Annotated[int, typer.Option(min=0, help="Of images, crops and first weights.")] = 0,
+    start: Annotated[Path | None, typer.Option(help="Bundle whose weights to start from.")] = None,
 ) -> None:
     """Train a detector on simulated micrographs and write its bundle, yet without calibration.
 
@@ -261,6 +262,7 @@ def train_detector(
         images=images,
         steps=steps,
         seed=seed,
+        start=None if start is None else str(start),
     )
     with _progress("training") as progress:
         bundle = train_detector(config, out, progress=progress)

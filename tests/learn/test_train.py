@@ -1,6 +1,7 @@
 """The loop learns, resumes to the same weights, and augments truly."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import torch
 
 from passband.errors import ParameterError
 from passband.learn.augment import Augmentation, augment_image, draw_augmentation, turn
+from passband.learn.bundle import write_bundle
+from passband.learn.detector import SLIM
 from passband.learn.train import TrainConfig, _batch, _cropped, _sample, _schedule, train_detector
 from passband.physics.cavities import simulate_cavities
 from passband.physics.cavity_domains import draw_set
@@ -58,6 +61,20 @@ def test_the_loss_falls_on_one_image(tmp_path):
     lines = (tmp_path / "log.csv").read_text().splitlines()[1:]
     first, last = (sum(float(v) for v in line.split(",")[2:]) for line in (lines[0], lines[-1]))
     assert last < first
+
+
+def test_training_can_start_from_a_bundle_of_the_same_detector(tmp_path):
+    first = tmp_path / "first.safetensors"
+    bundle = train_detector(TINY, tmp_path / "a")
+    write_bundle(bundle, first)
+    still = replace(TINY, start=str(first), steps=1, learning_rate=1e-12, average=0.0)
+    again = train_detector(still, tmp_path / "b")
+    name = "backbone.stem.0.weight"
+    torch.testing.assert_close(again.weights[name], bundle.weights[name].half().float(), rtol=0, atol=1e-6)
+    assert again.training["refined"] and not bundle.training["refined"]
+    other = replace(still, detector=replace(SLIM, box_iou=0.4))
+    with pytest.raises(ParameterError, match="another detector"):
+        train_detector(other, tmp_path / "c")
 
 
 def test_bad_settings_are_named_together():

@@ -152,3 +152,12 @@ def test_bad_requests_say_what_is_wanted():
         CavityRecord.from_json("{}")
     with pytest.raises(ParameterError, match="32 x 32"):
         draw_cavities(DOMAINS["A"], np.random.default_rng(0), shape=(8, 8))
+
+
+@given(
+    seed=st.integers(0, 10**6), side=st.sampled_from([32, 64, 200]), domain=st.sampled_from(sorted(DOMAINS))
+)
+@settings(max_examples=60, deadline=None)
+def test_any_seed_and_size_can_be_drawn_and_simulated(seed, side, domain):
+    drawn = draw_cavities(DOMAINS[domain], np.random.default_rng(seed), shape=(side, side))
+    assert np.isfinite(simulate_cavities(drawn).pixels).all()

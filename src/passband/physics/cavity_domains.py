@@ -420,7 +420,11 @@ def _draw_lines(
     loops = rng.random() < 0.3  # small closed loops rather than long lines
     lines = []
     for _ in range(count):
-        length = _log(rng, (4 * radius, 1.5 * size[0])) if not loops else _log(rng, (1.5, 5.0)) * radius
+        length = (
+            _log(rng, (4 * radius, max(1.5 * size[0], 4 * radius)))
+            if not loops
+            else _log(rng, (1.5, 5.0)) * radius
+        )
         curvature = float(rng.normal(0, 1.0)) / length if not loops else 2 * math.pi / length
         lines.append(
             Line(
