@@ -1,6 +1,6 @@
 """Fresnel-contrast cavities in a metal foil, with the mask of every one.
 
-Draw, record, apply: `draw_cavities` (in `physics.cavity_domains`) makes a `CavityRecord`, plain
+Draw, record, apply: `draw_cavities` of `physics.cavity_domains` makes a `CavityRecord`, plain
 numbers and seeds; `simulate_cavities` turns a record into an image, the same bit for bit each time.
 
 A cavity is missing material. Where the projected thickness of the foil falls from t to t - T, the
@@ -253,7 +253,7 @@ def simulate_cavities(record: CavityRecord) -> CavityImage:
     References
     ----------
     M. Rühle and M. Wilkens, Cryst. Lattice Defects 6 (1975) 129: contrast of cavities by
-    defocusing. Checked against published contrast tables, see docs/conventions.md.
+    defocusing.
 
     Examples
     --------
