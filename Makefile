@@ -39,9 +39,28 @@ real: setup
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
-.PHONY: bundle fuzz requirements
+.PHONY: bundle paper held-out pairs evidence strangers fuzz requirements
 bundle: setup
 	$(PY) studies/shipped_bundle.py
+
+# The published random forest and every peer on the published table; it is not in the repository.
+paper: setup
+	$(PY) studies/paper_reproduction.py $(PASSBAND_DATA)/li2025/data_all_2.csv
+
+held-out: setup
+	$(PY) studies/published_table.py $(PASSBAND_DATA)/li2025/data_all_2.csv
+
+# Five detectors on ten pairs of domains, a second kind of detector, particles: more than an hour.
+pairs: setup
+	$(PY) studies/ten_pairs.py
+	$(PY) studies/particles.py
+	$(PY) studies/ten_pairs.py table
+
+evidence: setup
+	$(PY) studies/evidence.py
+
+strangers: setup
+	$(PY) studies/strangers.py
 
 # 5,000 mutations of a valid file of every format.
 fuzz: setup

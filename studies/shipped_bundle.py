@@ -29,8 +29,9 @@ from passband.data.files import write_whole
 from passband.data.micrograph import Micrograph
 from passband.data.simulated import truth_of
 from passband.estimate.calibrate import calibrate_bundle, calibration_row
-from passband.estimate.evaluate import evaluate, format_table
+from passband.estimate.evaluate import MODELS, PROTOCOLS, evaluate, format_table
 from passband.estimate.rows import CalibrationRow
+from passband.estimate.tables import read_table, write_table
 from passband.learn.bundle import SHIPPED, Bundle, read_bundle, write_bundle
 from passband.learn.infer import detect
 from passband.learn.train import TrainConfig, train_detector
@@ -139,7 +140,7 @@ def _row(job: tuple[str, int, CavityRecord]) -> dict[str, object]:
     if i % 2:  # the rest are counts, as a camera gives them
         micrograph = exported(micrograph, i)
     row = calibration_row(micrograph, detect(micrograph, _bundle()), truth, domain=domain)
-    return {**{name: getattr(row, name) for name in SCORES}, "features": dict(row.features)}
+    return {**{f.name: getattr(row, f.name) for f in fields(row)}, "features": dict(row.features)}
 
 
 _held: list[Bundle] = []
@@ -154,7 +155,7 @@ def _bundle() -> Bundle:
 def rows() -> None:
     """Detect in the calibration images, two processes at a time; goes on where it stopped."""
     path = RESULTS / "calibration_rows.csv"
-    done = {r.image: r for r in read_rows(path)} if path.exists() else {}
+    done = {r.image: r for r in read_table(path).rows} if path.exists() else {}
     jobs = [
         (name, i, record)
         for k, (name, count) in enumerate(CALIBRATION.items())
@@ -166,25 +167,24 @@ def rows() -> None:
             row = CalibrationRow(**values)
             done[row.image] = row
             if n % 25 == 0 or n == len(jobs):
-                write_rows(path, list(done.values()))
+                write_table(path, list(done.values()))
                 print(f"rows {n}/{len(jobs)}", flush=True)
 
 
 def fit() -> None:
     """Fit the calibration on all rows, write the bundle, and print what the protocols say."""
-    table = read_rows(RESULTS / "calibration_rows.csv")
+    table = read_table(RESULTS / "calibration_rows.csv").rows
     digest = write_bundle(calibrate_bundle(read_bundle(TRAINED), table), SHIPPED)
     print(f"{SHIPPED.name}: {SHIPPED.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
-    names = ("predict-the-mean", "mean-confidence", "paper-rf", "passband")
     results = [
         evaluate(table, model=model, protocol=protocol, repeats=1)
-        for protocol in ("random", "grouped", "leave-one-domain-out")
-        for model in names
+        for protocol in PROTOCOLS
+        for model in MODELS
     ]
     text = format_table(results)
     print(text)
     write_whole(RESULTS / "protocols.txt", text + "\n")
-    held_out = results[-1]
+    held_out = next(e for e in results if (e.model, e.protocol) == ("passband", "leave-one-domain-out"))
     lines = [
         (d, m.n, *(round(v, 3) for v in (m.mae, m.bias, m.coverage, m.mean_width)))
         for d, m in held_out.domains["f1"].items()
@@ -211,33 +211,6 @@ def curve() -> None:
     axes[0].set_ylabel("loss, mean of 20 steps")
     axes[0].legend(frameon=False, fontsize=8, ncols=2)
     print(save_figure(figure, Path("docs/gallery/training.png"), dpi=110))
-
-
-SCORES = [f.name for f in fields(CalibrationRow) if f.name != "features"]
-
-
-def write_rows(path: Path, table: list[CalibrationRow]) -> None:
-    names = list(table[0].features)
-    _table(
-        path.name,
-        (*SCORES, *names),
-        [(*(getattr(r, s) for s in SCORES), *(f"{r.features[n]:.7g}" for n in names)) for r in table],
-    )
-
-
-def read_rows(path: Path) -> list[CalibrationRow]:
-    with path.open(newline="") as f:
-        return [
-            CalibrationRow(
-                features={k: float(v) for k, v in line.items() if k not in SCORES},
-                f1=float(line["f1"]),
-                precision=float(line["precision"]),
-                recall=float(line["recall"]),
-                domain=line["domain"],
-                image=line["image"],
-            )
-            for line in csv.DictReader(f)
-        ]
 
 
 def _table(name: str, head: tuple[str, ...], lines: list[tuple[object, ...]]) -> None:

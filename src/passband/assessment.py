@@ -20,7 +20,10 @@ from passband.data.micrograph import Micrograph
 from passband.data.readers import SUFFIXES, read_micrograph
 from passband.data.sidecar import sidecar_pixel_size
 from passband.errors import CalibrationError, DetectionsError, ParameterError, PassbandError, ReadError
-from passband.estimate.calibrate import calibrate_bundle, calibration_row
+from passband.estimate.calibrate import adapt_bundle, calibrate_bundle, calibration_row
+from passband.estimate.intervals import MIN_DOMAIN_ROWS
+from passband.estimate.performance import MOST_LABELLED
+from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle
 from passband.learn.infer import detect
 from passband.policy import DEFAULT_POLICY, Policy
@@ -180,7 +183,14 @@ def assess_files(
         progress("", len(files), len(files))
     page = None
     if report is not None and sheets:
-        page = write_report(report, sheets, errors=errors, subtitle=_subtitle(plan))
+        known = plan.bundle.calibration
+        page = write_report(
+            report,
+            sheets,
+            errors=errors,
+            subtitle=_subtitle(plan),
+            calibrated=None if known is None else from_record(known).held_out,
+        )
     return Outcome(verdicts=tuple(verdicts), errors=tuple(errors), reused=reused, page=page)
 
 
@@ -296,9 +306,14 @@ def calibrate_files(
     bundle: Bundle,
     *,
     sidecar: Mapping[str, float] | None = None,
+    anew: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
     """Calibrate a bundle's estimates on labelled micrographs.
+
+    A few images adapt the calibration that the bundle has to the domain that they are from. Where there
+    are `MIN_DOMAIN_ROWS` and more from several folders, or more than can be adapted to, a new one is
+    fitted to these images alone.
 
     Parameters
     ----------
@@ -310,13 +325,15 @@ def calibrate_files(
         Whose detector is run on the images.
     sidecar
         Pixel sizes in Å by file name.
+    anew
+        Fit a new calibration in any case.
     progress
         Called before each micrograph and at the end.
 
     Returns
     -------
     Bundle
-        The same with a new calibration.
+        The same with a new or adapted calibration.
 
     Raises
     ------
@@ -346,4 +363,8 @@ def calibrate_files(
         rows.append(calibration_row(micrograph, detect(micrograph, bundle), truth[path], domain=domain))
     if progress:
         progress("", len(files), len(files))
-    return calibrate_bundle(bundle, rows)
+    many = len(rows) > MOST_LABELLED or (len(rows) >= MIN_DOMAIN_ROWS and len({r.domain for r in rows}) > 1)
+    known = None if bundle.calibration is None else from_record(bundle.calibration)
+    if anew or many or known is None or not known.adaptable:
+        return calibrate_bundle(bundle, rows)
+    return adapt_bundle(bundle, rows)

@@ -90,6 +90,24 @@ app.add_typer(simulate_app, name="simulate")
 app.add_typer(train_app, name="train")
 
 
+class Target(StrEnum):
+    """What is estimated."""
+
+    f1 = "f1"
+    precision = "precision"
+    recall = "recall"
+    swelling_error = "swelling_error"
+
+
+class Protocol(StrEnum):
+    """What is held out."""
+
+    random = "random"
+    grouped = "grouped"
+    domain = "leave-one-domain-out"
+    set = "leave-one-set-out"
+
+
 class FailOn(StrEnum):
     """The mildest verdict that makes the exit status 3."""
 
@@ -279,10 +297,15 @@ def calibrate(
     out: Annotated[Path, typer.Option(help="The new bundle (.safetensors).")],
     bundle: BundleOption = None,
     sidecar: SidecarOption = None,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Fit to these images alone, however few folders they are from.")
+    ] = False,
 ) -> None:
     """Fit a bundle's estimates to labelled micrographs of your own.
 
-    Each folder of images counts as one domain; intervals hold for new domains only where several were given.
+    With a few images (5 to 20 do) of one kind, the calibration that the bundle has is adapted to that kind.
+    With 30 or more from several folders a new one is fitted; each folder counts as one domain, and the
+    intervals hold for new domains.
 
     For example `passband calibrate --images labelled/ --annotations labels.json --out mine.safetensors`.
     """
@@ -292,9 +315,63 @@ def calibrate(
 
     table = {} if sidecar is None else read_sidecar(sidecar)
     with _progress("calibrating") as progress:
-        done = calibrate_files(images, annotations, _bundle(bundle), sidecar=table, progress=progress)
+        done = calibrate_files(
+            images, annotations, _bundle(bundle), sidecar=table, anew=anew, progress=progress
+        )
     write_bundle(done, out)
-    typer.echo(f"wrote {out}; see `passband info {out}`")
+    from passband.estimate.records import from_record
+
+    assert done.calibration is not None
+    typer.echo(f"wrote {out}: {from_record(done.calibration).statement}")
+
+
+@app.command()
+def evaluate(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV of labelled rows: image, domain, f1, precision, recall, "
+            "features; or the table of Li et al."
+        ),
+    ],
+    target: Annotated[Target, typer.Option(help="What is estimated.")] = Target.f1,
+    protocol: Annotated[Protocol, typer.Option(help="What is held out.")] = Protocol.domain,
+    model: Annotated[
+        str,
+        typer.Option(
+            help="passband, paper-rf, or a peer: predict-the-mean, mean-confidence, "
+            "area-weighted-confidence, atc, doc, gradient-boosting, quantile-forest."
+        ),
+    ] = "passband",
+    seeds: Annotated[int, typer.Option(min=1, help="Repeats of random folds, or of the few shots.")] = 10,
+    few_shot: Annotated[
+        int, typer.Option(min=0, help="Labelled images of each held-out domain shown to the model.")
+    ] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Folder for evaluation.html with figures.")] = None,
+) -> None:
+    """Measure how good label-free estimates are, on images whose scores were measured.
+
+    - `passband evaluate rows.csv` leaves one domain out at a time
+
+    - `passband evaluate rows.csv --model paper-rf --protocol random --report out`
+
+    - `passband evaluate rows.csv --few-shot 10 --json`
+
+    Intervals, their coverage and abstention are those of rows that the model did not see.
+    """
+    from passband.evaluation import Question, answer_in_words, answer_to_json, evaluate_file
+
+    question = Question(
+        target=target.value, protocol=protocol.value, model=model, repeats=seeds, few_shot=few_shot
+    )
+    with _progress("evaluating") as progress:
+        answer = evaluate_file(table, question, progress=progress)
+    sys.stdout.write(answer_to_json(answer) if json else answer_in_words(answer) + "\n")
+    if report is not None and answer.evaluation is not None:
+        from passband.report.evaluation import write_evaluation
+
+        typer.echo(f"report: {write_evaluation(report, answer.evaluation, subtitle=table.name)}", err=json)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -13,6 +13,7 @@ from passband.data.detections import Detections
 from passband.data.micrograph import Micrograph
 from passband.errors import ParameterError
 from passband.estimate.performance import Estimate, Outlook
+from passband.estimate.reasons import Moved
 from passband.units import NM
 
 Answer = Literal["trust", "review", "reject"]
@@ -121,6 +122,8 @@ class Evidence:
         Lowest and highest of the detector's training in Å, or None where the bundle does not say.
     overfull
         Thickness in Å of a foil that could not hold the objects found, or None.
+    moved
+        What each feature did to the estimated F1, the largest effect first; empty without an estimate.
     """
 
     detections: Detections
@@ -130,6 +133,7 @@ class Evidence:
     pixel_size: float | None = None
     trained_pixel_size: tuple[float, float] | None = None
     overfull: float | None = None
+    moved: tuple[Moved, ...] = ()
 
 
 def unusable(micrograph: Micrograph, policy: Policy) -> list[Finding]:
@@ -213,9 +217,10 @@ def weigh(evidence: Evidence, policy: Policy) -> list[Finding]:
     if evidence.overfull is not None:
         words = f"As spheres, the objects do not fit in a foil of {evidence.overfull / NM:.3g} nm"
         against.append(_review(f"{words}: the detections, the pixel size or the thickness are wrong."))
+    explained = [Finding("trust", _what_moved(evidence.moved))] if evidence.moved else []
     if against or evidence.outlook is None:
-        return sorted(against, key=lambda finding: finding.answer != "reject")  # stable
-    return [Finding("trust", _why_trusted(evidence.outlook, evidence.detections, policy))]
+        return sorted(against, key=lambda finding: finding.answer != "reject") + explained  # stable
+    return [Finding("trust", _why_trusted(evidence.outlook, evidence.detections, policy)), *explained]
 
 
 def _review(reason: str) -> Finding:
@@ -267,6 +272,9 @@ def _about_estimate(outlook: Outlook | None, policy: Policy) -> list[Finding]:
     if outlook is None:
         return []
     e = outlook.estimates["f1"]
+    if outlook.abstained and outlook.novelty <= 1 and e.high >= policy.trust_f1:
+        words = f"Estimated F1 is {e.value:.2f}, but it may be {e.low:.2f} to {e.high:.2f}"
+        return [_review(f"{words}: of such images the calibration knows too little to accept or reject.")]
     if e.value < policy.reject_f1:
         said = f"Estimated F1 is {_beside(e.value, policy.reject_f1)} ({_interval(e)})"
         words = f"{said}, under the {policy.reject_f1:.2f} below which an answer is rejected"
@@ -306,6 +314,18 @@ def _why_trusted(outlook: Outlook, d: Detections, policy: Policy) -> str:
         f"Estimated F1 is {e.value:.2f} ({_interval(e)}) on {len(d)} detections, {_confident(d, policy)} of "
         f"them confident; nothing lies outside the calibrated range (novelty {outlook.novelty:.2f})."
     )
+
+
+def _what_moved(moved: Sequence[Moved]) -> str:
+    """The three features that moved the estimate most, in words."""
+    told = [
+        f"{WORDS[m.feature]} {m.value:.3g} where {m.usual:.3g} is usual ({m.effect:+.2f})"
+        for m in moved[:3]
+        if abs(m.effect) >= 0.005
+    ]
+    if not told:
+        return "Every feature of the detections is as usual."
+    return f"What moved the estimated F1 most: {'; '.join(told)}."
 
 
 def _confident(d: Detections, policy: Policy) -> int:

@@ -21,6 +21,7 @@ from passband.data.micrograph import Micrograph
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import Estimate, Outlook, estimate_scores
+from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle
 from passband.learn.infer import detect
@@ -164,7 +165,7 @@ def assess(
         detections = _nothing(micrograph, bundle) if findings else detect(micrograph, bundle)
     sizes = measure_sizes(detections, micrograph.pixel_size, thickness)
     if not findings:
-        outlook = _outlook(micrograph, detections, bundle)
+        outlook, moved = _outlook(micrograph, detections, bundle)
         evidence = Evidence(
             detections=detections,
             outlook=outlook,
@@ -173,6 +174,7 @@ def assess(
             pixel_size=micrograph.pixel_size,
             trained_pixel_size=_pair(bundle.training.get("pixel_size")),
             overfull=_overfull(sizes),
+            moved=moved,
         )
         findings = weigh(evidence, policy)
     return Verdict(
@@ -279,8 +281,10 @@ def _estimate_as_json(e: Estimate | None) -> dict[str, float | None]:
     return {name: None if e is None else round(float(getattr(e, name)), 6) for name in names}
 
 
-def _outlook(micrograph: Micrograph, d: Detections, bundle: Bundle) -> Outlook | None:
-    """The estimate for some detections, or None without a calibration; misfits are refused."""
+def _outlook(
+    micrograph: Micrograph, d: Detections, bundle: Bundle
+) -> tuple[Outlook | None, tuple[Moved, ...]]:
+    """The estimate for some detections and what moved it; none without a calibration; misfits are refused."""
     if d.image_shape != micrograph.shape:
         (height, width), (wanted_height, wanted_width) = d.image_shape, micrograph.shape
         raise DetectionsError(
@@ -288,7 +292,7 @@ def _outlook(micrograph: Micrograph, d: Detections, bundle: Bundle) -> Outlook |
             f"but this one has {wanted_width} x {wanted_height} (width x height)"
         )
     if bundle.calibration is None:
-        return None
+        return None, ()
     calibration = from_record(bundle.calibration)
     threshold = calibration.score_threshold
     if not math.isclose(d.score_threshold, threshold, abs_tol=1e-9):
@@ -298,7 +302,11 @@ def _outlook(micrograph: Micrograph, d: Detections, bundle: Bundle) -> Outlook |
             f"the detector at {threshold:g}, cut with detections.above({threshold:g}), or calibrate anew"
         )
     known = {**detection_features(d), **image_features(micrograph)}
-    return estimate_scores(calibration, {n: known[n] for n in calibration.features if n in known})
+    wanted = {n: known[n] for n in calibration.features if n in known}
+    outlook = estimate_scores(calibration, wanted)
+    if not len(d):
+        return outlook, ()
+    return outlook, what_moved(calibration, np.array(list(wanted.values())))
 
 
 def _overfull(sizes: Sizes) -> float | None:

@@ -88,12 +88,13 @@ def test_a_strange_domain_shows_when_it_is_left_out():
     assert shares["odd"] == 0 and shares["a"] == shares["b"] == 1
 
 
-@settings(deadline=None)
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 3)), min_size=1).map(np.array))
-def test_intervals_hold_their_value_and_stay_scores(pairs):
-    low, high = conformal.unit_intervals(pairs[:, 0], pairs[:, 1])
-    assert (low >= 0).all() and (high <= 1).all()
-    assert (low <= pairs[:, 0]).all() and (pairs[:, 0] <= high).all()
+def test_the_radius_has_a_floor_when_a_domain_is_left_out():
+    residuals = np.r_[np.linspace(0, 1, 40), np.linspace(1, 2, 20)]
+    domains = ["a"] * 20 + ["b"] * 20 + ["odd"] * 20
+    free, floored = (
+        conformal.leave_one_out_coverage(residuals, domains, 0.9, least=least)["odd"] for least in (0.0, 1.5)
+    )
+    assert free == 0 and floored == 0.5
 
 
 @pytest.mark.parametrize("coverage", [0, 1, -1, math.nan])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passband.errors import CalibrationError
-from passband.estimate.novelty import Reference, fit_reference, novelty, unusual
+from passband.estimate.novelty import Reference, extend_reference, fit_reference, novelty, unusual
 
 NAMES = ("tail", "plain", "same")
 
@@ -57,6 +57,25 @@ def test_several_rows_of_one_image_do_not_make_the_space_denser():
 def test_large_tables_are_thinned_alike_for_one_seed():
     a, b = (fit_reference(known(2600), [str(i) for i in range(2600)], seed=3) for _ in range(2))
     assert a.rows.shape == (2000, 3) and np.array_equal(a.rows, b.rows)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_a_few_rows_that_are_shown_are_known(reference, n):
+    far = np.column_stack([10.0 ** np.arange(5, 5 + n), np.linspace(50, 900, n), np.full(n, 9.0)])
+    more = extend_reference(reference, far)
+    for row in far:
+        assert novelty(reference, row) > 1
+        assert novelty(more, row) == 0 and unusual(more, row, NAMES) == ()
+        assert novelty(more, row + np.array([0, 0.01, 0])) < 1
+    assert more.edge == reference.edge
+
+
+def test_rows_that_were_known_stay_known(reference):
+    more = extend_reference(reference, np.full((7, 3), 1e6))
+    for row in known(20, seed=4):
+        assert novelty(more, row) <= novelty(reference, row)
+    # and what lies neither here nor there is new as before
+    assert novelty(more, np.array([20.0, -1e6, 7])) == novelty(reference, np.array([20.0, -1e6, 7]))
 
 
 def test_bad_references_are_refused(reference):

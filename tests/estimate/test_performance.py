@@ -13,20 +13,28 @@ import numpy as np
 import pytest
 
 from passband.errors import CalibrationError, ParameterError
-from passband.estimate.features import CANDIDATE_FEATURES
+from passband.estimate.blend import standardise, to_logit
+from passband.estimate.effects import expected_spread
+from passband.estimate.features import CANDIDATE_FEATURES, PAPER_FEATURES
+from passband.estimate.intervals import WIDEST
 from passband.estimate.performance import (
+    MOST_LABELLED,
     CalibrationRow,
+    HeldOutScores,
+    adapt,
     estimate_scores,
     fit_calibration,
+    forecast,
 )
-from passband.estimate.records import from_record, to_record
-from passband.estimate.regressor import DIFFICULTY_FLOOR, RECIPES, guess
-from passband.learn.bundle import CalibrationRecord
+from passband.estimate.records import FORMAT, from_record, to_record
+from passband.estimate.regressor import guess
+from passband.learn.bundle import Bundle, CalibrationRecord, default_bundle, read_bundle, write_bundle
+from passband.learn.detector import SLIM
 from passband.measure.matching import OPTIMAL, PAPER
 
 
 def rows(n=120, domains=3, seed=0, shift=0.1):
-    """Rows whose F1 follows the mean score, off by an amount of the domain's own."""
+    """Rows whose scores follow the mean score, off by an amount of the domain's own."""
     rng = np.random.default_rng(seed)
     made = []
     for i in range(n):
@@ -38,7 +46,7 @@ def rows(n=120, domains=3, seed=0, shift=0.1):
         }
         f1 = float(np.clip(f["mean_score"] + shift * (d - 1) + 0.05 * rng.normal(), 0, 1))
         made.append(
-            CalibrationRow(features=f, f1=f1, precision=f1, recall=f1**2, domain=f"D{d}", image=f"i{i}")
+            CalibrationRow(features=f, f1=f1, precision=f1, recall=f1**1.2, domain=f"D{d}", image=f"i{i}")
         )
     return made
 
@@ -47,9 +55,39 @@ def fit(some, **settings):
     return fit_calibration(some, **{"score_threshold": 0.1, "matching": OPTIMAL, **settings})
 
 
+def shifted(n, seed=3, by=-0.25):
+    """Rows of a domain whose scores are lower than the known ones by more than these differ."""
+    return [
+        replace(
+            r,
+            f1=max(r.f1 + by, 0),
+            precision=max(r.precision + by, 0),
+            recall=max(r.recall + by, 0),
+            domain="new",
+            image=f"n{i}",
+        )
+        for i, r in enumerate(rows(n, domains=1, seed=seed))
+    ]
+
+
+def many(calibration, some):
+    return forecast(calibration, np.array([[r.features[n] for n in calibration.features] for r in some]))
+
+
+def silent(row, score):
+    """The row with nothing found."""
+    features = dict.fromkeys(row.features, 0.0) | {"mean_circularity": 1.0}
+    return replace(row, features=features, f1=score, precision=score, recall=score)
+
+
 @pytest.fixture(scope="module")
 def calibration():
     return fit(rows())
+
+
+@pytest.fixture(scope="module")
+def adapted(calibration):
+    return adapt(calibration, shifted(12), domain="new")
 
 
 def as_tuple(outlook):
@@ -78,38 +116,34 @@ def test_estimates_follow_the_scores(calibration):
     assert np.mean(inside) > 0.9
 
 
-def test_the_half_width_is_the_radius_times_the_expected_error(calibration):
-    recipe = RECIPES["passband"]
-    halves = set()
-    for row in rows(seed=1):
+def test_the_half_width_is_the_radius_times_the_expected_error_in_logits(calibration):
+    widths = set()
+    for row in rows(40, seed=1):
         e = estimate_scores(calibration, row.features).estimates["f1"]
-        x = np.array([[row.features[n] for n in recipe.inputs]])
-        said = guess(calibration.regressor, x)
-        z = np.concatenate([x, said.value, said.spread], axis=1)
-        expected = guess(calibration.difficulty, z).value[0, 0] + DIFFICULTY_FLOOR
-        half = calibration.reach["f1"].radius * expected
-        assert (e.low, e.high) == pytest.approx((max(e.value - half, 0), min(e.value + half, 1)))
-        halves.add(round(half, 3))
-    assert len(halves) > 20
+        x = np.array([[row.features[n] for n in PAPER_FEATURES]])
+        value = guess(calibration.regressor, x)
+        count = np.array([row.features["count"]])
+        spread = expected_spread(calibration.effect, standardise(calibration.regressor, x), count)[0, 0]
+        half = calibration.reach["f1"].radius * spread
+        for end, sign in ((e.low, -1), (e.high, 1)):
+            if 0 < end < 1:
+                assert to_logit(np.array(end)) == pytest.approx(to_logit(value)[0, 0] + sign * half)
+        widths.add(round(half, 3))
+    assert len(widths) > 20
 
 
-def test_intervals_are_wide_where_errors_are_large_and_narrow_where_they_are_small():
-    """Half of the rows have scores that follow the features, half are a coin's toss."""
+def test_intervals_are_wide_where_few_objects_were_found(calibration):
+    """Half of the rows have few objects and scores that these tell badly."""
     rng = np.random.default_rng(3)
     made = []
-    for i, row in enumerate(rows(240)):
-        noisy = i % 2 == 1
-        features = {**row.features, "count": 200.0 + i if noisy else 3.0}
-        f1 = float(rng.integers(2)) if noisy else 0.9
+    for i, row in enumerate(rows(240, shift=0)):
+        few = i % 2 == 1
+        f1 = float(np.clip(row.f1 + 0.3 * rng.normal(), 0, 1)) if few else row.f1
+        features = {**row.features, "count": float(rng.integers(1, 4) if few else 150)}
         made.append(replace(row, features=features, f1=f1, precision=f1, recall=f1))
-    c = fit(made)
-    widths = [
-        (e.high - e.low, i % 2)
-        for i, row in enumerate(made)
-        for e in [estimate_scores(c, row.features).estimates["f1"]]
-    ]
-    quiet, loud = (np.mean([w for w, noisy in widths if noisy == k]) for k in (0, 1))
-    assert loud > 3 * quiet
+    said = many(fit(made), made)
+    width = (said.high - said.low)[:, 0]
+    assert width[1::2].mean() > 1.5 * width[::2].mean()
 
 
 def test_the_same_seed_gives_the_same_calibration(calibration):
@@ -120,12 +154,15 @@ def test_the_same_seed_gives_the_same_calibration(calibration):
 
 
 def test_intervals_widen_with_the_shift_between_domains():
-    calm, shifted = (fit(rows(shift=s)).reach["f1"] for s in (0.0, 0.2))
-    assert shifted.mean_width > 1.5 * calm.mean_width
+    calm, far = (fit(rows(shift=s)).reach["f1"] for s in (0.0, 0.2))
+    assert far.mean_width > 1.3 * calm.mean_width
 
 
 def test_higher_coverage_is_wider(calibration):
-    assert fit(rows(), coverage=0.95).reach["f1"].radius > calibration.reach["f1"].radius
+    some = rows(30, seed=1)
+    narrow, wide = many(calibration, some), many(fit(rows(), coverage=0.95), some)
+    np.testing.assert_allclose(wide.value, narrow.value)
+    assert ((wide.high - wide.low) >= (narrow.high - narrow.low)).all()
 
 
 def test_one_domain_falls_back_and_says_so():
@@ -232,9 +269,14 @@ def test_estimating_imports_neither_scikit_learn_nor_torch():
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("model,domains", [("passband", 1), ("passband", 3), ("paper-rf", 3)])
-def test_storing_changes_nothing(model, domains):
+@pytest.mark.parametrize(
+    "model,domains,few", [("passband", 1, 0), ("passband", 3, 0), ("passband", 3, 5), ("paper-rf", 3, 0)]
+)
+def test_storing_changes_nothing(model, domains, few, monkeypatch):
+    monkeypatch.setattr("passband.estimate.regressor._N_TREES", 5)
     c = fit(rows(45, domains=domains), model=model, matching=PAPER)
+    if few:
+        c = adapt(c, shifted(few), domain="new")
     record = to_record(c)
     stored = CalibrationRecord(settings=json.loads(json.dumps(record.settings)), arrays=dict(record.arrays))
     again = from_record(stored)
@@ -247,68 +289,232 @@ def test_storing_changes_nothing(model, domains):
     assert as_tuple(estimate_scores(again, features)) == as_tuple(estimate_scores(c, features))
 
 
-def test_the_default_is_small_however_many_rows_came():
-    """Three targets in less than 1.5 MB: the bundle that carries it has 10."""
-    record = to_record(fit(rows(2500, domains=2)))
-    assert sum(a.nbytes for a in record.arrays.values()) < 1.5e6
+def test_an_adapted_calibration_comes_back_from_a_bundle_file(adapted, tmp_path):
+    bundle = Bundle(name="b", detector=SLIM, weights={}, score_threshold=0.1, calibration=to_record(adapted))
+    write_bundle(bundle, tmp_path / "b.safetensors")
+    again = from_record(read_bundle(tmp_path / "b.safetensors").calibration)
+    assert again.statement == adapted.statement and again.labelled.domain == "new"
+    some = shifted(20, seed=8)
+    for name in ("value", "low", "high", "novelty", "abstained"):
+        np.testing.assert_array_equal(getattr(many(again, some), name), getattr(many(adapted, some), name))
+
+
+def test_the_shipped_calibration_is_of_this_format():
+    c = from_record(default_bundle().calibration)
+    assert c.model == "passband" and c.labelled is None and "domains" in c.statement
+    # The weights of the network have 10 MB: what it says of itself is small beside them.
+    assert sum(a.nbytes for a in default_bundle().calibration.arrays.values()) < 1.5e6
+    for reach in c.reach.values():
+        assert 0 < reach.mean_width < 1
+
+
+def test_the_default_is_no_larger_than_the_most_rows(monkeypatch):
+    monkeypatch.setattr("passband.estimate.blend.MOST_ROWS", 500)
+    monkeypatch.setattr("passband.estimate.novelty._MOST_ROWS", 500)
+    few, many = (
+        sum(
+            a.nbytes
+            for name, a in to_record(fit(rows(n, domains=2))).arrays.items()
+            if "held_out" not in name
+        )
+        for n in (500, 700)
+    )
+    assert few == many
 
 
 SETTINGS = {
     "format": 99, "model": "best", "features": ["count"], "score_threshold": math.nan, "coverage": 1.5,
-    "valid_for": "ever", "reach": {}, "edge": -1.0, "forests": 0, "matching": {"kind": "any", "iou": 2},
-    "domains": 3, "difficulty": "yes",
+    "valid_for": "ever", "reach": {}, "edge": -1.0, "widest": 1.5, "matching": {"kind": "any", "iou": 2},
+    "domains": 3, "adapted_to": "a domain without arrays",
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(SETTINGS))
 def test_hostile_settings_are_refused(calibration, name):
     record = to_record(calibration)
-    for settings in (
+    hostile = [
         {**record.settings, name: SETTINGS[name]},
-        {**record.settings, name: None},
         {k: v for k, v in record.settings.items() if k != name},
-    ):
+    ]
+    if name != "adapted_to":  # which is nothing unless labels came
+        hostile.append({**record.settings, name: None})
+    for settings in hostile:
         with pytest.raises(CalibrationError):
             from_record(CalibrationRecord(settings=settings, arrays=record.arrays))
 
 
-def test_a_newer_format_says_upgrade(calibration):
+@pytest.mark.parametrize("format,words", [(FORMAT + 1, "upgrade"), (1, "calibrate anew")])
+def test_another_format_says_what_to_do(calibration, format, words):
     record = to_record(calibration)
-    newer = CalibrationRecord(settings={**record.settings, "format": 2}, arrays=record.arrays)
-    with pytest.raises(CalibrationError, match=r"format 2.*upgrade"):
-        from_record(newer)
+    other = CalibrationRecord(settings={**record.settings, "format": format}, arrays=record.arrays)
+    with pytest.raises(CalibrationError, match=f"format {format}.*{words}"):
+        from_record(other)
 
 
-def test_hostile_arrays_are_refused(calibration):
-    record = to_record(calibration)
+@pytest.mark.parametrize("model", ["passband", "paper-rf"])
+def test_hostile_arrays_are_refused(adapted, model, monkeypatch):
+    monkeypatch.setattr("passband.estimate.regressor._N_TREES", 2)
+    record = to_record(adapted if model == "passband" else fit(rows(45), model=model))
     for name, array in record.arrays.items():
         shorter, nan = array[:-1], np.full(array.shape, np.nan)
         for hostile in (shorter, nan, array[None], array.astype("U5"), np.array(0.0), None):
             arrays = {k: v for k, v in record.arrays.items() if k != name}
             if hostile is not None:
                 arrays[name] = hostile
-            # One known row or one leaf fewer may still be a whole; everything else is not.
+            # One known row or one tree fewer may still be a whole, and a cover that is missing is old;
+            # everything else is not.
             if hostile is shorter and name.endswith(("reference.rows", ".roots")):
+                continue
+            if hostile is None and name.endswith(".cover"):
                 continue
             with pytest.raises(CalibrationError):
                 from_record(CalibrationRecord(settings=record.settings, arrays=arrays))
 
 
+def test_held_out_scores_are_scores():
+    good = np.full((4, 3), 0.5)
+    for bad in (good + 1, good[:3], good.astype(np.float32), np.full((4, 3), np.nan)):
+        with pytest.raises(CalibrationError, match="estimated"):
+            HeldOutScores(estimated=bad, measured=good)
+
+
 def test_where_nothing_was_found_the_interval_says_that_it_may_be_anything():
     made = rows(120)
-    silent = [
-        replace(
-            r,
-            features={**r.features, "count": 0.0},
-            f1=float(i % 2),
-            precision=i % 2,
-            recall=i % 2,
-            image=f"s{i}",
-        )
-        for i, r in enumerate(made[:40])
-    ]
-    c, plain = fit(made + silent), fit(made)
-    for e in estimate_scores(c, silent[0].features).estimates.values():
-        assert (e.low, e.high) == (0, 1)
+    quiet = [silent(replace(r, image=f"s{i}"), float(i % 2)) for i, r in enumerate(made[:40])]
+    c, plain = fit(made + quiet), fit(made)
+    said = many(c, quiet)
+    assert (said.low == 0).all() and (said.high == 1).all() and said.abstained.all()
     # and such rows do not widen the intervals of the others
     assert c.reach["f1"].mean_width < 1.3 * plain.reach["f1"].mean_width
+
+
+def test_too_few_rows_with_a_detection_are_counted():
+    made = rows(40, domains=1)
+    with pytest.raises(CalibrationError, match=r"40 rows came.*of 0 with a detection.*wants 9"):
+        fit([silent(r, 0.0) if i >= 10 else r for i, r in enumerate(made)])
+
+
+def test_novel_rows_are_abstained_on_and_known_ones_are_not(calibration):
+    known = many(calibration, rows(seed=1))
+    assert known.abstained.mean() < 0.3
+    strange = [replace(r, features={**r.features, "mean_circularity": 40.0}) for r in rows(10, seed=1)]
+    said = many(calibration, strange)
+    assert (said.novelty > 1).all() and said.abstained.all()
+
+
+def test_the_published_recipe_abstains_where_nothing_was_found_alone(monkeypatch):
+    monkeypatch.setattr("passband.estimate.regressor._N_TREES", 5)
+    strange = [replace(r, features={**r.features, "mean_circularity": 40.0}) for r in rows(10, seed=1)]
+    said = many(fit(rows(), model="paper-rf"), [*strange, silent(strange[0], 0.0)])
+    assert (said.novelty[:10] > 1).all() and said.abstained.tolist() == [False] * 10 + [True]
+
+
+def test_wide_intervals_are_abstained_on(calibration):
+    said = many(calibration, rows(300, seed=1))
+    wide = (said.high - said.low)[:, 0] > calibration.widest + 1e-9
+    np.testing.assert_array_equal(said.abstained, wide | (said.novelty > 1))
+    assert 0 < wide.mean() < 2 * (1 - WIDEST)
+    assert many(replace(calibration, widest=0.0), rows(5)).abstained.all()
+    assert not many(replace(calibration, widest=1.0), rows(60)).abstained.all()
+
+
+def test_a_score_that_cannot_be_told_has_the_whole_interval(calibration):
+    """Recall is a little noise: held-out estimates know less than a constant, and a new domain gets [0, 1],
+    though the errors are small."""
+    rng = np.random.default_rng(0)
+    noisy = [replace(r, recall=float(rng.uniform(0.55, 0.65))) for r in rows()]
+    c = fit(noisy)
+    assert c.reach["recall"].r2 <= 0 < c.reach["f1"].r2
+    said = many(c, rows(20, seed=1))
+    assert (said.low[:, 2] == 0).all() and (said.high[:, 2] == 1).all()
+    assert (said.high - said.low)[:, 0].max() < 1
+    # With labelled images of the domain, or for new images of the known ones, the errors say it.
+    for other in (adapt(c, noisy[:9], domain="D0"), fit([replace(r, domain="D") for r in noisy])):
+        narrow = many(other, rows(20, seed=1))
+        assert (narrow.high - narrow.low)[:, 2].max() < 0.7
+
+
+def test_a_forecast_is_the_estimates_of_its_rows(calibration):
+    some = rows(5, seed=4)
+    said = many(calibration, some)
+    for i, row in enumerate(some):
+        one = estimate_scores(calibration, row.features)
+        for j, e in enumerate(one.estimates.values()):
+            np.testing.assert_allclose(
+                (said.value[i, j], said.low[i, j], said.high[i, j]), (e.value, e.low, e.high), atol=1e-12
+            )
+        assert one.novelty == said.novelty[i] and one.abstained == said.abstained[i]
+
+
+def test_a_forecast_of_no_rows_is_empty(calibration):
+    said = forecast(calibration, np.zeros((0, len(calibration.features))))
+    assert said.value.shape == said.low.shape == (0, 3) and said.novelty.shape == said.abstained.shape == (0,)
+
+
+def test_a_forecast_of_other_features_is_refused(calibration):
+    p = len(calibration.features)
+    for bad in (np.zeros((2, p - 1)), np.zeros((2, p + 1)), np.full((2, p), np.nan)):
+        with pytest.raises(CalibrationError, match=f"finite rows of {p} features"):
+            forecast(calibration, bad)
+
+
+def test_a_few_labels_improve_the_estimates_of_a_domain_that_differs(calibration, adapted):
+    asked = shifted(60, seed=8)
+    truth = np.array([r.f1 for r in asked])
+    before, after = many(calibration, asked), many(adapted, asked)
+    assert np.abs(after.value[:, 0] - truth).mean() < 0.5 * np.abs(before.value[:, 0] - truth).mean()
+    assert (after.high - after.low)[:, 0].mean() < (before.high - before.low)[:, 0].mean()
+    assert ((after.low <= after.value) & (after.value <= after.high)).all()
+    inside = (after.low[:, 0] <= truth) & (truth <= after.high[:, 0])
+    assert inside.mean() >= 0.8
+    assert "images of 'new', to 12 labelled images" in adapted.statement
+
+
+def test_labels_that_agree_leave_the_estimates(calibration):
+    """The domain is as the regressor says: labels narrow the intervals and move nothing."""
+    some = rows(12, seed=3)
+    said = many(calibration, some).value
+    right = [
+        replace(r, f1=float(v[0]), precision=float(v[1]), recall=float(v[2]))
+        for r, v in zip(some, said, strict=True)
+    ]
+    asked = rows(20, seed=8)
+    before, after = many(calibration, asked), many(adapt(calibration, right, domain="D"), asked)
+    np.testing.assert_allclose(after.value, before.value, atol=1e-9)
+    assert (after.high - after.low)[:, 0].mean() < (before.high - before.low)[:, 0].mean()
+
+
+def test_adapting_replaces_an_earlier_adaptation(calibration, adapted):
+    other = rows(8, seed=5)
+    once, twice = (adapt(c, other, domain="D1") for c in (calibration, adapted))
+    np.testing.assert_array_equal(many(once, other).value, many(twice, other).value)
+
+
+def test_labelled_images_are_no_longer_novel(calibration):
+    strange = [replace(r, features={**r.features, "mean_circularity": 40.0}) for r in shifted(3)]
+    assert (many(calibration, strange).novelty > 1).all()
+    assert (many(adapt(calibration, strange, domain="new"), strange).novelty <= 1).all()
+
+
+@pytest.mark.parametrize("n,words", [(0, "0 labelled images"), (MOST_LABELLED + 1, "201 .* anew on so many")])
+def test_none_or_too_many_labels_are_refused(calibration, n, words):
+    some = [silent(r, 0.0) for r in shifted(3)] + shifted(n)
+    with pytest.raises(CalibrationError, match=words):
+        adapt(calibration, some, domain="new")
+    assert len(adapt(calibration, shifted(MOST_LABELLED), domain="new").labelled.counts) == MOST_LABELLED
+
+
+def test_labels_of_other_features_are_refused(calibration):
+    some = [replace(r, features={**r.features, "slope": 1.0}) for r in shifted(3)]
+    with pytest.raises(CalibrationError, match=r"do not fit.*'slope'"):
+        adapt(calibration, some, domain="new")
+    with pytest.raises(CalibrationError, match="no rows came"):
+        adapt(calibration, [], domain="new")
+
+
+@pytest.mark.parametrize("settings", [{"model": "paper-rf"}, {"domains": 1}], ids=["forest", "one domain"])
+def test_what_does_not_know_how_domains_differ_cannot_adapt(settings, monkeypatch):
+    monkeypatch.setattr("passband.estimate.regressor._N_TREES", 2)
+    c = fit(rows(40, domains=settings.pop("domains", 3)), **settings)
+    with pytest.raises(CalibrationError, match="does not know how domains differ"):
+        adapt(c, shifted(3), domain="new")

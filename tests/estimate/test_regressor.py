@@ -8,19 +8,24 @@ import pytest
 from passband.errors import CalibrationError
 from passband.estimate.regressor import (
     RECIPES,
+    TARGETS,
+    Forests,
     cross_fit,
-    fit_regressor,
+    fit_forests,
     guess,
     image_folds,
     training_rows,
 )
 
-RECIPE = RECIPES["passband"]
-
 
 def table(n=60, seed=0):
     rng = np.random.default_rng(seed)
-    return rng.random((n, len(RECIPE.inputs))), rng.random((n, 3))
+    return rng.random((n, len(RECIPES["paper-rf"].inputs))), rng.random((n, 3))
+
+
+@pytest.fixture
+def few_trees(monkeypatch):
+    monkeypatch.setattr("passband.estimate.regressor._N_TREES", 5)
 
 
 def test_the_paper_recipe_is_scikit_learns_pipeline():
@@ -30,13 +35,13 @@ def test_the_paper_recipe_is_scikit_learns_pipeline():
     x, y = table()
     x[:, 3] = 0.1  # a constant feature must not divide by zero
     scaler = StandardScaler().fit(x)
-    fitted = guess(fit_regressor(x, y, RECIPES["paper-rf"], seed=4), x).value
+    fitted = guess(fit_forests(x, y, seed=4), x)
     for j in range(3):
         model = RandomForestRegressor(100, random_state=4).fit(scaler.transform(x), y[:, j])
         assert np.abs(fitted[:, j] - model.predict(scaler.transform(x))).max() < 1e-12
 
 
-def test_a_held_out_groups_scores_do_not_reach_its_guesses():
+def test_a_held_out_groups_scores_do_not_reach_its_guesses(few_trees):
     """Change the scores of a domain and of its images elsewhere: its own guesses stay."""
     x, y = table()
     groups = ["a"] * 20 + ["b"] * 20 + ["c"] * 20
@@ -44,15 +49,23 @@ def test_a_held_out_groups_scores_do_not_reach_its_guesses():
     changed = y.copy()
     changed[:20] = 1 - changed[:20]
     changed[40:] = 1 - changed[40:]
-    before, after = (cross_fit(x, t, groups, images, RECIPE, 0).value for t in (y, changed))
+    before, after = (cross_fit(x, t, groups, images, 0) for t in (y, changed))
     assert np.array_equal(before[:20], after[:20]) and np.array_equal(before[40:], after[40:])
     assert not np.array_equal(before[20:40], after[20:40])
 
 
-def test_groups_that_leave_nothing_to_train_on_have_no_guess():
+def test_held_out_guesses_are_those_of_a_fit_to_the_other_rows(few_trees):
     x, y = table(30)
-    said = cross_fit(x, y, ["a"] * 25 + ["b"] * 5, [str(i) for i in range(30)], RECIPE, 0)
-    assert np.isnan(said.value[:25]).all() and np.isfinite(said.value[25:]).all()
+    groups, images = ["a"] * 15 + ["b"] * 15, [f"i{k % 27}" for k in range(30)]
+    said = cross_fit(x, y, groups, images, 3)
+    # b holds the images of a's first three rows.
+    np.testing.assert_array_equal(said[15:], guess(fit_forests(x[3:15], y[3:15], 3), x[15:]))
+
+
+def test_groups_that_leave_nothing_to_train_on_have_no_guess(few_trees):
+    x, y = table(30)
+    said = cross_fit(x, y, ["a"] * 25 + ["b"] * 5, [str(i) for i in range(30)], 0)
+    assert np.isnan(said[:25]).all() and np.isfinite(said[25:]).all()
 
 
 def test_training_rows_share_neither_group_nor_image():
@@ -75,7 +88,25 @@ def test_folds_keep_images_whole_and_are_alike_in_size():
     assert folds == image_folds(images, 5, seed=1) != image_folds(images, 5, seed=2)
 
 
+def test_fewer_images_than_folds_are_a_fold_each():
+    assert sorted(set(image_folds(["a", "b", "b"], 5, seed=0))) == ["0", "1"]
+
+
 def test_too_few_rows_are_counted():
     x, y = table(9)
     with pytest.raises(CalibrationError, match="at least 10 rows, got 9"):
-        fit_regressor(x, y, RECIPE, 0)
+        fit_forests(x, y, 0)
+
+
+def test_forests_that_do_not_fit_are_refused(few_trees):
+    x, y = table(20)
+    good = vars(fit_forests(x, y, 0))
+    for change, words in (
+        ({"forests": good["forests"][:2]}, f"outputs for {len(TARGETS)} targets"),
+        ({"center": np.zeros(3), "scale": np.ones(3)}, "features for 3 inputs"),
+        ({"scale": np.zeros(8)}, "a scale positive"),
+        ({"center": np.full(8, np.nan)}, "center must be finite"),
+        ({"center": np.zeros(8, np.float32)}, "center must be float64"),
+    ):
+        with pytest.raises(CalibrationError, match=words):
+            Forests(**{**good, **change})

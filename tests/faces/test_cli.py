@@ -15,6 +15,9 @@ from typer.testing import CliRunner
 from passband.cli import app
 from passband.data.detection_files import write_coco
 from passband.data.readers import read_micrograph
+from passband.estimate.features import CANDIDATE_FEATURES
+from passband.estimate.rows import CalibrationRow
+from passband.estimate.tables import write_table
 from passband.learn.bundle import read_bundle
 from passband.physics.cavities import CavityRecord
 from passband.verdict import assess
@@ -303,6 +306,106 @@ def test_calibrate_fits_a_users_own_images(call, discs, tmp_path) -> None:
     assert few.status == 2
     assert "2 images cannot be used" in few.err
     assert not (tmp_path / "none.safetensors").exists()
+
+
+def test_a_few_labelled_images_adapt_what_is_known_of_domains(call, discs, tmp_path) -> None:
+    truth = {}
+    for folder, noise, count in (("quiet", 0.2, 20), ("loud", 1.5, 20), ("new", 2.5, 5)):
+        (tmp_path / folder).mkdir()
+        for i in range(count):
+            name = f"{folder}{i}.tif"
+            micrograph, truth[name] = discs(i, noise=noise)
+            write_image(tmp_path / folder / name, micrograph.pixels)
+    write_coco(tmp_path / "truth.json", truth)
+    known, adapted = tmp_path / "known.safetensors", tmp_path / "adapted.safetensors"
+    words = ("calibrate", "--annotations", tmp_path / "truth.json")
+    both = ("--images", tmp_path / "quiet", "--images", tmp_path / "loud")
+    done = call(*words, *both, "--out", known)
+    assert done.status == 0, done.err
+    assert "calibrated on held-out domains (loud, quiet)" in done.out
+    few = call(*words, "--images", tmp_path / "new", "--out", adapted, "--bundle", known)
+    assert few.status == 0, few.err
+    assert "images of 'new', to 5 labelled images of which" in few.out
+    said = {}
+    for bundle in (known, adapted):
+        (said[bundle],) = json.loads(
+            call("assess", tmp_path / "new" / "new0.tif", "--json", "--bundle", bundle).out
+        )["micrographs"]
+    assert said[known]["estimates"] != said[adapted]["estimates"]
+    assert said[known]["detections"] == said[adapted]["detections"]
+    assert (
+        call(*words, "--images", tmp_path / "new", "--anew", "--out", adapted, "--bundle", known).status == 2
+    )
+
+
+def rows_of(n: int, domains: str = "AB", constant: bool = False) -> list[CalibrationRow]:
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(n):
+        f = {name: float(rng.random()) for name in CANDIDATE_FEATURES} | {"count": float(1 + i % 30)}
+        f1 = 0.5 if constant else f["mean_score"]
+        domain = domains[i % len(domains)]
+        rows.append(CalibrationRow(features=f, f1=f1, precision=f1, recall=f1, domain=domain, image=f"{i}"))
+    return rows
+
+
+@pytest.mark.parametrize("model", ["passband", "paper-rf"])
+def test_evaluate_keeps_its_machine_contract(call, tmp_path, model) -> None:
+    table = write_table(tmp_path / "rows.csv", rows_of(60, "ABC"))
+    words = ("evaluate", table, "--target", "f1", "--protocol", "leave-one-domain-out", "--model", model)
+    done = call(*words, "--json")
+    assert done.status == 0 and done.err == ""
+    said = json.loads(done.out)
+    wanted = {"n", "mae", "rmse", "r2", "nrmse", "nmae", "bias", "auroc_below_0_5", "coverage", "abstained"}
+    assert wanted | {"domains"} <= set(said)
+    assert said["n"] == 60 and 0 < said["mae"] <= said["rmse"] < 0.3
+    assert set(said["coverage"]) == {"nominal", "overall", "worst_domain"}
+    assert said["coverage"]["worst_domain"] == min(d["coverage"] for d in said["domains"].values())
+    assert set(said["domains"]) == {"A", "B", "C"}
+    assert all(set(d) == {"n", "mae", "r2", "coverage"} for d in said["domains"].values())
+    few = json.loads(call(*words, "--few-shot", 5, "--seeds", 2, "--json").out)
+    assert (few["n"], few["few_shot"]) == (45, 5)
+
+
+def test_evaluate_writes_a_page_and_says_the_same_in_words(call, tmp_path) -> None:
+    table = write_table(tmp_path / "rows.csv", rows_of(60))
+    done = call("evaluate", table, "--report", tmp_path / "page")
+    assert done.status == 0
+    assert "f1 estimated by passband, leave-one-domain-out: 60 rows" in done.out
+    assert (tmp_path / "page" / "evaluation.html").stat().st_size > 10_000
+
+
+def test_evaluate_says_what_is_wrong_with_a_table(call, tmp_path) -> None:
+    path = tmp_path / "rows.csv"
+    write_table(path, rows_of(60))
+    text = path.read_text()
+
+    def error(content: str | None, *words: str) -> str:
+        if content is not None:
+            path.write_text(content)
+        done = call("evaluate", path, *words)
+        assert done.status == 2 and done.out == ""
+        return done.err
+
+    assert "leaving it out leaves nothing to train on" in error(text.replace('"B"', '"A"'))
+    assert "'f1', 'precision'" in error(text.replace('"f1","precision",', '"g1","h",'))
+    lines = text.splitlines()
+    assert "line 2" in error("\n".join([lines[0], lines[1].replace('"A",0.', '"A",many', 1), *lines[2:]]))
+    assert "must be in [0, 1]" in error(
+        "\n".join([lines[0], lines[1].replace('"A",0.', '"A",7.', 1), *lines[2:]])
+    )
+    assert "left to train on" in error("\n".join(lines[:2]), "--protocol", "grouped")
+    assert "no rows" in error(lines[0])
+    assert "No such file" in call("evaluate", tmp_path / "none.csv").err
+    assert "swelling_error" in error(text, "--target", "swelling_error", "--model", "paper-rf")
+    assert "model must be one of" in error(None, "--model", "mine")
+    assert "few_shot" in error(None, "--few-shot", "3", "--protocol", "random")
+
+
+def test_a_constant_score_is_estimated_and_has_no_r2(call, tmp_path) -> None:
+    table = write_table(tmp_path / "rows.csv", rows_of(60, constant=True))
+    said = json.loads(call("evaluate", table, "--json").out)
+    assert said["mae"] < 0.01 and said["r2"] is None and said["auroc_below_0_5"] is None
 
 
 def test_info(call, folder, bundle_path, bundle) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passband.errors import BundleError
-from passband.learn.bundle import FORMAT, Bundle, CalibrationRecord, read_bundle, write_bundle
+from passband.learn.bundle import FORMAT, SHIPPED, Bundle, CalibrationRecord, read_bundle, write_bundle
 from passband.learn.detector import PAPER, SLIM, DetectorConfig
 
 
@@ -103,6 +103,13 @@ def test_configurations_round_trip_and_refuse_what_they_do_not_know():
         DetectorConfig.from_dict({**SLIM.to_dict(), "color": "red"})
     with pytest.raises(BundleError, match="backbone"):
         DetectorConfig.from_dict({**SLIM.to_dict(), "backbone": "vgg"})
+
+
+def test_the_shipped_bundle_is_whole_and_calibrated():
+    bundle = read_bundle(SHIPPED)
+    assert bundle.detector == SLIM and len(bundle.digest) == 64 and bundle.weights
+    assert all(torch.isfinite(w).all() for w in bundle.weights.values())
+    assert bundle.calibration.settings["score_threshold"] == bundle.score_threshold
 
 
 def test_a_threshold_outside_0_to_1_is_refused():

@@ -1,22 +1,39 @@
 """The loop learns, resumes to the same weights, and augments truly."""
 
 import itertools
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
+from passband.data.micrograph import Micrograph
+from passband.data.simulated import truth_of
 from passband.errors import ParameterError
 from passband.learn.augment import Augmentation, augment_image, draw_augmentation, turn
 from passband.learn.bundle import write_bundle
 from passband.learn.detector import SLIM
-from passband.learn.train import TrainConfig, _batch, _cropped, _sample, _schedule, train_detector
+from passband.learn.train import (
+    TrainConfig,
+    _batch,
+    _cropped,
+    _fingerprint,
+    _sample,
+    _schedule,
+    train_detector,
+)
 from passband.physics.cavities import simulate_cavities
 from passband.physics.cavity_domains import draw_set
 from passband.types import InstanceMask
 
 TINY = TrainConfig(images=2, batch=2, steps=4, crop=96, domains=("B:under",), seed=3)
+
+
+def scene(seed=0):
+    (record,) = draw_set(["B:under"], 1, seed=seed)
+    image = simulate_cavities(record)
+    return Micrograph(pixels=image.pixels, name=f"scene {seed}", pixel_size=4.0), truth_of(image)
 
 
 @pytest.fixture(autouse=True)
@@ -77,6 +94,50 @@ def test_training_can_start_from_a_bundle_of_the_same_detector(tmp_path):
         train_detector(other, tmp_path / "c")
 
 
+def test_labelled_images_train_as_the_same_simulated_ones_do(tmp_path):
+    records = list(draw_set(TINY.domains, TINY.images, seed=TINY.seed))
+    simulated = [simulate_cavities(r) for r in records]
+    samples = [
+        (Micrograph(pixels=i.pixels, name=str(n), pixel_size=3.0 + n), truth_of(i))
+        for n, i in enumerate(simulated)
+    ]
+    given = train_detector(TINY, tmp_path / "given", samples=samples)
+    drawn = train_detector(TINY, tmp_path / "drawn")
+    for key, value in drawn.weights.items():
+        torch.testing.assert_close(given.weights[key], value, rtol=0, atol=0, msg=key)
+    assert drawn.training["simulated"] and not given.training["simulated"]
+    assert given.training["pixel_size"] == [3.0, 4.0] and given.training["images"] == 2
+    assert "domains" not in given.training  # they were not read
+    unknown = replace(samples[0][0], pixel_size=None)
+    again = train_detector(TINY, tmp_path / "unknown", samples=[(unknown, samples[0][1])])
+    assert "pixel_size" not in again.training  # and so nothing is rescaled
+
+
+def test_other_images_do_not_go_on_from_a_checkpoint(tmp_path):
+    config = replace(TINY, steps=1)
+    first, second = scene(1), scene(2)
+    train_detector(config, tmp_path, samples=[first])
+    train_detector(config, tmp_path, samples=[first])  # the same do
+    for others in ([second], [first, second], [(first[0], second[1])], None):
+        with pytest.raises(ParameterError, match="other images"):
+            train_detector(config, tmp_path, samples=others)
+
+
+def test_the_checkpoint_of_a_simulated_run_is_known_by_its_configuration_alone():
+    assert json.loads(_fingerprint(TINY, None)) == json.loads(json.dumps(asdict(TINY)))
+
+
+def test_labelled_images_that_cannot_be_used_are_named_together(tmp_path):
+    micrograph, truth = scene()
+    small = Micrograph(pixels=micrograph.pixels[:64, :80], name="small")
+    bare = replace(truth, masks=None)
+    samples = [(small, truth), (replace(micrograph, name="bare"), bare)]
+    with pytest.raises(ParameterError, match=r"small is .* crop of 96 .* its truth .* bare has boxes"):
+        train_detector(TINY, tmp_path, samples=samples)
+    with pytest.raises(ParameterError, match="no labelled image"):
+        train_detector(TINY, tmp_path, samples=[])
+
+
 def test_bad_settings_are_named_together():
     with pytest.raises(ParameterError, match=r"images.*crop"):
         TrainConfig(images=0, crop=16)
@@ -90,9 +151,7 @@ def test_the_learning_rate_warms_up_and_falls():
 
 
 def test_targets_follow_their_crop():
-    image = simulate_cavities(next(iter(draw_set(["B:under"], 1, seed=0))))
-    sample = _sample(image, 2)
-    images, targets = _batch([sample], np.random.default_rng(0), TINY)
+    images, targets = _batch([_sample(*scene(), 2)], np.random.default_rng(0), TINY)
     assert images[0].shape == (2, 96, 96)
     for boxes, masks in ((t["boxes"].numpy(), t["masks"].numpy().astype(bool)) for t in targets):
         assert len(boxes) == len(masks) > 0

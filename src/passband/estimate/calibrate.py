@@ -9,8 +9,8 @@ from passband.data.detections import Detections
 from passband.data.micrograph import Micrograph
 from passband.errors import CalibrationError
 from passband.estimate.features import detection_features, image_features
-from passband.estimate.performance import fit_calibration
-from passband.estimate.records import to_record
+from passband.estimate.performance import adapt, fit_calibration
+from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
 from passband.learn.bundle import Bundle
 from passband.measure.matching import OPTIMAL, MatchingRule, match_boxes
@@ -75,6 +75,29 @@ def calibration_row(
         domain=domain,
         image=micrograph.name,
     )
+
+
+def adapt_bundle(bundle: Bundle, rows: Sequence[CalibrationRow]) -> Bundle:
+    """The same bundle with its calibration adapted to the domain of a few labelled images.
+
+    Parameters
+    ----------
+    bundle
+        Whose detector, at its score threshold, gave the rows.
+    rows
+        From `calibration_row`; all count as one domain.
+
+    Raises
+    ------
+    CalibrationError
+        If the bundle holds no calibration, or one that does not know how domains differ, or the rows do
+        not fit it.
+    """
+    if bundle.calibration is None:
+        raise CalibrationError(f"the bundle {bundle.name!r} holds no calibration that could be adapted")
+    domain = ", ".join(sorted({r.domain for r in rows}))
+    adapted = adapt(from_record(bundle.calibration), rows, domain=domain)
+    return replace(bundle, calibration=to_record(adapted), digest="")
 
 
 def calibrate_bundle(

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float64
 
 from passband.errors import ParameterError
 from passband.types import Vector
@@ -32,10 +33,10 @@ _ROUNDING = 1e-9
 
 
 class Interval(NamedTuple):
-    """Lower and upper ends of some intervals, float64 (n,) each."""
+    """Lower and upper ends of some intervals, float64 (n, k) each."""
 
-    low: Vector
-    high: Vector
+    low: Float64[np.ndarray, "n k"]
+    high: Float64[np.ndarray, "n k"]
 
 
 def conformal_quantile(residuals: Vector, coverage: float) -> float:
@@ -147,13 +148,17 @@ def domain_quantile(residuals: Vector, domains: Sequence[str], coverage: float) 
     return max(conformal_quantile(residuals, coverage), balanced_quantile(residuals, domains, coverage))
 
 
-def leave_one_out_coverage(residuals: Vector, domains: Sequence[str], coverage: float) -> dict[str, float]:
+def leave_one_out_coverage(
+    residuals: Vector, domains: Sequence[str], coverage: float, *, least: float = 0.0
+) -> dict[str, float]:
     """Share of each domain's rows covered by the radius that the other domains give.
 
     Parameters
     ----------
     residuals, domains, coverage
         As in `domain_quantile`; at least two domains.
+    least
+        The radius never falls below this.
 
     Returns
     -------
@@ -178,34 +183,9 @@ def leave_one_out_coverage(residuals: Vector, domains: Sequence[str], coverage: 
     shares = {}
     for name in kinds:
         inside = names == name
-        radius = domain_quantile(residuals[~inside], names[~inside].tolist(), coverage)
+        radius = max(least, domain_quantile(residuals[~inside], names[~inside].tolist(), coverage))
         shares[str(name)] = float((residuals[inside] <= radius).mean())
     return shares
-
-
-def unit_intervals(values: Vector, radii: Vector) -> Interval:
-    """Intervals around some values, cut to [0, 1] where every score lies.
-
-    Parameters
-    ----------
-    values
-        Estimates in [0, 1], shape (n,).
-    radii
-        Half widths, shape (n,), infinity allowed.
-
-    Returns
-    -------
-    Interval
-        Each contains its value.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> low, high = unit_intervals(np.array([0.5, 0.9]), np.array([0.25, np.inf]))
-    >>> low.tolist(), high.tolist()
-    ([0.25, 0.0], [0.75, 1.0])
-    """
-    return Interval(np.clip(values - radii, 0, 1), np.clip(values + radii, 0, 1))
 
 
 def _check(residuals: Vector, coverage: float) -> None:

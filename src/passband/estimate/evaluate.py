@@ -1,22 +1,35 @@
-"""How good label-free estimates are: rows with measured scores, held out in one of three ways."""
+"""How good label-free estimates are: rows with measured scores, held out in one of four ways.
+
+Whatever a model chooses, it chooses on the training rows of its fold: the default mixes its two learners,
+scales its intervals and decides where to abstain by leaving out, inside these rows, one domain after the
+other.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool
 
-from passband.errors import ParameterError
+from passband.errors import CalibrationError, ParameterError
 from passband.estimate.features import SCORE_FLOOR
-from passband.estimate.performance import CalibrationRow, estimate_scores, fit_calibration
+from passband.estimate.peers import PEERS, QUANTILE_FOREST, peer_intervals, quantile_forest
+from passband.estimate.performance import (
+    Calibration,
+    CalibrationRow,
+    Forecast,
+    adapt,
+    fit_calibration,
+    forecast,
+)
 from passband.estimate.regressor import (
     RECIPES,
     TARGETS,
     ScoreTable,
-    fit_regressor,
+    fit_forests,
     guess,
     image_folds,
     training_rows,
@@ -25,17 +38,16 @@ from passband.estimate.rows import RowTable, tabulate
 from passband.measure.matching import PAPER
 from passband.types import Vector
 
-BASELINES: dict[str, str | None] = {
-    "predict-the-mean": None,
-    "mean-confidence": "mean_score",
-    "area-weighted-confidence": "image_confidence",
-}
-"""What needs no fit: the feature that is taken for every score, or None for the training mean."""
+MODELS: tuple[str, ...] = (*RECIPES, *PEERS, QUANTILE_FOREST)
+"""What can be evaluated: the recipes of calibrations and what they are compared with."""
 
-PROTOCOLS = ("random", "grouped", "leave-one-domain-out")
+PROTOCOLS = ("random", "grouped", "leave-one-domain-out", "leave-one-set-out")
 ALARM = 0.5
 """The alarm is raised for a score below this."""
 _FOLDS = 5
+
+Progress = Callable[[str, int, int], None]
+"""Called with the fold begun, how many are done, and how many there are."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,12 +57,15 @@ class Predictions:
     Parameters
     ----------
     value, low, high
-        float64 (n, 3), columns in the order of `TARGETS`; low and high are NaN without intervals.
+        float64 (n, 3), columns in the order of `TARGETS`; NaN in rows that were not held out, low and
+        high also without intervals.
     truth
         Measured scores, float64 (n, 3).
     novelty
-        float64 (n,), NaN without intervals.
-    domains
+        float64 (n,), NaN where the model has none.
+    abstained
+        Boolean (n,): the model says that its estimate is not to be used.
+    domains, images
         Of each row.
     """
 
@@ -59,7 +74,9 @@ class Predictions:
     high: ScoreTable
     truth: ScoreTable
     novelty: Vector
+    abstained: Bool[np.ndarray, " n"]
     domains: tuple[str, ...]
+    images: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +89,20 @@ class Metrics:
         Rows.
     mae, rmse, r2, bias
         bias is the mean of estimated minus measured; r2 is NaN where the measured score is constant.
+    nrmse, nmae
+        rmse over the standard deviation, mae over the mean of the measured score; NaN for a division by 0.
     auroc
         Of the alarm that the score is below 0.5; NaN where all rows lie on one side.
     coverage, mean_width
-        Of the intervals; NaN without.
+        Of the intervals of the rows on which the model did not abstain; NaN without.
     """
 
     n: int
     mae: float
     rmse: float
     r2: float
+    nrmse: float
+    nmae: float
     bias: float
     auroc: float
     coverage: float
@@ -96,14 +117,16 @@ class Evaluation:
     ----------
     model, protocol
         As asked for.
+    few_shot
+        How many labelled images of each held-out domain the model was given.
     nominal
         Meant coverage of the intervals, None without.
     overall
         Metrics of each target, averaged over the repeats.
     domains
         For each target, metrics of each domain.
-    known_coverage
-        For each target, coverage among the rows with a novelty of at most 1.
+    abstained
+        Share of the rows on which the model abstained.
     novel_share
         Share of the rows with a novelty above 1.
     repeats
@@ -112,10 +135,11 @@ class Evaluation:
 
     model: str
     protocol: str
+    few_shot: int = 0
     nominal: float | None
     overall: Mapping[str, Metrics]
     domains: Mapping[str, Mapping[str, Metrics]]
-    known_coverage: Mapping[str, float]
+    abstained: float
     novel_share: float
     repeats: tuple[Predictions, ...]
 
@@ -133,6 +157,8 @@ def evaluate(
     coverage: float | None = 0.9,
     repeats: int = 10,
     seed: int = 0,
+    few_shot: int = 0,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Estimate every row without its fold and compare with what was measured.
 
@@ -141,16 +167,24 @@ def evaluate(
     rows
         Labelled images, all with the same features.
     model
-        A key of `RECIPES` or of `BASELINES`.
+        One of `MODELS`.
     protocol
         "random": 5 folds of rows. "grouped": 5 folds of images. "leave-one-domain-out": one domain at a
-        time, its images removed from the training rows wherever they occur.
+        time, its images removed from the training rows wherever they occur. "leave-one-set-out": all
+        domains that were tested on one set at a time (`sets_of`), likewise.
     coverage
-        Meant coverage of the intervals; None leaves them out, which is much faster. Baselines have none.
+        Meant coverage of the intervals; None leaves them out.
     repeats
-        How often the folds are drawn anew; a domain can be left out in one way only.
+        How often the folds, or the labelled images, are drawn anew; whole domains can be left out in one
+        way only.
     seed
         The repeat ``i`` draws folds and trees with ``seed + i``.
+    few_shot
+        With "leave-one-domain-out": so many images of the held-out domain, but at most half of them, are
+        drawn and shown to the model with their scores; they are not estimated. The default adapts to
+        them, a forest is trained on them too and has then no intervals.
+    progress
+        Called before each fold and at the end.
 
     Returns
     -------
@@ -160,9 +194,9 @@ def evaluate(
     Raises
     ------
     ParameterError
-        If the model or protocol is unknown or there are no repeats.
+        If the model or protocol is unknown, there are no repeats, or few_shot does not fit the two.
     CalibrationError
-        If a fold leaves too few rows to fit.
+        If a fold leaves too few rows to fit, or there is but one domain or set to leave out.
 
     Examples
     --------
@@ -174,28 +208,193 @@ def evaluate(
     ...     )
     ...     for i in range(40)
     ... ]
-    >>> done = evaluate(rows, model="mean-confidence")
+    >>> done = evaluate(rows, model="mean-confidence", coverage=None)
     >>> done.overall["f1"].n, done.overall["f1"].mae
     (40, 0.0)
     """
     faults = []
-    if model not in RECIPES and model not in BASELINES:
-        faults.append(f"model must be one of {sorted([*RECIPES, *BASELINES])}, got {model!r}")
+    if model not in MODELS:
+        faults.append(f"model must be one of {sorted(MODELS)}, got {model!r}")
     if protocol not in PROTOCOLS:
         faults.append(f"protocol must be one of {list(PROTOCOLS)}, got {protocol!r}")
     if repeats < 1:
         faults.append(f"repeats must be at least 1, got {repeats}")
+    if few_shot < 0 or (few_shot and (protocol != "leave-one-domain-out" or model not in RECIPES)):
+        faults.append(
+            f"few_shot must be at least 0, and more only for leave-one-domain-out and one of "
+            f"{sorted(RECIPES)}, got {few_shot}"
+        )
     if faults:
         raise ParameterError("; ".join(faults))
     table = tabulate(rows, RECIPES.get(model, RECIPES["paper-rf"]))
-    if protocol == "leave-one-domain-out":
-        repeats = 1
-    nominal = coverage if model in RECIPES else None
+    fixed = protocol.startswith("leave-one") and not few_shot
+    nominal = None if few_shot and model != "passband" else coverage
+    folds = [_splits(table, protocol, seed + i) for i in range(1 if fixed or few_shot else repeats)]
+    total, begun = sum(len(f) for f in folds), 0
     done = []
-    for i in range(repeats):
-        splits = _splits(table, protocol, seed + i)
-        done.append(_predict(rows, table, splits, model, nominal, seed + i))
-    return _summarise(model, protocol, nominal, tuple(done))
+    for name, train, _ in (split for splits in folds for split in splits):
+        if not train.any():
+            raise CalibrationError(
+                f"without {name!r} and its images, 0 rows of {len(rows)} are left to train on: label more"
+            )
+    for i, splits in enumerate(folds):
+        parts = [_nothing(table) for _ in range(repeats if few_shot else 1)]
+        for name, train, out in splits:
+            if progress:
+                progress(name, begun, total)
+            begun += 1
+            if few_shot:
+                _predict_few(rows, table, (train, out), few_shot, model, nominal, seed, parts)
+            else:
+                _fill(parts[0], out, _predict(rows, table, (train, out), model, nominal, seed + i))
+        for part in parts if nominal is None else ():
+            part.low[:], part.high[:] = math.nan, math.nan
+        done += parts
+    if progress:
+        progress("", total, total)
+    return _summarise(model, protocol, nominal, tuple(done), few_shot)
+
+
+def evaluate_column(
+    rows: Sequence[CalibrationRow],
+    measured: Vector,
+    *,
+    protocol: str = "random",
+    repeats: int = 10,
+    seed: int = 0,
+) -> tuple[Metrics, dict[str, Metrics]]:
+    """Estimate one more measured number by the published forest: what lies outside [0, 1] has no intervals.
+
+    Parameters
+    ----------
+    rows
+        Labelled images, all with the same features.
+    measured
+        Of each, shape (n,); rows where it is NaN are left out.
+    protocol, repeats, seed
+        As in `evaluate`.
+
+    Returns
+    -------
+    overall, domains
+        Means over the repeats, and those of each domain by name.
+
+    Raises
+    ------
+    ParameterError
+        If the protocol is unknown.
+    CalibrationError
+        If nothing was measured, or as `evaluate`.
+
+    Examples
+    --------
+    >>> from passband.estimate.features import CANDIDATE_FEATURES
+    >>> rows = [
+    ...     CalibrationRow(
+    ...         features=dict.fromkeys(CANDIDATE_FEATURES, i / 40),
+    ...         f1=1, precision=1, recall=1, domain="A", image=f"{i}.tif",
+    ...     )
+    ...     for i in range(40)
+    ... ]
+    >>> evaluate_column(rows, np.arange(40.0), repeats=1)[0].mae < 3
+    True
+    """
+    from sklearn.ensemble import RandomForestRegressor
+
+    if protocol not in PROTOCOLS:
+        raise ParameterError(f"protocol must be one of {list(PROTOCOLS)}, got {protocol!r}")
+    known = np.isfinite(measured)
+    if not known.any():
+        raise CalibrationError("no row has a measured value in this column")
+    table = tabulate(rows, RECIPES["paper-rf"]).select(known)
+    truth = np.repeat(measured[known][:, None], len(TARGETS), axis=1)
+    done = []
+    for i in range(1 if protocol.startswith("leave-one") else repeats):
+        p = replace(_nothing(table), truth=truth)
+        for _, train, out in _splits(table, protocol, seed + i):
+            forest = RandomForestRegressor(100, random_state=seed + i)
+            p.value[out] = forest.fit(table.inputs[train], truth[train, 0]).predict(table.inputs[out])[
+                :, None
+            ]
+        done.append(p)
+    e = _summarise("paper-rf", protocol, None, tuple(done), 0)
+    return e.overall["f1"], dict(e.domains["f1"])
+
+
+def sets_of(domain: str) -> frozenset[str]:
+    """Sets of images that a domain was tested on, by its label.
+
+    Parameters
+    ----------
+    domain
+        "TRAINED_TESTED", "SET: FOCUS" or "SET:FOCUS", where SET may join several by "&" and may carry a
+        variant after "-".
+
+    Returns
+    -------
+    frozenset of str
+        One name or more.
+
+    Examples
+    --------
+    >>> [sorted(sets_of(d)) for d in ("A&B_C", "A: over_under", "A&B_A&B", "B-starved:under")]
+    [['C'], ['A'], ['A', 'B'], ['B']]
+    """
+    tested = domain.split(":")[0] if ":" in domain else domain.rsplit("_", 1)[-1]
+    return frozenset(part.split("-")[0].strip() for part in tested.split("&"))
+
+
+def bootstrap(
+    evaluation: Evaluation, target: str = "f1", *, draws: int = 1000, seed: int = 0
+) -> dict[str, tuple[float, float]]:
+    """95 % intervals of the overall metrics, by drawing images with replacement.
+
+    Parameters
+    ----------
+    evaluation
+        Of which the first repeat is used.
+    target
+        One of `TARGETS`.
+    draws
+        How many.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    dict
+        Low and high end by the name of the metric; NaN where it was not measured.
+
+    Examples
+    --------
+    >>> from passband.estimate.features import CANDIDATE_FEATURES
+    >>> rows = [
+    ...     CalibrationRow(
+    ...         features=dict.fromkeys(CANDIDATE_FEATURES, i / 40),
+    ...         f1=i / 40, precision=1, recall=1, domain="AB"[i % 2], image=f"{i}.tif",
+    ...     )
+    ...     for i in range(40)
+    ... ]
+    >>> ends = bootstrap(evaluate(rows, model="predict-the-mean", coverage=None), draws=50)
+    >>> ends["mae"][0] < 0.25 < ends["mae"][1]
+    True
+    """
+    p, j = evaluation.repeats[0], TARGETS.index(target)
+    images, which = np.unique(np.asarray(p.images), return_inverse=True)
+    members = [np.flatnonzero(which == i) for i in range(len(images))]
+    rng = np.random.default_rng(seed)
+    found: dict[str, list[float]] = {name: [] for name in _MEASURES}
+    for _ in range(draws):
+        drawn = np.concatenate([members[i] for i in rng.integers(len(images), size=len(images))])
+        m = _metrics(p, j, drawn)
+        for name in _MEASURES:
+            found[name].append(getattr(m, name))
+    ends = {}
+    for name, values in found.items():
+        known = np.array(values)[np.isfinite(values)]
+        low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (math.nan, math.nan)
+        ends[name] = (float(low), float(high))
+    return ends
 
 
 def format_table(evaluations: Sequence[Evaluation]) -> str:
@@ -210,38 +409,25 @@ def format_table(evaluations: Sequence[Evaluation]) -> str:
     -------
     str
         Lines of equal layout; a dash stands for what was not measured.
+
+    Examples
+    --------
+    >>> format_table([]).split()[:3]
+    ['protocol', 'model', 'score']
     """
-    widths = {
-        "MAE": 7,
-        "RMSE": 7,
-        "R2": 8,
-        "bias": 8,
-        "AUROC": 7,
-        "cover": 7,
-        "worst": 7,
-        "known": 7,
-        "width": 7,
-    }
-    head = "".join(f"{name:>{width}}" for name, width in widths.items())
-    lines = [f"{'protocol':<21}{'model':<25}{'score':<10}{'n':>5}{head}  worst domain"]
+    columns = ("MAE", "RMSE", "R2", "bias", "AUROC", "cover", "worst", "width", "abstain")
+    head = "".join(f"{name:>8}" for name in columns)
+    lines = [f"{'protocol':<29}{'model':<25}{'score':<10}{'n':>5}{head}  worst domain"]
     for e in evaluations:
+        protocol = f"{e.protocol} +{e.few_shot}" if e.few_shot else e.protocol
         for target in TARGETS:
             m, worst = e.overall[target], e.worst_domain(target)
             lowest = e.domains[target][worst].coverage
-            cells = [
-                f"{e.protocol:<21}{e.model:<25}{target:<10}{m.n:>5}",
-                _cell(m.mae, 7, 3),
-                _cell(m.rmse, 7, 3),
-                _cell(m.r2, 8, 3),
-                _cell(m.bias, 8, 3),
-                _cell(m.auroc, 7, 3),
-                _cell(m.coverage, 7, 2),
-                _cell(lowest, 7, 2),
-                _cell(e.known_coverage[target], 7, 2),
-                _cell(m.mean_width, 7, 2),
-                "" if math.isnan(lowest) else f"  {worst}",
-            ]
-            lines.append("".join(cells))
+            numbers = [(m.mae, 3), (m.rmse, 3), (m.r2, 3), (m.bias, 3), (m.auroc, 3)]
+            numbers += [(m.coverage, 2), (lowest, 2), (m.mean_width, 2), (e.abstained, 2)]
+            cells = "".join(_cell(value, 8, digits) for value, digits in numbers)
+            end = "" if math.isnan(lowest) else f"  {worst}"
+            lines.append(f"{protocol:<29}{e.model:<25}{target:<10}{m.n:>5}{cells}{end}")
     return "\n".join(lines)
 
 
@@ -279,105 +465,195 @@ def auroc(positive: Bool[np.ndarray, " n"], score: Vector) -> float:
 Split = tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]
 
 
-def _splits(table: RowTable, protocol: str, seed: int) -> list[Split]:
-    """Training rows and held-out rows of each fold."""
+def _splits(table: RowTable, protocol: str, seed: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, training rows and held-out rows of each fold."""
     images = table.images
+    if protocol == "leave-one-set-out":
+        tested = [sets_of(d) for d in table.domains]
+        sets = sorted(set().union(*tested))
+        _refuse_one(sets, "set")
+        splits = []
+        for name in sets:
+            touched = np.array([name in t for t in tested])
+            rest = training_rows("1", [str(int(t)) for t in touched], images)
+            # A row tested on several sets is trained on for none of them and held out for none.
+            out = np.array([t == {name} for t in tested])
+            if out.any():
+                splits.append((name, rest, out))
+        if not splits:
+            raise CalibrationError(f"every row was tested on several sets of {sets}: none can be left out")
+        return splits
     if protocol == "random":
         # Every row counts as an image of its own: this is what makes the protocol optimistic.
         images = tuple(str(i) for i in range(len(images)))
-    folds = table.domains if protocol == "leave-one-domain-out" else image_folds(images, _FOLDS, seed)
+    if protocol == "leave-one-domain-out":
+        folds: Sequence[str] = table.domains
+        _refuse_one(sorted(set(folds)), "domain")
+    else:
+        folds = image_folds(images, _FOLDS, seed)
     names = np.asarray(folds)
-    return [(training_rows(f, folds, images), names == f) for f in sorted(set(folds))]
+    return [(f, training_rows(f, folds, images), names == f) for f in sorted(set(folds))]
+
+
+def _refuse_one(names: Sequence[str], what: str) -> None:
+    if len(names) < 2:
+        raise CalibrationError(
+            f"all rows are of one {what}, {names[0]!r}: leaving it out leaves nothing to train on; evaluate "
+            "with the protocol 'grouped'"
+        )
+
+
+def _nothing(table: RowTable) -> Predictions:
+    shape = table.scores.shape
+    value, low, high = (np.full(shape, np.nan) for _ in range(3))
+    n = shape[0]
+    return Predictions(
+        value=value,
+        low=low,
+        high=high,
+        truth=table.scores,
+        novelty=np.full(n, np.nan),
+        abstained=np.zeros(n, bool),
+        domains=table.domains,
+        images=table.images,
+    )
+
+
+def _fill(p: Predictions, out: np.ndarray, said: Forecast) -> None:
+    """Write what was said of some rows into their places."""
+    for name in ("value", "low", "high", "novelty", "abstained"):
+        getattr(p, name)[out] = getattr(said, name)
 
 
 def _predict(
     rows: Sequence[CalibrationRow],
     table: RowTable,
-    splits: Sequence[Split],
+    split: Split,
     model: str,
     nominal: float | None,
     seed: int,
-) -> Predictions:
-    """Estimate every row by what was fitted to the training rows of its fold."""
-    shape = table.scores.shape
-    value, low, high = (np.full(shape, np.nan) for _ in range(3))
-    novelty = np.full(len(rows), np.nan)
-    for train, out in splits:
-        if model in BASELINES:
-            value[out] = _baseline(table, BASELINES[model], train, out)
-        elif nominal is None:
-            fitted = fit_regressor(table.inputs[train], table.scores[train], RECIPES[model], seed)
-            value[out] = guess(fitted, table.inputs[out]).value
+) -> Forecast:
+    """Estimate held-out rows by what was fitted to the training rows of their fold."""
+    train, asked = table.select(split[0]), table.select(split[1])
+    if model in RECIPES and (nominal is not None or RECIPES[model].blend):
+        return forecast(_calibrate(rows, split[0], model, nominal, seed), asked.features)
+    if model in RECIPES:
+        return _without_intervals(guess(fit_forests(train.inputs, train.scores, seed), asked.inputs))
+    if model == QUANTILE_FOREST:
+        value, ends = quantile_forest(train, asked, nominal or 0.9, seed)
+        said = _without_intervals(value)
+        return said if nominal is None else replace(said, low=ends.low, high=ends.high)
+    said = _without_intervals(PEERS[model](train, asked, seed))
+    if nominal is None:
+        return said
+    ends = peer_intervals(PEERS[model], train, said.value, nominal, seed)
+    return replace(said, low=ends.low, high=ends.high)
+
+
+def _predict_few(
+    rows: Sequence[CalibrationRow],
+    table: RowTable,
+    split: Split,
+    few: int,
+    model: str,
+    nominal: float | None,
+    seed: int,
+    parts: Sequence[Predictions],
+) -> None:
+    """Show the model a few labelled images of the held-out domain, anew for each part."""
+    train, out = split
+    names = sorted({table.images[int(i)] for i in np.flatnonzero(out)})
+    calibration = _calibrate(rows, train, model, nominal, seed) if RECIPES[model].blend else None
+    for i, part in enumerate(parts):
+        order = np.random.default_rng([seed + i, few]).permutation(len(names))
+        shown = {names[int(k)] for k in order[: min(few, len(names) // 2)]}
+        labelled = out & np.array([name in shown for name in table.images])
+        rest = out & ~labelled
+        if calibration is None:
+            some = table.select(train | labelled)
+            regressor = fit_forests(some.inputs, some.scores, seed + i)
+            said = _without_intervals(guess(regressor, table.select(rest).inputs))
         else:
-            known = [rows[i] for i in np.flatnonzero(train).tolist()]
-            # Threshold and rule are carried along by a calibration; neither changes an estimate.
-            calibration = fit_calibration(
-                known, score_threshold=SCORE_FLOOR, matching=PAPER, coverage=nominal, seed=seed, model=model
-            )
-            for i in np.flatnonzero(out).tolist():
-                outlook = estimate_scores(calibration, rows[i].features)
-                said = [outlook.estimates[t] for t in TARGETS]
-                value[i], low[i], high[i] = ([getattr(e, k) for e in said] for k in ("value", "low", "high"))
-                novelty[i] = outlook.novelty
-    return Predictions(
-        value=value, low=low, high=high, truth=table.scores, novelty=novelty, domains=table.domains
+            known = [rows[int(k)] for k in np.flatnonzero(labelled)]
+            adapted = calibration
+            if any(r.features["count"] > 0 for r in known):
+                adapted = adapt(calibration, known, domain=known[0].domain)
+            said = forecast(adapted, table.select(rest).features)
+        _fill(part, rest, said)
+
+
+def _calibrate(
+    rows: Sequence[CalibrationRow], train: np.ndarray, model: str, nominal: float | None, seed: int
+) -> Calibration:
+    known = [rows[int(i)] for i in np.flatnonzero(train)]
+    # Threshold and rule are carried along by a calibration; neither changes an estimate.
+    return fit_calibration(
+        known, score_threshold=SCORE_FLOOR, matching=PAPER, coverage=nominal or 0.9, seed=seed, model=model
     )
 
 
-def _baseline(
-    table: RowTable, feature: str | None, train: Bool[np.ndarray, " n"], out: Bool[np.ndarray, " n"]
-) -> Float64[np.ndarray, "out k"]:
-    """Say what a baseline makes of the held-out rows."""
-    if feature is None:
-        return np.broadcast_to(table.scores[train].mean(axis=0), (int(out.sum()), len(TARGETS)))
-    return np.repeat(table.features[out, table.names.index(feature)][:, None], len(TARGETS), axis=1)
+def _without_intervals(value: ScoreTable) -> Forecast:
+    nan = np.full(value.shape, np.nan)
+    return Forecast(
+        value=value,
+        low=nan,
+        high=nan,
+        novelty=np.full(len(value), np.nan),
+        abstained=np.zeros(len(value), bool),
+    )
 
 
 def _summarise(
-    model: str, protocol: str, nominal: float | None, repeats: tuple[Predictions, ...]
+    model: str, protocol: str, nominal: float | None, repeats: tuple[Predictions, ...], few_shot: int
 ) -> Evaluation:
     """Metrics of each repeat, averaged."""
     names = sorted(set(repeats[0].domains))
-    inside = {name: np.asarray(repeats[0].domains) == name for name in names}
-    every = np.ones(len(repeats[0].novelty), bool)
-    overall, domains, known = {}, {}, {}
+    inside = {name: np.flatnonzero(np.asarray(repeats[0].domains) == name) for name in names}
+    every = np.arange(len(repeats[0].novelty))
+    overall, domains = {}, {}
     for j, target in enumerate(TARGETS):
         overall[target] = _mean([_metrics(p, j, every) for p in repeats])
-        domains[target] = {
-            name: _mean([_metrics(p, j, rows) for p in repeats]) for name, rows in inside.items()
-        }
-        known[target] = _mean([_metrics(p, j, p.novelty <= 1) for p in repeats]).coverage
+        each = {name: _mean([_metrics(p, j, rows) for p in repeats]) for name, rows in inside.items()}
+        domains[target] = {name: m for name, m in each.items() if m.n}
+    known = [np.isfinite(p.value[:, 0]) for p in repeats]
+    novel = [(p.novelty > 1)[k].mean() for p, k in zip(repeats, known, strict=True)]
     return Evaluation(
         model=model,
         protocol=protocol,
+        few_shot=few_shot,
         nominal=nominal,
         overall=overall,
         domains=domains,
-        known_coverage=known,
-        novel_share=math.nan if nominal is None else float(np.mean([p.novelty > 1 for p in repeats])),
+        abstained=float(np.mean([p.abstained[k].mean() for p, k in zip(repeats, known, strict=True)])),
+        novel_share=float(np.mean(novel)),
         repeats=repeats,
     )
 
 
-def _metrics(p: Predictions, j: int, rows: Bool[np.ndarray, " n"]) -> Metrics:
-    """Metrics of one target over some rows of one repeat."""
-    if not rows.any():
+def _metrics(p: Predictions, j: int, rows: np.ndarray) -> Metrics:
+    """Metrics of one target over some rows, given by their numbers, of one repeat."""
+    rows = rows[np.isfinite(p.value[rows, j])]
+    if not len(rows):
         return Metrics(n=0, **dict.fromkeys(_MEASURES, math.nan))
-    truth, value, low, high = (a[rows, j] for a in (p.truth, p.value, p.low, p.high))
+    truth, value = p.truth[rows, j], p.value[rows, j]
     error = value - truth
-    variance = float(((truth - truth.mean()) ** 2).sum())
-    measured = bool(np.isfinite(low).all())
+    spread, mean = float(truth.std()), float(truth.mean())
+    mae, rmse = float(np.abs(error).mean()), float(np.sqrt((error**2).mean()))
+    kept = rows[~p.abstained[rows] & np.isfinite(p.low[rows, j])]
+    low, high, held = p.low[kept, j], p.high[kept, j], p.truth[kept, j]
     # Estimates are sums of floats: an interval that ends on the score contains it.
-    inside = (low - 1e-9 <= truth) & (truth <= high + 1e-9)
+    inside = (low - 1e-9 <= held) & (held <= high + 1e-9)
     return Metrics(
-        n=int(rows.sum()),
-        mae=float(np.abs(error).mean()),
-        rmse=float(np.sqrt((error**2).mean())),
-        r2=1 - float((error**2).sum()) / variance if variance > 0 else math.nan,
+        n=len(rows),
+        mae=mae,
+        rmse=rmse,
+        r2=1 - (rmse / spread) ** 2 if spread > 0 else math.nan,
+        nrmse=rmse / spread if spread > 0 else math.nan,
+        nmae=mae / mean if mean > 0 else math.nan,
         bias=float(error.mean()),
         auroc=auroc(truth < ALARM, -value),
-        coverage=float(inside.mean()) if measured else math.nan,
-        mean_width=float((high - low).mean()),
+        coverage=float(inside.mean()) if len(kept) else math.nan,
+        mean_width=float((high - low).mean()) if len(kept) else math.nan,
     )
 
 
@@ -385,7 +661,12 @@ _MEASURES = tuple(f.name for f in fields(Metrics) if f.name != "n")
 
 
 def _mean(metrics: Sequence[Metrics]) -> Metrics:
-    means = {name: float(np.mean([getattr(m, name) for m in metrics])) for name in _MEASURES}
+    """Means over repeats, of those in which the number could be measured."""
+    means = {}
+    for name in _MEASURES:
+        values = np.array([getattr(m, name) for m in metrics])
+        known = values[np.isfinite(values)]
+        means[name] = float(known.mean()) if len(known) else math.nan
     return Metrics(n=metrics[0].n, **means)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,9 @@ class Forest:
         Mean of the training targets in each leaf, float64 (l, k).
     n_features
         How many columns a row has.
+    cover
+        How much training data each leaf holds, float32 (l,), positive; None where it was not kept, and
+        then nothing can be explained. With it, every node and leaf must hang on one branch only.
 
     Raises
     ------
@@ -52,6 +55,7 @@ class Forest:
     roots: np.ndarray
     leaves: np.ndarray
     n_features: int
+    cover: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         faults = _faults(self)
@@ -86,7 +90,7 @@ def from_sklearn(model: Any) -> Forest:
     >>> predict(forest, np.array([[1.0], [18.0]]))[:, 0].tolist()
     [0.0, 1.0]
     """
-    parts: dict[str, list[np.ndarray]] = {k: [] for k in ("feature", "threshold", "left", "right", "leaves")}
+    parts: dict[str, list[np.ndarray]] = {k: [] for k in _GROWN}
     roots, nodes, leaves = [], 0, 0
     for tree in (estimator.tree_ for estimator in model.estimators_):
         inner = tree.children_left >= 0
@@ -97,6 +101,7 @@ def from_sklearn(model: Any) -> Forest:
         parts["left"].append(code[tree.children_left[inner]])
         parts["right"].append(code[tree.children_right[inner]])
         parts["leaves"].append(tree.value[~inner, :, 0])
+        parts["cover"].append(tree.weighted_n_node_samples[~inner])
         nodes += int(inner.sum())
         leaves += int((~inner).sum())
     flat = {key: np.concatenate(value) for key, value in parts.items()}
@@ -108,6 +113,7 @@ def from_sklearn(model: Any) -> Forest:
         roots=np.array(roots, np.int32),
         leaves=np.ascontiguousarray(flat["leaves"], np.float64),
         n_features=int(model.n_features_in_),
+        cover=flat["cover"].astype(np.float32),
     )
 
 
@@ -195,9 +201,10 @@ def to_arrays(forest: Forest) -> dict[str, np.ndarray]:
     Returns
     -------
     dict of str to ndarray
-        Without ``n_features``, which is no array.
+        Without ``n_features``, which is no array, and without a ``cover`` that was not kept.
     """
-    return {field.name: getattr(forest, field.name) for field in fields(forest) if field.name != "n_features"}
+    arrays = {name: getattr(forest, name) for name in _DTYPES}
+    return {name: array for name, array in arrays.items() if array is not None}
 
 
 def from_arrays(arrays: Mapping[str, np.ndarray], n_features: int) -> Forest:
@@ -206,7 +213,8 @@ def from_arrays(arrays: Mapping[str, np.ndarray], n_features: int) -> Forest:
     Parameters
     ----------
     arrays
-        What `to_arrays` gave, perhaps damaged or hostile.
+        What `to_arrays` gave, perhaps damaged or hostile; those stored by the first versions have no
+        ``cover``.
     n_features
         How many columns a row has.
 
@@ -220,11 +228,11 @@ def from_arrays(arrays: Mapping[str, np.ndarray], n_features: int) -> Forest:
     CalibrationError
         Naming every missing, unknown or faulty array.
     """
-    names = {field.name for field in fields(Forest)} - {"n_features"}
-    if set(arrays) != names:
+    names, came = set(_DTYPES), set(arrays)
+    if came | {"cover"} != names:
         raise CalibrationError(
-            f"a forest wants the arrays {sorted(names)}; missing {sorted(names - set(arrays))}, "
-            f"unknown {sorted(set(arrays) - names)}"
+            f"a forest wants the arrays {sorted(names)}; missing {sorted(names - came)}, "
+            f"unknown {sorted(came - names)}"
         )
     return Forest(n_features=n_features, **arrays)
 
@@ -242,7 +250,9 @@ _DTYPES = {
     "right": np.int32,
     "roots": np.int32,
     "leaves": np.float64,
+    "cover": np.float32,
 }
+_GROWN = ("feature", "threshold", "left", "right", "leaves", "cover")
 
 
 def _faults(forest: Forest) -> list[str]:
@@ -250,6 +260,8 @@ def _faults(forest: Forest) -> list[str]:
     faults = []
     for name, dtype in _DTYPES.items():
         array, ndim = getattr(forest, name), 2 if name == "leaves" else 1
+        if name == "cover" and array is None:
+            continue
         if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != ndim:
             shape, kind = getattr(array, "shape", None), getattr(array, "dtype", type(array).__name__)
             faults.append(f"{name} must be {np.dtype(dtype)} of {ndim} axes, got {kind} of shape {shape}")
@@ -273,6 +285,22 @@ def _faults(forest: Forest) -> list[str]:
             faults.append(f"{name} points back, which would make a loop")
     if not faults and _deeper_than(forest, _MAX_DEPTH):
         faults.append(f"trees deeper than {_MAX_DEPTH} nodes")
+    if not faults and forest.cover is not None:
+        faults += _cover_faults(forest, forest.cover)
+    return faults
+
+
+def _cover_faults(forest: Forest, cover: np.ndarray) -> list[str]:
+    n_leaves = len(forest.leaves)
+    if len(cover) != n_leaves:
+        return [f"cover has {len(cover)} entries for {n_leaves} leaves"]
+    faults = []
+    if not (np.isfinite(cover).all() and (cover > 0).all()):
+        faults.append("cover must be finite and positive")
+    # From -n_leaves (the last leaf) to m - 1 (the last node).
+    reached = np.concatenate([forest.left, forest.right, forest.roots]).astype(np.int64) + n_leaves
+    if (np.bincount(reached, minlength=n_leaves + len(forest.feature)) != 1).any():
+        faults.append("a node or leaf hangs on several branches or on none")
     return faults
 
 

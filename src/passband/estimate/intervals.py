@@ -1,35 +1,37 @@
-"""How wide an interval must be: held-out residuals, the expected error that scales them, the radius."""
+"""How wide an interval must be: estimates of rows left out, their errors, and what these promise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float64
 
 from passband.estimate import conformal
+from passband.estimate.blend import Blend, fit_blend, from_logit, standardise, to_logit
+from passband.estimate.conformal import Interval
+from passband.estimate.effects import DomainEffect, expected_spread, fit_effect
 from passband.estimate.regressor import (
-    DIFFICULTY_FLOOR,
     TARGETS,
-    Guesses,
     Recipe,
     Regressor,
     ScoreTable,
     cross_fit,
-    difficulty_inputs,
-    fit_regressor,
+    fit_forests,
     image_folds,
 )
 from passband.estimate.rows import RowTable
+from passband.types import Vector
 
 NEW_DOMAINS = "new domains"
 NEW_IMAGES = "new images"
 MIN_DOMAIN_ROWS = 30
 FOLDS = 5
-DIFFICULTY_LEAVES = 48
-"""Most leaves of a tree of the expected error, which varies more slowly than the score."""
+WIDEST = 0.9
+"""An estimate whose F1 interval is wider than this share of the held-out ones is no estimate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,42 +41,53 @@ class Reach:
     Parameters
     ----------
     radius
-        Half width of the interval, in units of the estimate's difficulty.
+        Half width: in expected standard deviations of the error, in logits, where a domain's effect is
+        known; otherwise as it is.
     mean_width
         Mean width over the calibration rows.
     worst_domain
         The domain least covered when it was left out.
     worst_coverage
         The share of its rows covered then; NaN where no domain could be left out.
+    r2
+        Of the held-out estimates; at most 0 the estimate knows no more than a constant would, and its
+        interval is [0, 1].
     """
 
     radius: float
     mean_width: float
     worst_domain: str
     worst_coverage: float
+    r2: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class HeldOut:
-    """Guesses of rows not trained on, and for what their residuals speak.
+class Fitted:
+    """A regressor, what it says of rows that it was fitted without, and for what that speaks.
 
     Parameters
     ----------
-    said
-        Of every row; NaN where no fit could be made without its group.
+    regressor
+        Fitted to all rows.
+    held_out
+        Estimates of every row without its group, float64 (n, 3); NaN where there is none.
     groups
         What was held out, for every row: domains, or folds of images.
     valid_for
         `NEW_DOMAINS` or `NEW_IMAGES`.
+    effect
+        What a group adds to the errors, or None: all errors are alike.
     """
 
-    said: Guesses
+    regressor: Regressor
+    held_out: ScoreTable
     groups: Sequence[str]
     valid_for: str
+    effect: DomainEffect | None
 
 
-def hold_out(table: RowTable, recipe: Recipe, seed: int) -> HeldOut:
-    """Guesses of every row by a regressor that saw neither its domain nor its image.
+def fit_and_hold_out(table: RowTable, recipe: Recipe, seed: int) -> Fitted:
+    """Fit all rows, and find out what is said of rows left out.
 
     Parameters
     ----------
@@ -83,59 +96,47 @@ def hold_out(table: RowTable, recipe: Recipe, seed: int) -> HeldOut:
     recipe
         What to fit.
     seed
-        Seed of the trees and folds.
+        Seed of trees and folds.
 
     Returns
     -------
-    HeldOut
-        By domain, or by folds of images where the recipe says so or the domains do not suffice.
+    Fitted
+        With domains held out, or folds of images where the recipe is for these or domains do not suffice.
     """
     x, y, images = table.inputs, table.scores, table.images
-    if recipe.across_domains and len(set(table.domains)) > 1 and len(x) >= MIN_DOMAIN_ROWS:
-        said = cross_fit(x, y, table.domains, images, recipe, seed)
-        guessed = np.isfinite(said.value[:, 0])
-        domains = {d for d, known in zip(table.domains, guessed, strict=True) if known}
-        if len(domains) > 1 and guessed.sum() >= MIN_DOMAIN_ROWS:
-            return HeldOut(said=said, groups=table.domains, valid_for=NEW_DOMAINS)
     folds = image_folds(images, FOLDS, seed)
-    return HeldOut(said=cross_fit(x, y, folds, images, recipe, seed), groups=folds, valid_for=NEW_IMAGES)
+    if not recipe.blend:
+        return Fitted(
+            regressor=fit_forests(x, y, seed),
+            held_out=cross_fit(x, y, folds, images, seed),
+            groups=folds,
+            valid_for=NEW_IMAGES,
+            effect=None,
+        )
+    groups, valid_for = folds, NEW_IMAGES
+    if len(set(table.domains)) > 1 and len(x) >= MIN_DOMAIN_ROWS:
+        blend, held_out = fit_blend(x, y, table.domains, images)
+        known = np.isfinite(held_out[:, 0]) & found_something(table)
+        left = {d for d, k in zip(table.domains, known, strict=True) if k}
+        if len(left) > 1 and known.sum() >= MIN_DOMAIN_ROWS:
+            groups, valid_for = list(table.domains), NEW_DOMAINS
+    if valid_for == NEW_IMAGES:
+        blend, held_out = fit_blend(x, y, folds, images)
+    known = np.flatnonzero(np.isfinite(held_out[:, 0]) & found_something(table))
+    effect = None
+    if len(known):
+        effect = fit_effect(
+            standardise(blend, x[known]),
+            counts_of(table)[known],
+            to_logit(y[known]) - to_logit(held_out[known]),
+            [groups[int(i)] for i in known],
+        )
+    return Fitted(regressor=blend, held_out=held_out, groups=groups, valid_for=valid_for, effect=effect)
 
 
-def fit_difficulty(
-    table: RowTable, held_out: HeldOut, recipe: Recipe, seed: int
-) -> tuple[Regressor | None, ScoreTable]:
-    """The regressor of the expected error, and what it expects of rows that it did not see.
-
-    The radius must come from expectations as blind as the errors they scale, so these are
-    cross-fitted over the same groups; the regressor that is kept sees all rows.
-
-    Parameters
-    ----------
-    table, held_out
-        Rows and their guesses.
-    recipe
-        Says whether an expected error is learned.
-    seed
-        Seed of the trees.
-
-    Returns
-    -------
-    difficulty, hard
-        The regressor or None, and the expected errors, float64 (n, 3), NaN where there is none.
-    """
-    said = held_out.said
-    if recipe.difficulty_leaf is None:
-        return None, np.ones_like(said.value)
-    known = np.flatnonzero(np.isfinite(said.value[:, 0]) & found_something(table))
-    known_said = Guesses(value=said.value[known], spread=said.spread[known])
-    z = difficulty_inputs(table.inputs[known], known_said)
-    errors = np.abs(table.scores[known] - known_said.value)
-    coarse = replace(recipe, min_leaf=recipe.difficulty_leaf, max_leaves=DIFFICULTY_LEAVES)
-    groups = [held_out.groups[int(i)] for i in known]
-    images = [table.images[int(i)] for i in known]
-    hard = np.full(said.value.shape, np.nan)
-    hard[known] = cross_fit(z, errors, groups, images, coarse, seed).value + DIFFICULTY_FLOOR
-    return fit_regressor(z, errors, coarse, seed), hard
+def counts_of(table: RowTable) -> Vector:
+    """Detections in each image."""
+    return table.features[:, table.names.index("count")]
 
 
 def found_something(table: RowTable) -> Bool[np.ndarray, " n"]:
@@ -144,18 +145,50 @@ def found_something(table: RowTable) -> Bool[np.ndarray, " n"]:
     Without one, F1 is 1 where nothing is there and 0 where it was missed: the interval is [0, 1]
     whatever the residuals, and those of such rows would only widen all others.
     """
-    return np.asarray(table.features[:, table.names.index("count")] > 0)
+    return np.asarray(counts_of(table) > 0)
 
 
-def measure_reach(table: RowTable, held_out: HeldOut, hard: ScoreTable, coverage: float) -> dict[str, Reach]:
-    """Make each target's interval from the residuals of rows not trained on.
+def make_intervals(
+    values: ScoreTable, spread: ScoreTable | None, radii: Float64[np.ndarray, " k"]
+) -> Interval:
+    """Intervals around estimates: symmetric in logits where a spread is known, else as they are.
 
     Parameters
     ----------
-    table, held_out
-        Rows and their guesses.
-    hard
-        Expected errors of the guesses, float64 (n, 3).
+    values
+        Estimates in [0, 1], float64 (n, k).
+    spread
+        Expected standard deviation of the errors in logits, float64 (n, k), or None.
+    radii
+        Of each score, shape (k,).
+
+    Returns
+    -------
+    Interval
+        Ends in [0, 1], float64 (n, k) each.
+
+    Examples
+    --------
+    >>> low, high = make_intervals(np.array([[0.9]]), np.ones((1, 1)), np.array([1.6]))
+    >>> bool(0.9 - low[0, 0] > high[0, 0] - 0.9)
+    True
+    """
+    if spread is None:
+        return Interval(np.clip(values - radii, 0, 1), np.clip(values + radii, 0, 1))
+    center = to_logit(values)
+    return Interval(from_logit(center - radii * spread), from_logit(center + radii * spread))
+
+
+def measure_reach(table: RowTable, fitted: Fitted, coverage: float) -> dict[str, Reach]:
+    """Make each target's interval from rows that were left out.
+
+    Where domains were left out, the radius is never under that of the normal law: the rows of a handful
+    of domains cannot show that less suffices for the next one.
+
+    Parameters
+    ----------
+    table, fitted
+        Rows and what came of them.
     coverage
         Wanted, inside (0, 1).
 
@@ -164,23 +197,35 @@ def measure_reach(table: RowTable, held_out: HeldOut, hard: ScoreTable, coverage
     dict
         The reach of each of `TARGETS`.
     """
-    said = held_out.said
-    kept = np.isfinite(said.value[:, 0]) & np.isfinite(hard[:, 0]) & found_something(table)
-    domains = [d for d, known in zip(table.domains, kept, strict=True) if known]
+    kept = np.flatnonzero(np.isfinite(fitted.held_out[:, 0]) & found_something(table))
+    said, truth = fitted.held_out[kept], table.scores[kept]
+    groups = [fitted.groups[int(i)] for i in kept]
+    spread = None
+    residuals = np.abs(truth - said)
+    if fitted.effect is not None and isinstance(fitted.regressor, Blend):
+        inputs = standardise(fitted.regressor, table.inputs[kept])
+        spread = expected_spread(fitted.effect, inputs, counts_of(table)[kept])
+        residuals = np.abs(to_logit(truth) - to_logit(said)) / spread
+    normal = NormalDist().inv_cdf(0.5 + coverage / 2)
     reaches = {}
     for j, target in enumerate(TARGETS):
-        residuals = np.abs(table.scores[kept, j] - said.value[kept, j]) / hard[kept, j]
         worst, share = "", math.nan
-        if held_out.valid_for == NEW_DOMAINS:
-            radius = conformal.domain_quantile(residuals, domains, coverage)
-            shares = conformal.leave_one_out_coverage(residuals, domains, coverage)
+        if fitted.valid_for == NEW_DOMAINS:
+            radius = max(normal, conformal.domain_quantile(residuals[:, j], groups, coverage))
+            shares = conformal.leave_one_out_coverage(residuals[:, j], groups, coverage, least=normal)
             worst = min(shares, key=shares.__getitem__)
             share = shares[worst]
         else:
-            radius = conformal.conformal_quantile(residuals, coverage)
-        values = np.clip(said.value[kept, j], 0, 1)
-        low, high = conformal.unit_intervals(values, radius * hard[kept, j])
+            radius = conformal.conformal_quantile(residuals[:, j], coverage)
+        column = None if spread is None else spread[:, j : j + 1]
+        low, high = make_intervals(said[:, j : j + 1], column, np.array([radius]))
+        variance = float(truth[:, j].var())
+        error = float(((said[:, j] - truth[:, j]) ** 2).mean())
         reaches[target] = Reach(
-            radius=radius, mean_width=float((high - low).mean()), worst_domain=worst, worst_coverage=share
+            radius=radius,
+            mean_width=float((high - low).mean()),
+            worst_domain=worst,
+            worst_coverage=share,
+            r2=1 - error / variance if variance > 0 else 1.0,
         )
     return reaches

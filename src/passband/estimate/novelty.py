@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -117,6 +117,40 @@ def fit_reference(table: Float64[np.ndarray, "n p"], images: Sequence[str], seed
     own = own[np.isfinite(own)]
     edge = float(np.quantile(own, EDGE)) if own.size else 0.0
     return Reference(center=center, scale=scale, low=low, high=high, rows=rows, edge=max(edge, 1e-6))
+
+
+def extend_reference(reference: Reference, table: Float64[np.ndarray, "n p"]) -> Reference:
+    """Know some more rows: they and what lies near them are no longer novel.
+
+    Parameters
+    ----------
+    reference
+        What is known.
+    table
+        Finite features, float64 (n, p).
+
+    Returns
+    -------
+    Reference
+        With the same edge: how near is near does not change. Fewer than `NEIGHBOURS` rows count several
+        times, so that each is near to itself.
+
+    Examples
+    --------
+    >>> rows = np.random.default_rng(0).normal(size=(200, 2))
+    >>> known = fit_reference(rows, [str(i) for i in range(200)], seed=0)
+    >>> far = np.array([0.0, 50])
+    >>> novelty(known, far) > 1, novelty(extend_reference(known, far[None]), far)
+    (True, 0.0)
+    """
+    more = np.arcsinh((table - reference.center) / reference.scale)
+    repeated = np.repeat(more, NEIGHBOURS, axis=0) if len(more) < NEIGHBOURS else more
+    return replace(
+        reference,
+        rows=np.concatenate([reference.rows, repeated.astype(np.float32)]),
+        low=np.minimum(reference.low, more.min(axis=0)),
+        high=np.maximum(reference.high, more.max(axis=0)),
+    )
 
 
 def novelty(reference: Reference, row: Vector) -> float:

@@ -10,20 +10,27 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import NormalDist
 from types import MappingProxyType
 
 import numpy as np
+from jaxtyping import Bool, Float64
 
 from passband.errors import CalibrationError, ParameterError
-from passband.estimate import conformal, novelty
+from passband.estimate import novelty
+from passband.estimate.blend import Blend, from_logit, standardise, to_logit
+from passband.estimate.effects import DomainEffect, Labelled, expected_spread, learn
 from passband.estimate.intervals import (
     FOLDS,
     NEW_DOMAINS,
     NEW_IMAGES,
+    WIDEST,
     Reach,
-    fit_difficulty,
-    hold_out,
+    counts_of,
+    fit_and_hold_out,
+    found_something,
+    make_intervals,
     measure_reach,
 )
 from passband.estimate.novelty import Reference
@@ -32,22 +39,29 @@ from passband.estimate.regressor import (
     RECIPES,
     TARGETS,
     Regressor,
-    expected_error,
-    fit_regressor,
+    ScoreTable,
     guess,
 )
 from passband.estimate.rows import CalibrationRow, name_faults, number_faults, tabulate
 from passband.measure.matching import MatchingRule
+from passband.types import Vector
 
 __all__ = [
     "Calibration",
     "CalibrationRow",
     "Estimate",
+    "Forecast",
+    "HeldOutScores",
     "Outlook",
     "Reach",
+    "adapt",
     "estimate_scores",
     "fit_calibration",
+    "forecast",
 ]
+
+MOST_LABELLED = 200
+"""Labelled images of one domain that a calibration is adapted to; more are better used to calibrate anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,11 +96,58 @@ class Outlook:
         Distance from the rows that the calibration knows; above 1 the image lies outside.
     unusual
         The features outside the calibration's range, the farthest first.
+    abstained
+        The estimate says too little to be used: the image lies outside, nothing was found, or the F1
+        interval is wider than nearly all of the calibration's own.
     """
 
     estimates: Mapping[str, Estimate]
     novelty: float
     unusual: tuple[str, ...]
+    abstained: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Forecast:
+    """What is said of many rows, as arrays.
+
+    Parameters
+    ----------
+    value, low, high
+        float64 (n, 3), columns in the order of `TARGETS`, in [0, 1].
+    novelty
+        float64 (n,).
+    abstained
+        Boolean (n,).
+    """
+
+    value: ScoreTable
+    low: ScoreTable
+    high: ScoreTable
+    novelty: Vector
+    abstained: Bool[np.ndarray, " n"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeldOutScores:
+    """Estimates of calibration rows that were left out of their fit, beside the measured scores.
+
+    Parameters
+    ----------
+    estimated, measured
+        float64 (n, 3), columns in the order of `TARGETS`, in [0, 1].
+    """
+
+    estimated: np.ndarray
+    measured: np.ndarray
+
+    def __post_init__(self) -> None:
+        for name in ("estimated", "measured"):
+            a = getattr(self, name)
+            if a.dtype != np.float64 or a.shape != (len(self.measured), len(TARGETS)):
+                raise CalibrationError(f"{name} must be float64 (n, {len(TARGETS)}), got {a.dtype} {a.shape}")
+            if not ((a >= 0) & (a <= 1)).all():
+                raise CalibrationError(f"{name} scores must lie in [0, 1]")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,9 +172,15 @@ class Calibration:
         How many rows each domain gave.
     reach
         The interval of each target.
-    regressor, difficulty, reference
+    regressor, effect, reference
         What estimates, what says how large an error to expect (None: the same everywhere), and what is
         known.
+    widest
+        F1 intervals wider than this abstain.
+    held_out
+        What was said of the calibration rows without their domain or fold.
+    labelled
+        A few images of the domain at hand, to which all estimates are adapted, or None.
 
     Raises
     ------
@@ -130,8 +197,11 @@ class Calibration:
     domains: Mapping[str, int]
     reach: Mapping[str, Reach]
     regressor: Regressor
-    difficulty: Regressor | None
+    effect: DomainEffect | None
     reference: Reference
+    widest: float
+    held_out: HeldOutScores
+    labelled: Labelled | None = None
 
     def __post_init__(self) -> None:
         faults = []
@@ -139,16 +209,25 @@ class Calibration:
             faults.append(f"model must be one of {sorted(RECIPES)}, got {self.model!r}")
         elif missing := [n for n in RECIPES[self.model].inputs if n not in self.features]:
             faults.append(f"the model wants features that are missing: {missing}")
+        elif isinstance(self.regressor, Blend) != RECIPES[self.model].blend:
+            faults.append(f"a regressor of another kind than the model {self.model!r}")
         elif len(self.regressor.center) != len(RECIPES[self.model].inputs):
             faults.append(
                 f"the regressor has {len(self.regressor.center)} inputs, another number than the model"
             )
-        elif (self.difficulty is None) != (RECIPES[self.model].difficulty_leaf is None):
-            faults.append("an expected error is learned by this model, or comes with a model that has none")
-        elif self.difficulty is not None and len(self.difficulty.center) != (
-            len(RECIPES[self.model].inputs) + 2 * len(TARGETS)
+        if isinstance(self.regressor, Blend) and self.effect is None:
+            faults.append("variances are missing, in whose units its radii are")
+        if self.effect is not None and self.effect.variances.shape[0] != len(TARGETS):
+            faults.append(f"variances of {self.effect.variances.shape[0]} scores")
+        if self.labelled is not None and (
+            not isinstance(self.regressor, Blend)
+            or self.effect is None
+            or self.labelled.inputs.shape[1:] != self.regressor.center.shape
+            or self.labelled.errors.shape[1:] != (len(TARGETS),)
         ):
-            faults.append("the expected error has another number of inputs than the model's")
+            faults.append("labelled images that do not fit the regressor")
+        if not 0 <= self.widest <= 1:
+            faults.append(f"widest must be in [0, 1], got {self.widest!r}")
         if len(set(self.features)) != len(self.features) or len(self.features) != len(self.reference.center):
             faults.append(f"{len(self.features)} features, {len(self.reference.center)} known")
         if not 0 <= self.score_threshold <= 1:
@@ -169,9 +248,20 @@ class Calibration:
         object.__setattr__(self, "reach", MappingProxyType(dict(self.reach)))
 
     @property
+    def adaptable(self) -> bool:
+        """Whether it knows how domains differ, so that a few images of a new one teach it something."""
+        return self.valid_for == NEW_DOMAINS and self.effect is not None
+
+    @property
     def statement(self) -> str:
         """For what the intervals hold, in words."""
         names = ", ".join(self.domains)
+        if self.labelled is not None:
+            return (
+                f"{self.coverage:.0%} intervals for images of {self.labelled.domain!r}, to "
+                f"{len(self.labelled.counts)} labelled images of which the estimates were adapted; "
+                f"calibrated on {names}"
+            )
         if self.valid_for == NEW_IMAGES:
             return (
                 f"{self.coverage:.0%} intervals, in-domain only: they were calibrated on held-out images of "
@@ -251,21 +341,149 @@ def fit_calibration(
     recipe = RECIPES[model]
     _refuse_few(rows, coverage)
     table = tabulate(rows, recipe)
-    held_out = hold_out(table, recipe, seed)
-    difficulty, hard = fit_difficulty(table, held_out, recipe, seed)
-    return Calibration(
+    fitted = fit_and_hold_out(table, recipe, seed)
+    known = np.isfinite(fitted.held_out[:, 0])
+    shown = known & found_something(table)
+    if shown.sum() < _finite_from(coverage):
+        raise CalibrationError(
+            f"{len(rows)} rows came, but of {shown.sum()} with a detection could others tell; a calibration "
+            f"at coverage {coverage:g} wants {_finite_from(coverage)}: label images on which the detector "
+            "finds some"
+        )
+    reach = measure_reach(table, fitted, coverage)
+    calibration = Calibration(
         model=model,
         features=table.names,
         score_threshold=score_threshold,
         matching=matching,
         coverage=coverage,
-        valid_for=held_out.valid_for,
+        valid_for=fitted.valid_for,
         domains=dict(sorted(Counter(table.domains).items())),
-        reach=measure_reach(table, held_out, hard, coverage),
-        regressor=fit_regressor(table.inputs, table.scores, recipe, seed),
-        difficulty=difficulty,
+        reach=reach,
+        regressor=fitted.regressor,
+        effect=fitted.effect,
         reference=novelty.fit_reference(table.features, table.images, seed),
+        widest=1.0,
+        held_out=HeldOutScores(estimated=fitted.held_out[known], measured=table.scores[known]),
     )
+    low, high = _intervals(calibration, table.inputs[shown], counts_of(table)[shown], fitted.held_out[shown])
+    return replace(calibration, widest=float(np.quantile(high[:, 0] - low[:, 0], WIDEST)))
+
+
+def adapt(calibration: Calibration, rows: Sequence[CalibrationRow], *, domain: str) -> Calibration:
+    """The same calibration for one domain of which a few images are labelled.
+
+    How far to trust so few is not guessed: the calibration knows how much domains differ from each
+    other and how much images of one do.
+
+    Parameters
+    ----------
+    calibration
+        With a known effect of domains.
+    rows
+        Labelled images of the domain, from the same detector; those without a detection teach nothing.
+    domain
+        What to call it.
+
+    Returns
+    -------
+    Calibration
+        Whose estimates are for images of this domain. It replaces an earlier adaptation.
+
+    Raises
+    ------
+    CalibrationError
+        If the rows do not fit, there are none with a detection or more than `MOST_LABELLED`, or the
+        calibration does not know how domains differ.
+
+    Examples
+    --------
+    >>> from passband.measure.matching import OPTIMAL
+    >>> from passband.estimate.features import CANDIDATE_FEATURES
+    >>> rows = [
+    ...     CalibrationRow(
+    ...         features=dict.fromkeys(CANDIDATE_FEATURES, i / 40) | {"count": 9.0},
+    ...         f1=i / 40, precision=i / 40, recall=i / 40, domain="AB"[i % 2], image=f"{i}.tif",
+    ...     )
+    ...     for i in range(40)
+    ... ]
+    >>> known = fit_calibration(rows, score_threshold=0.1, matching=OPTIMAL)
+    >>> worse = [replace(r, f1=r.f1 / 2, domain="C") for r in rows[20::4]]
+    >>> said = [estimate_scores(c, rows[30].features) for c in (known, adapt(known, worse, domain="C"))]
+    >>> bool(said[1].estimates["f1"].value < said[0].estimates["f1"].value - 0.1)
+    True
+    """
+    if not calibration.adaptable or not isinstance(calibration.regressor, Blend):
+        raise CalibrationError(
+            "this calibration does not know how domains differ, so a few images cannot adapt it; it wants "
+            "the model 'passband' and two or more domains: calibrate anew on more images"
+        )
+    table = tabulate(rows, RECIPES[calibration.model])
+    if faults := name_faults(set(table.names), set(calibration.features)):
+        raise CalibrationError("these rows do not fit the calibration: " + "; ".join(faults))
+    shown = np.flatnonzero(found_something(table))
+    if not 0 < len(shown) <= MOST_LABELLED:
+        raise CalibrationError(
+            f"{len(shown)} labelled images with a detection came; wanted 1 to {MOST_LABELLED}: "
+            + ("calibrate anew on so many" if len(shown) else "label images on which the detector finds some")
+        )
+    x, counts = table.inputs[shown], counts_of(table)[shown]
+    said = guess(calibration.regressor, x)
+    labelled = Labelled(
+        domain=domain,
+        inputs=standardise(calibration.regressor, x),
+        counts=counts,
+        errors=to_logit(table.scores[shown]) - to_logit(said),
+    )
+    order = [table.names.index(n) for n in calibration.features]
+    reference = novelty.extend_reference(calibration.reference, table.features[:, order])
+    return replace(calibration, labelled=labelled, reference=reference)
+
+
+def forecast(calibration: Calibration, features: Float64[np.ndarray, "n p"]) -> Forecast:
+    """Estimate the scores of many images.
+
+    Parameters
+    ----------
+    calibration
+        For the detector that made the detections, at its threshold.
+    features
+        Finite, columns in the order of ``calibration.features``, float64 (n, p).
+
+    Returns
+    -------
+    Forecast
+        n rows.
+
+    Raises
+    ------
+    CalibrationError
+        If the features have another number of columns or are not finite.
+
+    Examples
+    --------
+    >>> from passband.learn.bundle import default_bundle
+    >>> from passband.estimate.records import from_record
+    >>> known = from_record(default_bundle().calibration)
+    >>> forecast(known, np.zeros((2, len(known.features)))).high[:, 0].tolist()
+    [1.0, 1.0]
+    """
+    wanted = len(calibration.features)
+    if features.ndim != 2 or features.shape[1] != wanted or not np.isfinite(features).all():
+        raise CalibrationError(f"wanted finite rows of {wanted} features, got {features.shape}")
+    columns = [calibration.features.index(n) for n in RECIPES[calibration.model].inputs]
+    counts = features[:, calibration.features.index("count")]
+    inputs = features[:, columns]
+    values = np.clip(guess(calibration.regressor, inputs), 0, 1)
+    if calibration.labelled is not None:
+        values = from_logit(to_logit(values) + _learned(calibration, inputs, counts)[0])
+    low, high = _intervals(calibration, inputs, counts, values)
+    empty = counts == 0  # either nothing is there, or it was missed
+    low[empty], high[empty] = 0.0, 1.0
+    far = np.array([novelty.novelty(calibration.reference, row) for row in features])
+    wide = high[:, 0] - low[:, 0] > calibration.widest + 1e-9
+    told = (wide | (far > 1)) & RECIPES[calibration.model].blend  # the published recipe never abstains
+    return Forecast(value=values, low=low, high=high, novelty=far, abstained=empty | told)
 
 
 def estimate_scores(calibration: Calibration, features: Mapping[str, float]) -> Outlook:
@@ -291,32 +509,62 @@ def estimate_scores(calibration: Calibration, features: Mapping[str, float]) -> 
     faults = name_faults(set(features), set(calibration.features)) + number_faults(features)
     if faults:
         raise CalibrationError("these features do not fit the calibration: " + "; ".join(faults))
-    recipe = RECIPES[calibration.model]
     row = np.array([features[n] for n in calibration.features], np.float64)
-    inputs = np.array([[features[n] for n in recipe.inputs]], np.float64)
-    said = guess(calibration.regressor, inputs)
-    hard = expected_error(calibration.difficulty, inputs, said)[0]
-    radii = np.array([calibration.reach[t].radius for t in TARGETS]) * hard
-    values = np.clip(said.value[0], 0, 1)
-    low, high = conformal.unit_intervals(values, radii)
-    if features["count"] == 0:  # either nothing is there, or it was missed
-        low, high = np.zeros_like(low), np.ones_like(high)
+    said = forecast(calibration, row[None])
     estimates = {
-        t: Estimate(value=float(v), low=float(a), high=float(b), coverage=calibration.coverage)
-        for t, v, a, b in zip(TARGETS, values, low, high, strict=True)
+        t: Estimate(
+            value=float(said.value[0, j]),
+            low=float(said.low[0, j]),
+            high=float(said.high[0, j]),
+            coverage=calibration.coverage,
+        )
+        for j, t in enumerate(TARGETS)
     }
     return Outlook(
         estimates=MappingProxyType(estimates),
-        novelty=novelty.novelty(calibration.reference, row),
+        novelty=float(said.novelty[0]),
         unusual=novelty.unusual(calibration.reference, row, calibration.features),
+        abstained=bool(said.abstained[0]),
     )
+
+
+def _learned(
+    c: Calibration, inputs: Float64[np.ndarray, "n q"], counts: Vector
+) -> tuple[ScoreTable, ScoreTable]:
+    """Shift and spread in logits that the labelled images teach."""
+    assert c.labelled is not None and c.effect is not None and isinstance(c.regressor, Blend)
+    return learn(c.effect, c.labelled, standardise(c.regressor, inputs), counts)
+
+
+def _intervals(
+    c: Calibration, inputs: Float64[np.ndarray, "n q"], counts: Vector, values: ScoreTable
+) -> tuple[ScoreTable, ScoreTable]:
+    """Ends of the intervals around some estimates; [0, 1] for a score that cannot be told."""
+    radii = np.array([c.reach[t].radius for t in TARGETS])
+    spread = None
+    if c.labelled is not None:
+        spread = _learned(c, inputs, counts)[1]
+        radii = np.full(len(TARGETS), NormalDist().inv_cdf(0.5 + c.coverage / 2))
+    elif c.effect is not None and isinstance(c.regressor, Blend):
+        spread = expected_spread(c.effect, standardise(c.regressor, inputs), counts)
+    low, high = make_intervals(values, spread, radii)
+    # An interval that ends on the estimate contains it, rounding aside.
+    low, high = np.minimum(low, values), np.maximum(high, values)
+    for j, target in enumerate(TARGETS):
+        if c.labelled is None and c.valid_for == NEW_DOMAINS and c.reach[target].r2 <= 0:
+            low[:, j], high[:, j] = 0.0, 1.0
+    return low, high
+
+
+def _finite_from(coverage: float) -> int:
+    """How many residuals make a finite conformal radius."""
+    return math.ceil(coverage / (1 - coverage) - 1e-9)
 
 
 def _refuse_few(rows: Sequence[CalibrationRow], coverage: float) -> None:
     """Stop where neither a fit nor a finite interval can be had."""
-    # Leaving a fifth of the images out must leave enough to train on, and n rows give a finite
-    # conformal radius from n >= coverage / (1 - coverage).
-    wanted = max(2 * MIN_TRAINING_ROWS, math.ceil(coverage / (1 - coverage) - 1e-9))
+    # Leaving a fifth of the images out must leave enough to train on.
+    wanted = max(2 * MIN_TRAINING_ROWS, _finite_from(coverage))
     images = len({r.image for r in rows})
     if len(rows) < wanted or images < FOLDS:
         raise CalibrationError(

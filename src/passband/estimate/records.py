@@ -10,18 +10,18 @@ import numpy as np
 
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate import forest
+from passband.estimate.blend import Blend
+from passband.estimate.effects import DomainEffect, Labelled
 from passband.estimate.intervals import Reach
 from passband.estimate.novelty import Reference
-from passband.estimate.performance import Calibration
-from passband.estimate.regressor import Regressor
+from passband.estimate.performance import Calibration, HeldOutScores
+from passband.estimate.regressor import TARGETS, Forests, Regressor
 from passband.measure.matching import MatchingRule
 
 if TYPE_CHECKING:
     from passband.learn.bundle import CalibrationRecord
 
-FORMAT = 1
-_REFERENCE = ("center", "scale", "low", "high", "rows")
-_MOST_FORESTS = 3
+FORMAT = 2
 
 
 def to_record(calibration: Calibration) -> CalibrationRecord:
@@ -55,13 +55,23 @@ def to_record(calibration: Calibration) -> CalibrationRecord:
             for target, reach in c.reach.items()
         },
         "edge": c.reference.edge,
-        "forests": len(c.regressor.forests),
-        "difficulty": c.difficulty is not None,
+        "widest": c.widest,
+        "adapted_to": None if c.labelled is None else c.labelled.domain,
     }
-    arrays = {f"reference.{name}": getattr(c.reference, name) for name in _REFERENCE}
-    arrays |= _regressor_arrays("regressor", c.regressor)
-    if c.difficulty is not None:
-        arrays |= _regressor_arrays("difficulty", c.difficulty)
+    parts: dict[str, object] = {"reference": c.reference, "held_out": c.held_out}
+    if isinstance(c.regressor, Blend):
+        parts["blend"] = c.regressor
+    else:
+        parts["forests"] = c.regressor
+        for i, trees in enumerate(c.regressor.forests):
+            parts[f"forest{i}"] = trees
+    parts |= {name: part for name, part in (("effect", c.effect), ("labelled", c.labelled)) if part}
+    arrays = {
+        f"{prefix}.{name}": value
+        for prefix, part in parts.items()
+        for name, value in vars(part).items()
+        if isinstance(value, np.ndarray)
+    }
     return CalibrationRecord(settings=settings, arrays=arrays)
 
 
@@ -85,17 +95,19 @@ def from_record(record: CalibrationRecord) -> Calibration:
     """
     s = record.settings
     try:
-        if s["format"] > FORMAT:
+        if s["format"] != FORMAT:
+            remedy = "upgrade Passband" if s["format"] > FORMAT else "calibrate anew"
             raise CalibrationError(
-                f"calibration of format {s['format']}, this Passband reads up to {FORMAT}; upgrade Passband"
+                f"calibration of format {s['format']}, this Passband reads format {FORMAT}; {remedy}"
             )
-        count = int(s["forests"])
-        if not 1 <= count <= _MOST_FORESTS:
-            raise CalibrationError(f"a calibration holds 1 to {_MOST_FORESTS} forests, got {count}")
         arrays = {name: np.asarray(array) for name, array in record.arrays.items()}
-        regressor = _regressor(arrays, "regressor", count)
-        # The expected errors of all scores are always one forest.
-        difficulty = _regressor(arrays, "difficulty", 1) if s["difficulty"] is True else None
+        adapted_to = s["adapted_to"]
+        labelled = None
+        if adapted_to is not None:
+            labelled = Labelled(domain=str(adapted_to), **_part(arrays, "labelled", Labelled))
+        effect = None
+        if "effect.variances" in arrays:
+            effect = DomainEffect(**_part(arrays, "effect", DomainEffect))
         return Calibration(
             model=str(s["model"]),
             features=tuple(str(n) for n in s["features"]),
@@ -105,9 +117,12 @@ def from_record(record: CalibrationRecord) -> Calibration:
             valid_for=str(s["valid_for"]),
             domains={str(name): int(n) for name, n in s["domains"].items()},
             reach={str(target): _reach(reach) for target, reach in s["reach"].items()},
-            regressor=regressor,
-            difficulty=difficulty,
-            reference=Reference(edge=float(s["edge"]), **_part(arrays, "reference", _REFERENCE)),
+            regressor=_regressor(arrays),
+            effect=effect,
+            reference=Reference(edge=float(s["edge"]), **_part(arrays, "reference", Reference)),
+            widest=float(s["widest"]),
+            held_out=HeldOutScores(**_part(arrays, "held_out", HeldOutScores)),
+            labelled=labelled,
         )
     except (
         KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ParameterError
@@ -115,21 +130,16 @@ def from_record(record: CalibrationRecord) -> Calibration:
         raise CalibrationError(f"a stored calibration cannot be understood: {e!r}; calibrate anew") from e
 
 
-def _regressor_arrays(prefix: str, regressor: Regressor) -> dict[str, np.ndarray]:
-    arrays = {f"{prefix}.center": regressor.center, f"{prefix}.scale": regressor.scale}
-    for i, trees in enumerate(regressor.forests):
-        arrays |= {f"{prefix}.forest{i}.{name}": array for name, array in forest.to_arrays(trees).items()}
-    return arrays
-
-
-def _regressor(arrays: Mapping[str, np.ndarray], prefix: str, count: int) -> Regressor:
-    scaling = _part(arrays, prefix, ("center", "scale"))
-    names = tuple(f.name for f in fields(forest.Forest) if f.name != "n_features")
-    forests = tuple(
-        forest.from_arrays(_part(arrays, f"{prefix}.forest{i}", names), scaling["center"].size)
-        for i in range(count)
-    )
-    return Regressor(forests=forests, **scaling)
+def _regressor(arrays: Mapping[str, np.ndarray]) -> Regressor:
+    if "blend.rows" in arrays:
+        return Blend(**_part(arrays, "blend", Blend))
+    scaling = _part(arrays, "forests", Forests)
+    forests = []
+    for i in range(len(TARGETS)):
+        own = f"forest{i}."
+        stored = {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)}
+        forests.append(forest.from_arrays(stored, scaling["center"].size))
+    return Forests(forests=tuple(forests), **scaling)
 
 
 def _reach(stored: Mapping[str, Any]) -> Reach:
@@ -139,10 +149,13 @@ def _reach(stored: Mapping[str, Any]) -> Reach:
         mean_width=float(stored["mean_width"]),
         worst_domain=str(stored["worst_domain"]),
         worst_coverage=float("nan") if share is None else float(share),
+        r2=float(stored["r2"]),
     )
 
 
-def _part(arrays: Mapping[str, np.ndarray], prefix: str, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _part(arrays: Mapping[str, np.ndarray], prefix: str, kind: Any) -> dict[str, np.ndarray]:
+    """The stored arrays of one part, by the names of its fields."""
+    names = [f.name for f in fields(kind) if f.type == "np.ndarray"]
     missing = [f"{prefix}.{n}" for n in names if f"{prefix}.{n}" not in arrays]
     if missing:
         raise CalibrationError(f"a stored calibration lacks the arrays {missing}; calibrate anew")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -89,6 +89,18 @@ class RowTable:
     scores: ScoreTable
     domains: tuple[str, ...]
     images: tuple[str, ...]
+
+    def select(self, rows: np.ndarray) -> RowTable:
+        """Some of the rows, by a boolean of each or by their numbers."""
+        chosen = np.flatnonzero(rows) if rows.dtype == bool else rows
+        return replace(
+            self,
+            features=self.features[chosen],
+            inputs=self.inputs[chosen],
+            scores=self.scores[chosen],
+            domains=tuple(self.domains[int(i)] for i in chosen),
+            images=tuple(self.images[int(i)] for i in chosen),
+        )
 
 
 def tabulate(rows: Sequence[CalibrationRow], recipe: Recipe) -> RowTable:

@@ -1,4 +1,4 @@
-"""Train the detector on simulated cavities: one configuration, one visible loop.
+"""Train the detector, on simulated cavities or on labelled images: one configuration, one visible loop.
 
 Everything that decides the result is in `TrainConfig`; a killed run goes on from its checkpoint.
 """
@@ -6,6 +6,7 @@ Everything that decides the result is in `TrainConfig`; a killed run goes on fro
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 import time
@@ -21,7 +22,10 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
+from passband.data.detections import Detections
 from passband.data.files import write_whole
+from passband.data.micrograph import Micrograph
+from passband.data.simulated import truth_of
 from passband.errors import ParameterError
 from passband.learn.augment import augment_image, draw_augmentation, turn
 from passband.learn.bundle import Bundle, read_bundle
@@ -32,6 +36,9 @@ from passband.types import InstanceMask
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much is done, and how much there is."""
+
+Labelled = tuple[Micrograph, Detections]
+"""A micrograph and what is known to be there, with its masks."""
 
 CHECKPOINT_STEPS = 200
 """A killed run loses at most so many steps."""
@@ -50,9 +57,10 @@ class TrainConfig:
     name
         Of the bundle.
     domains
-        Simulated domains to train on, "SET:FOCUS".
+        Simulated domains to train on, "SET:FOCUS"; not read where labelled images are given.
     images
-        How many are simulated, 512 x 512 pixels each, of the domains in turn.
+        How many are simulated, 512 x 512 pixels each, of the domains in turn; not read where labelled
+        images are given.
     crop, batch, steps
         Side of a training crop in pixels, crops per step, steps.
     learning_rate
@@ -88,8 +96,14 @@ class TrainConfig:
             raise ParameterError("training: " + "; ".join(faults))
 
 
-def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress | None = None) -> Bundle:
-    """Train a detector on simulated cavities.
+def train_detector(
+    config: TrainConfig,
+    out: str | Path,
+    *,
+    samples: Sequence[Labelled] | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Train a detector on simulated cavities, or on labelled images of anything.
 
     Parameters
     ----------
@@ -97,6 +111,9 @@ def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress |
         What to train.
     out
         Folder for the checkpoint and ``log.csv``; a run that was stopped goes on from there.
+    samples
+        Images to train on instead of simulated ones: each with the masks of all its objects, none if
+        it shows none, and no smaller than a crop.
     progress
         Called as work goes on.
 
@@ -108,8 +125,8 @@ def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress |
     Raises
     ------
     ParameterError
-        If the folder holds the checkpoint of another configuration, or the bundle to start from
-        another detector.
+        If the folder holds the checkpoint of another configuration or of other images, or the bundle
+        to start from another detector; naming every labelled image that cannot be used.
 
     Examples
     --------
@@ -128,18 +145,18 @@ def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress |
         model.load_state_dict(_start_weights(config))
     optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
     average = {k: v.clone() for k, v in model.state_dict().items()}
-    first = _resume(out, config, model, optimizer, average)
-    records = list(draw_set(config.domains, config.images, seed=config.seed))
-    samples = [
-        _sample(image, input_channels(config.detector))
-        for image in simulate_all(records, lambda done: report("simulate", done, len(records)))
-    ]
+    if samples is not None:
+        _refuse_unusable(samples, config.crop)
+    fingerprint = _fingerprint(config, samples)
+    first = _resume(out, fingerprint, model, optimizer, average)
+    given = _simulated(config, report) if samples is None else samples
+    seen = [_sample(micrograph, truth, input_channels(config.detector)) for micrograph, truth in given]
     model.train()
     began, recent = time.monotonic(), list[dict[str, float]]()
     for step in range(first, config.steps):
         rng = np.random.default_rng([config.seed, 1, step])  # a resumed run draws the same crops,
         torch.manual_seed(int(rng.integers(2**62)))  # and torchvision's samplers the same regions
-        images, targets = _batch(samples, rng, config)
+        images, targets = _batch(seen, rng, config)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config.steps)
         losses = model(images, targets)
@@ -160,21 +177,54 @@ def train_detector(config: TrainConfig, out: str | Path, *, progress: Progress |
             recent.clear()
             report("train", step + 1, config.steps)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
-            _checkpoint(out, config, model, optimizer, average, step + 1)
-    sizes = [DOMAINS[d.split(":")[0]].pixel_size for d in config.domains]
+            _checkpoint(out, fingerprint, model, optimizer, average, step + 1)
     return Bundle(
         name=config.name,
         detector=config.detector,
         weights=average,
         score_threshold=0.5,
         training={
-            "simulated": True,
+            "simulated": samples is None,
             "refined": config.start is not None,
-            "domains": list(config.domains),
-            "pixel_size": [min(s[0] for s in sizes), max(s[1] for s in sizes)],
-            **{k: getattr(config, k) for k in ("images", "crop", "batch", "steps", "learning_rate", "seed")},
+            **_origin(config, samples),
+            **{k: getattr(config, k) for k in ("crop", "batch", "steps", "learning_rate", "seed")},
         },
     )
+
+
+def _simulated(config: TrainConfig, report: Progress) -> Iterator[Labelled]:
+    """Images of the configuration's domains with their truth."""
+    records = list(draw_set(config.domains, config.images, seed=config.seed))
+    for image in simulate_all(records, lambda done: report("simulate", done, len(records))):
+        size = image.record.conditions.pixel_size
+        yield Micrograph(pixels=image.pixels, name="simulated", pixel_size=size), truth_of(image)
+
+
+def _origin(config: TrainConfig, samples: Sequence[Labelled] | None) -> dict[str, Any]:
+    """What a bundle says of the images; no range of pixel sizes where one of them is unknown."""
+    if samples is None:
+        sizes = [DOMAINS[d.split(":")[0]].pixel_size for d in config.domains]
+        extent = [min(s[0] for s in sizes), max(s[1] for s in sizes)]
+        return {"domains": list(config.domains), "pixel_size": extent, "images": config.images}
+    known = [m.pixel_size for m, _ in samples if m.pixel_size is not None]
+    if len(known) < len(samples):
+        return {"images": len(samples)}
+    return {"pixel_size": [min(known), max(known)], "images": len(samples)}
+
+
+def _refuse_unusable(samples: Sequence[Labelled], crop: int) -> None:
+    """Name every labelled image that a crop does not fit in, or whose truth does not fit it."""
+    faults = [] if samples else ["no labelled image came; wanted at least one"]
+    for micrograph, truth in samples:
+        if min(micrograph.shape) < crop:
+            faults.append(f"{micrograph.name} is {micrograph.shape}, smaller than a crop of {crop} pixels")
+        if truth.image_shape != micrograph.shape:
+            faults.append(f"{micrograph.name} is {micrograph.shape} but its truth {truth.image_shape}")
+        if truth.masks is None and len(truth):
+            faults.append(f"{micrograph.name} has boxes without masks")
+    if faults:
+        shown = faults if len(faults) <= 10 else [*faults[:10], f"and {len(faults) - 10} more"]
+        raise ParameterError("training on labelled images: " + "; ".join(shown))
 
 
 def _start_weights(config: TrainConfig) -> dict[str, Tensor]:
@@ -223,9 +273,9 @@ def simulate_all(
 Sample = tuple[np.ndarray, tuple[InstanceMask, ...]]
 
 
-def _sample(image: CavityImage, channels: int) -> Sample:
+def _sample(micrograph: Micrograph, truth: Detections, channels: int) -> Sample:
     """The network's view of an image, in half the memory, with its instances."""
-    return detector_input(image.pixels, channels).numpy().astype(np.float16), image.instances
+    return detector_input(micrograph.pixels, channels).numpy().astype(np.float16), truth.masks or ()
 
 
 def _batch(
@@ -304,13 +354,22 @@ def _log(out: Path, step: int, recent: list[dict[str, float]], seconds: float) -
         writer.writerow([step, round(seconds, 1), *(round(m, 5) for m in means)])
 
 
-def _fingerprint(config: TrainConfig) -> str:
-    return json.dumps(asdict(config), sort_keys=True)
+def _fingerprint(config: TrainConfig, samples: Sequence[Labelled] | None) -> str:
+    """What a checkpoint belongs to: the configuration and, where images were given, these."""
+    values = asdict(config)
+    if samples is not None:
+        digest = hashlib.sha256()
+        for micrograph, truth in samples:
+            digest.update(f"{micrograph.shape}".encode() + np.ascontiguousarray(micrograph.pixels).tobytes())
+            for mask in truth.masks or ():
+                digest.update(f"{mask.y},{mask.x},{mask.pixels.shape}".encode() + mask.pixels.tobytes())
+        values["samples"] = digest.hexdigest()
+    return json.dumps(values, sort_keys=True)
 
 
 def _checkpoint(
     out: Path,
-    config: TrainConfig,
+    fingerprint: str,
     model: MaskRCNN,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
@@ -320,13 +379,13 @@ def _checkpoint(
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": v.contiguous() for k, v in state.items()}
-    content = save(tensors, {"step": str(step), "config": _fingerprint(config)})
+    content = save(tensors, {"step": str(step), "config": fingerprint})
     write_whole(out / "checkpoint.safetensors", content)
 
 
 def _resume(
     out: Path,
-    config: TrainConfig,
+    fingerprint: str,
     model: MaskRCNN,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
@@ -340,8 +399,10 @@ def _resume(
         return 0
     with safe_open(path, "pt") as f:
         about = f.metadata()
-    if about["config"] != _fingerprint(config):
-        raise ParameterError(f"{path} is of another configuration; choose an empty folder, or remove it")
+    if about["config"] != fingerprint:
+        raise ParameterError(
+            f"{path} is of another configuration or of other images; choose an empty folder, or remove it"
+        )
     tensors = load_file(path)
     model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
     average.update({k[8:]: v for k, v in tensors.items() if k.startswith("average.")})

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from passband.data.detection_files import write_coco
 from passband.data.files import write_whole
+from passband.estimate.performance import HeldOutScores
 from passband.report.page import report_page
 from passband.report.pictures import Picture, picture_of
 from passband.report.sheet import Sheet
@@ -20,7 +21,12 @@ __all__ = ["Picture", "Sheet", "picture_of", "report_page", "write_report"]
 
 
 def write_report(
-    folder: Path, sheets: Sequence[Sheet], *, errors: Sequence[tuple[str, str]] = (), subtitle: str = ""
+    folder: Path,
+    sheets: Sequence[Sheet],
+    *,
+    errors: Sequence[tuple[str, str]] = (),
+    subtitle: str = "",
+    calibrated: HeldOutScores | None = None,
 ) -> Path:
     """Write report.html, results.csv, objects.csv, results.json and detections.coco.json.
 
@@ -34,6 +40,8 @@ def write_report(
         Pairs of a path and what was wrong with it.
     subtitle
         A line about the bundle, say.
+    calibrated
+        What the calibration said of rows that it had not seen, to be drawn.
 
     Returns
     -------
@@ -45,4 +53,5 @@ def write_report(
     write_whole(folder / "objects.csv", objects_csv(verdicts))
     write_whole(folder / "results.json", verdicts_to_json(verdicts, errors))
     write_coco(folder / "detections.coco.json", {v.path: v.detections for v in verdicts})
-    return write_whole(folder / "report.html", report_page(sheets, errors=errors, subtitle=subtitle))
+    page = report_page(sheets, errors=errors, subtitle=subtitle, calibrated=calibrated)
+    return write_whole(folder / "report.html", page)

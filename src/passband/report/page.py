@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from passband import plot
+from passband.estimate.performance import HeldOutScores
+from passband.report.figures import figure_html
 from passband.report.pictures import within_budget
 from passband.report.sheet import (
     MARKS,
@@ -36,7 +39,11 @@ OPEN_SHEETS = 12
 
 
 def report_page(
-    sheets: Sequence[Sheet], *, errors: Sequence[tuple[str, str]] = (), subtitle: str = ""
+    sheets: Sequence[Sheet],
+    *,
+    errors: Sequence[tuple[str, str]] = (),
+    subtitle: str = "",
+    calibrated: HeldOutScores | None = None,
 ) -> str:
     """The self-contained HTML page.
 
@@ -48,6 +55,8 @@ def report_page(
         Pairs of a path and what was wrong with it.
     subtitle
         A line about the bundle, say.
+    calibrated
+        What the calibration said of rows that it had not seen, to be drawn.
 
     Returns
     -------
@@ -78,6 +87,7 @@ def report_page(
         rows=rows,
         errors=_errors(errors),
         sheets="\n".join(sheet_html(i, s, tooltips=tooltips, unfolded=unfolded) for i, s in ordered),
+        reliability=_reliability(calibrated),
         footer=_footer(tooltips),
         ramp=", ".join(score_colours(6)),
         **{f"c{i}": colour for i, colour in enumerate(colours)},
@@ -185,6 +195,20 @@ def _footer(tooltips: bool) -> str:
         "Beside this page: results.csv (one line per micrograph), objects.csv (one per object), "
         "detections.coco.json and results.json." + joined
     )
+
+
+def _reliability(calibrated: HeldOutScores | None) -> str:
+    """How far estimates can be believed: the calibration's own, of rows left out of it."""
+    if calibrated is None or not len(calibrated.measured):
+        return ""
+    drawn = plot.draw_reliability(calibrated.estimated[:, 0], calibrated.measured[:, 0])
+    caption = (
+        "What was measured on the labelled images of the calibration where some F1 was estimated, each "
+        "image's domain left out of the fit. Below the diagonal estimates promise too much. Bars are 95 % "
+        "bootstrap intervals of the mean; grey columns count images."
+    )
+    shown = figure_html(drawn, ("Reliability of the calibration", caption))
+    return f'<h2 id="reliability">How far to believe the estimates</h2>\n{shown}'
 
 
 def _errors(errors: Sequence[tuple[str, str]]) -> str:

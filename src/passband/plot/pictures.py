@@ -1,23 +1,16 @@
-"""Results as figures: outlined detections, size histogram, estimated against measured scores.
-
-Each function gives a `Figure` of matplotlib without touching its global state; `save_figure` writes it.
-"""
+"""Micrographs with outlined detections, and histograms of sizes."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from passband.data.detections import Detections
-from passband.data.files import write_whole
 from passband.data.micrograph import Micrograph
 from passband.errors import ParameterError
-from passband.estimate.performance import Estimate
+from passband.plot.saving import ACCENT
 from passband.types import Vector
 from passband.units import NM
 from passband.verdict import Sizes, Verdict
@@ -29,26 +22,6 @@ if TYPE_CHECKING:
 
 COLOURS = "plasma"
 """Of scores: perceptually uniform, and seen on grey but for its darkest quarter, which is left out."""
-ACCENT = "#2b5c8a"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScorePair:
-    """A score estimated without labels, and the same score measured with them.
-
-    Parameters
-    ----------
-    estimate
-        Without labels.
-    measured
-        With labels, in [0, 1].
-    group
-        Of which it is one, such as a domain.
-    """
-
-    estimate: Estimate
-    measured: float
-    group: str = ""
 
 
 def draw_detections(micrograph: Micrograph, detections: Detections, *, title: str = "") -> Figure:
@@ -202,101 +175,6 @@ def draw_sizes(sizes: Sizes, *, title: str = "") -> Figure:
     axes.text(0.98, 0.95, label, transform=axes.transAxes, ha="right", va="top", fontsize=9)
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
-
-
-def draw_parity(pairs: Sequence[ScorePair], *, name: str = "F1") -> Figure:
-    """Estimated against measured scores, each with its interval.
-
-    Parameters
-    ----------
-    pairs
-        At least one.
-    name
-        Of the score.
-
-    Returns
-    -------
-    Figure
-        On the diagonal an estimate is right; the title gives the mean absolute error and how many
-        intervals hold the measured value.
-
-    Raises
-    ------
-    ParameterError
-        If there is no pair.
-    """
-    from matplotlib.figure import Figure
-
-    if not pairs:
-        raise ParameterError("estimated against measured: no pair came, wanted at least one")
-    measured = np.array([p.measured for p in pairs])
-    value, low, high = (np.array([getattr(p.estimate, n) for p in pairs]) for n in ("value", "low", "high"))
-    figure = Figure(figsize=(5.4, 5.2), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, zorder=1)
-    groups = sorted({p.group for p in pairs})
-    import matplotlib
-
-    colours = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, len(groups)))
-    markers = "osD^vP*X"
-    for i, (group, colour) in enumerate(zip(groups, colours, strict=True)):
-        mine = np.array([p.group == group for p in pairs])
-        bars = np.maximum(0, [value[mine] - low[mine], high[mine] - value[mine]])
-        axes.errorbar(
-            measured[mine], value[mine], yerr=bars, fmt=markers[i % len(markers)], color=colour,
-            markersize=4.5, elinewidth=0.8, alpha=0.75, label=group or None,
-        )  # fmt: skip
-    error = float(np.abs(value - measured).mean())
-    held = int(((low <= measured) & (measured <= high)).sum())
-    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal")
-    axes.set(xlabel=f"measured {name}", ylabel=f"estimated {name}, without labels")
-    axes.set_title(
-        f"mean absolute error {error:.3f}; {held} of {len(pairs)} intervals hold the measured value\n"
-        f"(meant to: {100 * pairs[0].estimate.coverage:.0f} %)",
-        fontsize=10,
-    )
-    axes.spines[["top", "right"]].set_visible(False)
-    if any(groups):
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
-    return figure
-
-
-def save_figure(figure: Figure, path: str | Path, *, dpi: int = 150) -> Path:
-    """Write a figure, whole or not at all.
-
-    Parameters
-    ----------
-    figure
-        From this module or not.
-    path
-        Its suffix says the format: .png, .svg, .pdf.
-    dpi
-        Pixels per inch, where the format has pixels.
-
-    Returns
-    -------
-    Path
-        Of the file.
-
-    Raises
-    ------
-    ParameterError
-        If matplotlib does not know the format.
-    PassbandError
-        If the file cannot be written.
-    """
-    path = Path(path)
-    kind = path.suffix[1:].lower()
-    known = figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise ParameterError(
-            f"{path}: figures are written as {', '.join(sorted(known))}, not {kind or 'that'!r}"
-        )
-    content = io.BytesIO()
-    # Without a date the same figure gives the same bytes.
-    stamp = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    figure.savefig(content, format=kind, dpi=dpi, metadata=stamp)
-    return write_whole(path, content.getvalue())
 
 
 def _outlines(detections: Detections) -> list[np.ndarray]:

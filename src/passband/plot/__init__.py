@@ -1,0 +1,42 @@
+"""Results as figures: outlined detections, sizes, estimated against measured scores, evaluations.
+
+Each ``draw_`` function gives a `Figure` of matplotlib without touching its global state; `save_figure`
+writes it.
+"""
+
+from passband.plot.evaluations import (
+    draw_classification,
+    draw_confusion,
+    draw_coverage,
+    draw_domain_means,
+    draw_domain_scores,
+    draw_estimates,
+    draw_precision_recall,
+    draw_rejection,
+    draw_scores,
+)
+from passband.plot.pictures import COLOURS, draw_detections, draw_sizes, draw_verdicts
+from passband.plot.saving import ACCENT, save_figure
+from passband.plot.scores import ScorePair, draw_explanations, draw_parity, draw_reliability
+
+__all__ = [
+    "ACCENT",
+    "COLOURS",
+    "ScorePair",
+    "draw_classification",
+    "draw_confusion",
+    "draw_coverage",
+    "draw_detections",
+    "draw_domain_means",
+    "draw_domain_scores",
+    "draw_estimates",
+    "draw_explanations",
+    "draw_parity",
+    "draw_precision_recall",
+    "draw_rejection",
+    "draw_reliability",
+    "draw_scores",
+    "draw_sizes",
+    "draw_verdicts",
+    "save_figure",
+]

@@ -1,0 +1,184 @@
+"""What is learned of a domain: variances come back, labels narrow and shift, few objects widen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passband.errors import CalibrationError
+from passband.estimate import effects
+from passband.estimate.effects import (
+    COMPONENTS,
+    SMOOTH,
+    DomainEffect,
+    Labelled,
+    expected_spread,
+    fit_effect,
+    learn,
+)
+
+EFFECT = DomainEffect(variances=np.array([[0.6, 0.3, 0.4, 0.2, 2.0], [0.1, 0.5, 0.2, 0.1, 1.0]]))
+
+
+def drawn(variances, domains, size, seed, p=4):
+    """Errors of some domains, drawn from the model's own law part by part."""
+    rng = np.random.default_rng(seed)
+    n = domains * size
+    inputs, counts = rng.normal(size=(n, p)), np.round(np.exp(rng.uniform(0, 4, n)))
+    shift, slopes, smooth, noise, few = variances
+    errors = np.empty((n, 1))
+    for d in range(domains):
+        own = slice(d * size, (d + 1) * size)
+        z = inputs[own]
+        square = ((z[:, None] - z) ** 2).sum(axis=2)
+        wave = np.linalg.cholesky(np.exp(-square / (2 * SMOOTH**2)) + 1e-9 * np.eye(size))
+        errors[own, 0] = (
+            np.sqrt(shift) * rng.normal()
+            + z @ rng.normal(size=p) * np.sqrt(slopes / p)
+            + np.sqrt(smooth) * wave @ rng.normal(size=size)
+            + np.sqrt(noise + few / counts[own]) * rng.normal(size=size)
+        )
+    return inputs, counts, errors, [f"d{i // size}" for i in range(n)]
+
+
+def labelled(m, seed=0, p=4, k=2, error=None):
+    rng = np.random.default_rng(seed)
+    errors = rng.normal(size=(m, k)) if error is None else np.full((m, k), error)
+    return Labelled(
+        domain="new",
+        inputs=rng.normal(size=(m, p)),
+        counts=np.round(np.exp(rng.uniform(0, 4, m))),
+        errors=errors,
+    )
+
+
+def test_variances_of_simulated_domains_come_back():
+    """Within a factor of two and a half, from forty domains; a part that is not there stays small."""
+    truth = np.array([0.8, 0.6, 0.5, 0.15, 1.5])
+    found = fit_effect(*drawn(truth, domains=40, size=25, seed=0)).variances[0]
+    assert (np.abs(np.log(found / truth)) < np.log(2.5)).all(), dict(zip(COMPONENTS, found, strict=True))
+
+
+@pytest.mark.parametrize("part", range(5), ids=COMPONENTS)
+def test_the_part_that_is_there_is_the_largest(part):
+    truth = np.full(5, 1e-3)
+    truth[part] = 1.0
+    found = fit_effect(*drawn(truth, domains=20, size=20, seed=part)).variances[0]
+    assert np.argmax(found) == part and 0.5 < found[part] < 2
+
+
+def test_of_a_large_domain_some_rows_are_used_and_of_small_ones_all(monkeypatch):
+    monkeypatch.setattr(effects, "MOST_ROWS", 20)
+    sizes, parts = [], effects._parts
+    monkeypatch.setattr(effects, "_parts", lambda z, counts: sizes.append(len(z)) or parts(z, counts))
+    inputs, counts, errors, _ = drawn(EFFECT.variances[0], domains=1, size=60, seed=1)
+    fit_effect(inputs, counts, errors, ["large"] * 50 + ["small"] * 10)
+    assert sizes == [20, 10]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 30))
+def test_labels_never_widen(seed, m):
+    rng = np.random.default_rng(seed)
+    inputs, counts = 3 * rng.normal(size=(9, 4)), rng.integers(0, 40, 9).astype(float)
+    spread = learn(EFFECT, labelled(m, seed), inputs, counts)[1]
+    assert (spread <= expected_spread(EFFECT, inputs, counts) + 1e-9).all()
+    # and noise, also that of few objects, is never learned away
+    noise = EFFECT.variances[:, 3] + EFFECT.variances[:, 4] / np.maximum(counts, 1)[:, None]
+    assert (spread**2 >= noise - 1e-9).all()
+
+
+def test_more_labels_narrow_more():
+    inputs, counts = np.random.default_rng(9).normal(size=(20, 4)), np.full(20, 10.0)
+    all_of_them = labelled(40)
+    means = []
+    for m in (1, 4, 15, 40):
+        some = Labelled(
+            domain="new",
+            inputs=all_of_them.inputs[:m],
+            counts=all_of_them.counts[:m],
+            errors=all_of_them.errors[:m],
+        )
+        means.append(learn(EFFECT, some, inputs, counts)[1].mean())
+    assert means == sorted(means, reverse=True) and means[-1] < 0.75 * means[0]
+
+
+def test_no_difference_moves_nothing():
+    inputs = np.random.default_rng(9).normal(size=(20, 4))
+    shift, spread = learn(EFFECT, labelled(30, error=0.0), inputs, np.full(20, 10.0))
+    np.testing.assert_array_equal(shift, 0)
+    assert (spread < expected_spread(EFFECT, inputs, np.full(20, 10.0))).all()
+
+
+@pytest.mark.parametrize("shift", [-1.5, 0.7])
+def test_many_labels_recover_a_constant_shift(shift):
+    inputs = np.random.default_rng(9).normal(size=(20, 4))
+    said, _ = learn(EFFECT, labelled(150, error=shift), inputs, np.full(20, 10.0))
+    assert np.abs(said / shift - 1).max() < 0.15
+    few, _ = learn(EFFECT, labelled(1, error=shift), inputs, np.full(20, 10.0))
+    assert (few / shift < 0.9).all()  # one image may be a chance
+
+
+def test_learning_is_the_mean_and_spread_of_the_model_given_the_labels():
+    """Against a joint draw of labelled and asked images, by regression on very many of them."""
+    rng = np.random.default_rng(0)
+    known, asked = rng.normal(size=(3, 2)), rng.normal(size=(1, 2))
+    z, counts = np.r_[known, asked], np.array([5.0, 20, 2, 8])
+    shift, slopes, smooth, noise, few = EFFECT.variances[0]
+    square = ((z[:, None] - z) ** 2).sum(axis=2)
+    n = 200_000
+    wave = np.linalg.cholesky(np.exp(-square / (2 * SMOOTH**2)) + 1e-12 * np.eye(4))
+    draws = (
+        np.sqrt(shift) * rng.normal(size=(n, 1))
+        + rng.normal(size=(n, 2)) @ z.T * np.sqrt(slopes / 2)
+        + np.sqrt(smooth) * rng.normal(size=(n, 4)) @ wave.T
+        + np.sqrt(noise + few / counts) * rng.normal(size=(n, 4))
+    )
+    weight, *_ = np.linalg.lstsq(draws[:, :3], draws[:, 3], rcond=None)
+    errors = np.array([[1.0], [-0.5], [2.0]])
+    some = Labelled(domain="new", inputs=known, counts=counts[:3], errors=errors)
+    effect = DomainEffect(variances=EFFECT.variances[:1])
+    said, spread = learn(effect, some, asked, counts[3:])
+    assert said[0, 0] == pytest.approx(float(weight @ errors[:, 0]), abs=0.02)
+    assert spread[0, 0] == pytest.approx((draws[:, 3] - draws[:, :3] @ weight).std(), rel=0.01)
+
+
+def test_few_objects_and_far_inputs_widen():
+    spread = expected_spread(EFFECT, np.zeros((5, 4)), np.array([0.0, 1, 4, 40, 400]))
+    assert (spread[0] == spread[1]).all() and (np.diff(spread[1:], axis=0) < 0).all()
+    far = expected_spread(EFFECT, np.arange(4.0)[:, None] * np.ones((1, 4)), np.full(4, 10.0))
+    assert (np.diff(far, axis=0) > 0).all()
+
+
+def test_the_expected_spread_is_that_of_the_draws():
+    variances = EFFECT.variances[0]
+    inputs, counts, errors, _ = drawn(variances, domains=400, size=10, seed=3)
+    scaled = errors / expected_spread(DomainEffect(variances=variances[None]), inputs, counts)
+    assert (scaled**2).mean() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "variances",
+    [np.zeros((3, 5)), np.full((3, 5), np.nan), np.ones((3, 4)), np.ones(5), np.ones((3, 5), "f4")],
+)
+def test_variances_that_cannot_be_are_refused(variances):
+    with pytest.raises(CalibrationError, match="variances must be"):
+        DomainEffect(variances=variances)
+
+
+def test_labelled_images_that_do_not_fit_are_refused():
+    good = vars(labelled(6))
+    for change, words in (
+        ({"inputs": good["inputs"][:5]}, "inputs must be finite float64 with 6 rows"),
+        ({"errors": np.full((6, 2), np.nan)}, "errors must be finite"),
+        ({"counts": np.zeros(6)}, "at least one detection each"),
+        ({"counts": np.ones((6, 1))}, "counts must be"),
+        (
+            {"counts": np.zeros(0), "inputs": np.zeros((0, 4)), "errors": np.zeros((0, 2))},
+            "at least one image",
+        ),
+    ):
+        with pytest.raises(CalibrationError, match=words):
+            Labelled(**{**good, **change})
