@@ -13,7 +13,7 @@ import numpy as np
 from passband.data.detections import Detections
 from passband.data.micrograph import Micrograph
 from passband.measure import spectra
-from passband.types import InstanceMask, Vector
+from passband.types import Vector
 
 SCORE_FLOOR = 0.1
 """Objects that score below this are no part of any feature: the published ones were made so."""
@@ -190,14 +190,8 @@ def _circularities(detections: Detections, kept: np.ndarray) -> Vector:
     b = detections.boxes_xyxy[kept]
     values = ellipse_circularity(b[:, 2] - b[:, 0], b[:, 3] - b[:, 1])
     if detections.masks is not None:
-        for i, k in enumerate(kept):
-            mask = detections.masks[k]
-            if mask.pixels.any():
-                values[i] = _mask_circularity(mask)
+        from passband.measure.scores import heywood_circularities
+
+        seen = [i for i, k in enumerate(kept) if detections.masks[k].pixels.any()]
+        values[seen] = heywood_circularities([detections.masks[kept[i]] for i in seen])
     return values
-
-
-def _mask_circularity(mask: InstanceMask) -> float:
-    from passband.measure.scores import heywood_circularity
-
-    return float(heywood_circularity(mask))

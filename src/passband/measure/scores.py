@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from passband.errors import ParameterError
+from passband.measure.hulls import hull_circularities
 from passband.measure.matching import Matches, MatchingRule
 from passband.types import InstanceMask, Vector
 
@@ -165,7 +166,12 @@ def heywood_circularity(mask: InstanceMask) -> float:
 
 def heywood_circularities(instances: Sequence[InstanceMask]) -> Vector:
     """`heywood_circularity` of each object, shape (n,)."""
-    return np.array([_hull(m).circularity for m in _nonempty(instances)], np.float64)
+    masks = _nonempty(instances)
+    tall = np.array([m.pixels.shape[0] > _TALL for m in masks], bool)
+    values = np.empty(len(masks))
+    values[~tall] = hull_circularities([m for m, t in zip(masks, tall, strict=True) if not t])
+    values[tall] = [_hull(m).circularity for m, t in zip(masks, tall, strict=True) if t]
+    return values
 
 
 def box_diameters(boxes_xyxy: npt.NDArray[Any], *, pixel_size: float = 1.0) -> Vector:
@@ -306,6 +312,10 @@ def swelling_percent(diameters: npt.ArrayLike, area: float, thickness: float) ->
             "check the pixel size and the thickness (both in Å)"
         )
     return 100 * volume / (foil - volume)
+
+
+_TALL = 128
+"""A mask of more rows is measured by itself: pairs of its points would take too much memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
