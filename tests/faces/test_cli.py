@@ -325,7 +325,7 @@ def test_a_few_labelled_images_adapt_what_is_known_of_domains(call, discs, tmp_p
     assert "calibrated on held-out domains (loud, quiet)" in done.out
     few = call(*words, "--images", tmp_path / "new", "--out", adapted, "--bundle", known)
     assert few.status == 0, few.err
-    assert "images of 'new', to 5 labelled images of which" in few.out
+    assert "like those of 'new': the estimates were adapted to 5 labelled ones" in few.out
     said = {}
     for bundle in (known, adapted):
         (said[bundle],) = json.loads(

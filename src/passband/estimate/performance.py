@@ -258,9 +258,8 @@ class Calibration:
         names = ", ".join(self.domains)
         if self.labelled is not None:
             return (
-                f"{self.coverage:.0%} intervals for images of {self.labelled.domain!r}, to "
-                f"{len(self.labelled.counts)} labelled images of which the estimates were adapted; "
-                f"calibrated on {names}"
+                f"{self.coverage:.0%} intervals for images like those of {self.labelled.domain!r}: the "
+                f"estimates were adapted to {len(self.labelled.counts)} labelled ones; calibrated on {names}"
             )
         if self.valid_for == NEW_IMAGES:
             return (
