@@ -467,7 +467,7 @@ def test_a_few_labels_improve_the_estimates_of_a_domain_that_differs(calibration
     assert ((after.low <= after.value) & (after.value <= after.high)).all()
     inside = (after.low[:, 0] <= truth) & (truth <= after.high[:, 0])
     assert inside.mean() >= 0.8
-    assert "images of 'new', to 12 labelled images" in adapted.statement
+    assert "the estimates were adapted to 12 labelled ones" in adapted.statement
 
 
 def test_labels_that_agree_leave_the_estimates(calibration):

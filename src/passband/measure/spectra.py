@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float32
-from scipy import fft, ndimage
+from scipy import fft
 
 from passband.errors import ParameterError
 from passband.types import Image, Vector
@@ -113,7 +114,7 @@ def standardise(tiles: Tiles) -> Tiles:
     # In float32 the squares of extreme values would overflow or vanish.
     z = tiles.astype(np.float64)
     z -= z.mean()
-    z /= z.std()
+    z /= math.sqrt(float(np.vdot(z, z)) / z.size)
     return z.astype(np.float32)
 
 
@@ -145,19 +146,10 @@ def ring_spectrum(tiles: Tiles) -> RingSpectrum:
     level = np.einsum("tyx,yx->t", tiles, window) / window.sum()
     spectrum = fft.rfft2((tiles - level[:, None, None].astype(np.float32)) * window)
     power = (spectrum.real**2 + spectrum.imag**2).mean(axis=0, dtype=np.float64)
-    fy = fft.fftfreq(height)[:, None]
-    fx = fft.rfftfreq(width)[None, :]
-    # rfft2 stores half a plane: the columns between the edges stand for two.
-    twice = np.full(power.shape, 2.0)
-    twice[:, 0] = 1.0
-    if width % 2 == 0:
-        twice[:, -1] = 1.0
+    ring, twice, weight = _rings(height, width)
     side = max(height, width)
-    ring = np.rint(np.hypot(fy, fx) * side).astype(np.intp)
-    kept = (ring >= 1) & (ring <= side // 2)
     length = side // 2 + 1
-    weight = np.bincount(ring[kept], twice[kept], minlength=length)[1:]
-    total = np.bincount(ring[kept], (power * twice)[kept], minlength=length)[1:]
+    total = np.bincount(ring.ravel(), (power * twice).ravel(), minlength=length)[1:length]
     held = weight > 0
     frequency = (np.arange(1, length) / side)[held]
     # An image of one pixel has no ring, and numpy counts nothing in integers.
@@ -165,6 +157,22 @@ def ring_spectrum(tiles: Tiles) -> RingSpectrum:
     whole = total.sum()
     density = total / weight / whole if whole > 0 else np.zeros_like(total)
     return RingSpectrum(frequency=frequency, density=density, weight=weight)
+
+
+@lru_cache(maxsize=8)
+def _rings(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ring of each frequency that rfft2 gives, how many it stands for, and how many each ring has."""
+    ring = np.rint(
+        np.hypot(fft.fftfreq(height)[:, None], fft.rfftfreq(width)[None, :]) * max(height, width)
+    ).astype(np.intp)
+    # rfft2 stores half a plane: the columns between the edges stand for two.
+    twice = np.full(ring.shape, 2.0)
+    twice[:, 0] = 1.0
+    if width % 2 == 0:
+        twice[:, -1] = 1.0
+    length = max(height, width) // 2 + 1
+    weight = np.bincount(ring.ravel(), twice.ravel(), minlength=length)[1:length]
+    return ring, twice, weight
 
 
 def octave_shares(ring: RingSpectrum) -> tuple[float, ...]:
@@ -366,9 +374,10 @@ def unevenness(tiles: Tiles, block: int = 64) -> float:
     """
     _, height, width = tiles.shape
     rows, columns = (max(1, side // block) for side in (height, width))
-    labels = (np.arange(height) * rows // height)[:, None] * columns + np.arange(width) * columns // width
-    means = np.stack([ndimage.mean(tile, labels, np.arange(rows * columns)) for tile in tiles])
-    size = np.bincount(labels.ravel(), minlength=rows * columns)
+    down, across = (-(-np.arange(n) * side // n) for n, side in ((rows, height), (columns, width)))
+    sums = np.add.reduceat(np.add.reduceat(tiles, down, axis=1, dtype=np.float64), across, axis=2)
+    size = np.outer(np.diff(down, append=height), np.diff(across, append=width))
+    means = sums / size
     grand = float((means * size).sum() / (len(tiles) * size.sum()))
     between = float(((means - grand) ** 2 * size).sum() / (len(tiles) * size.sum()))
     return min(1.0, between)
