@@ -1,0 +1,59 @@
+"""The command line: parse, call, print. What it prints is made elsewhere.
+
+Exit status: 0 all done; 2 something could not be read or the call was wrong, also where ``--fail-on``
+is met, as the judgement is then incomplete; 3 ``--fail-on`` met; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from passband.cli import judging, simulating, training
+from passband.cli.shell import Commands
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Tells whether a model's answer on a micrograph can be trusted: trust, review or reject, "
+    "with an estimated F1 and the reasons.\n\nStart with `passband assess my_image.dm4`, or try it "
+    "without data: `passband simulate cavities --out demo --count 3`, then `passband assess demo`.",
+)  # fmt: skip
+simulate_app = typer.Typer(no_args_is_help=True, help="Simulate micrographs with known truth.")
+train_app = typer.Typer(no_args_is_help=True, help="Train a detector on simulated micrographs.")
+
+
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        from passband import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit(0)
+    return wanted
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+for command in (judging.assess, judging.info, judging.calibrate, judging.evaluate):
+    app.command()(command)
+simulate_app.command("cavities")(simulating.simulate_cavities)
+train_app.command("detector")(training.train_detector)
+app.add_typer(simulate_app, name="simulate")
+app.add_typer(train_app, name="train")
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

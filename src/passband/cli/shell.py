@@ -1,0 +1,89 @@
+"""What every command shares: errors as one line, progress, and options that come again."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from passband.errors import PassbandError
+
+if TYPE_CHECKING:  # heavy modules are imported where they are used: help must come at once
+    from passband.learn.bundle import Bundle
+
+
+class Commands(TyperGroup):
+    """Turns every error into one line on stderr and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; what it raises becomes one line on stderr."""
+        try:
+            return super().invoke(ctx)
+        except PassbandError as e:
+            _stop(str(e), 2)
+        except BrokenPipeError:
+            raise
+        except OSError as e:
+            _stop(f"{e.filename or 'a file'}: {e.strerror or e}", 2)
+        except KeyboardInterrupt:
+            kept = "what is finished is kept where --report or --out was given"
+            _stop(f"interrupted; {kept}: run the same command again to go on", 130)
+        except Exception as e:
+            usage = isinstance(e, typer.Abort) or hasattr(e, "exit_code")  # Typer's own, shown by Typer
+            if usage or os.environ.get("PASSBAND_TRACEBACK"):
+                raise
+            wanted = "please report it with what it prints under PASSBAND_TRACEBACK=1"
+            _stop(f"unexpected {type(e).__name__}: {e}; this is a fault in Passband, {wanted}", 1)
+
+
+def _stop(message: str, status: int) -> None:
+    typer.echo(f"passband: {message}", err=True)
+    raise typer.Exit(status)
+
+
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", help="Detector and calibration; the shipped one if not given.")
+]
+SidecarOption = Annotated[
+    Path | None,
+    typer.Option("--sidecar", help="CSV with a column of file names and one of pixel sizes (nm/pixel)."),
+]
+
+
+def bundle_from(path: Path | None) -> Bundle:
+    """The bundle of a file, or the one that ships."""
+    from passband.learn.bundle import default_bundle, read_bundle
+
+    return default_bundle() if path is None else read_bundle(path)
+
+
+def angstrom(nm: float | None) -> float | None:
+    """Nanometres in Å; None stays None."""
+    from passband.units import NM
+
+    return None if nm is None else nm * NM
+
+
+@contextmanager
+def show_progress(what: str) -> Iterator[Callable[[str, int, int], None] | None]:
+    """A bar on stderr, where a person looks at it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(now: str, done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description=f"{what} {now}".replace("[", r"\["))
+
+        yield show
