@@ -24,6 +24,9 @@ ELECTRON_MASS = 9.1093837015e-31
 ELEMENTARY_CHARGE = 1.602176634e-19
 LIGHT_SPEED = 299792458.0
 
+POTENTIAL_PER_SCATTERING_FACTOR = PLANCK**2 / (2 * math.pi * ELECTRON_MASS * ELEMENTARY_CHARGE) * 1e20
+"""h²/(2 pi m e), V Å²: the transform of an atom's potential over its electron scattering factor."""
+
 
 def electron_wavelength(energy: float) -> float:
     """Relativistic de Broglie wavelength of an electron.

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from passband.errors import ParameterError
-from passband.physics.camera import count_electrons
+from passband.physics.cavity_optics import (
+    aberration_phase,
+    count_electrons,
+    envelope,
+    frequency_squared,
+    propagate_to_image,
+)
 from passband.physics.conditions import ImagingConditions
-from passband.physics.transfer import aberration_phase, envelope, frequency_squared, propagate_to_image
 from passband.units import electron_wavelength
 
 

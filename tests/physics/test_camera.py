@@ -1,0 +1,77 @@
+"""Laws of counting electrons."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from passband.errors import ParameterError
+from passband.physics.camera import blur, count_electrons
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.03, 0.31, 1.0, 2.53, 7.77, 16.0, 19.99, 47.97, 48.3, 200.0])
+def test_counts_follow_the_poisson_distribution(mean: float) -> None:
+    """Chi-squared over all counts with an expectation of ten and more."""
+    n = 500_000
+    counts = count_electrons(torch.full((1, n), mean), seed=(7, int(100 * mean)), noise="poisson").numpy()
+    top = int(scipy.stats.poisson.ppf(1 - 10 / n, mean)) if mean else 0
+    expected = scipy.stats.poisson.pmf(np.arange(top + 1), np.float32(mean)) * n
+    found = np.bincount(counts.astype(int).ravel(), minlength=top + 2)
+    found = np.append(found[: top + 1], found[top + 1 :].sum())
+    expected = np.append(expected, n - expected.sum())
+    enough = expected >= 10
+    if enough.sum() == 1:
+        np.testing.assert_allclose(found[enough], n, atol=30)
+        return
+    pooled = [np.append(v[enough], v[~enough].sum()) for v in (found, expected)]
+    keep = pooled[1] > 1
+    chi2 = ((pooled[0] - pooled[1]) ** 2 / np.maximum(pooled[1], 1))[keep].sum()
+    assert scipy.stats.chi2.sf(chi2, keep.sum() - 1) > 1e-4
+
+
+def test_counts_of_a_varied_image_are_right_level_by_level() -> None:
+    """The tables are indexed by pixel: an error in one level would hide in an even image."""
+    expected = torch.linspace(0, 60, 601).repeat(4000, 1)
+    counts = count_electrons(expected, seed=(3,), noise="poisson")
+    error = (counts.mean(0) - expected[0]) / torch.sqrt(expected[0].clamp_min(1e-9) / 4000)
+    assert error[1:].abs().max() < 5
+    ratio = counts.var(0)[20:] / expected[0, 20:]
+    assert (ratio - 1).abs().max() < 0.15
+    assert abs(float(ratio.mean()) - 1) < 0.005
+
+
+def test_the_gaussian_limit_has_the_same_mean_and_variance() -> None:
+    counts = count_electrons(torch.full((400, 400), 25.0), seed=(1,))
+    assert not torch.equal(counts, counts.round())
+    assert abs(counts.mean().item() - 25) < 0.1
+    assert abs(counts.var().item() - 25) < 0.5
+
+
+def test_auto_counts_exactly_where_electrons_are_few() -> None:
+    counts = count_electrons(torch.full((50, 50), 19.0), seed=(1,))
+    assert torch.equal(counts, counts.round())
+
+
+def test_the_seed_makes_the_noise() -> None:
+    image = torch.full((32, 32), 5.0)
+    same, again = (count_electrons(image, seed=(1, 2)) for _ in range(2))
+    assert torch.equal(same, again)
+    for other in ((1, 3), (2, 2)):
+        assert not torch.equal(same, count_electrons(image, seed=other))
+
+
+@pytest.mark.parametrize("bad", [-0.1, float("nan"), float("inf")])
+def test_what_no_camera_can_count_is_refused(bad: float) -> None:
+    image = torch.ones(8, 8)
+    image[3, 3] = bad
+    with pytest.raises(ParameterError, match="finite and not negative"):
+        count_electrons(image, seed=(0,))
+
+
+def test_the_modulation_transfer_function_blurs_without_loss() -> None:
+    y = torch.arange(64)
+    wave = 1 + torch.cos(2 * torch.pi * y * 16 / 64)[:, None].expand(64, 64)
+    seen = blur(wave.contiguous(), 0.25)
+    torch.testing.assert_close(seen, 1 + (wave - 1) / 2, atol=1e-5, rtol=0)
