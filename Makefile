@@ -5,7 +5,7 @@ STAMP := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export PASSBAND_DATA ?= $(abspath ../shared/data)
 
-.PHONY: setup demo test lint bench real
+.PHONY: setup demo hrtem test lint bench real
 
 setup: $(STAMP)
 
@@ -18,6 +18,10 @@ $(STAMP): requirements/dev.txt pyproject.toml
 
 demo: setup
 	$(PY) studies/demo.py out/demo
+
+# A small dataset of simulated HRTEM, its check, and pictures: three minutes.
+hrtem: setup
+	$(PY) studies/hrtem.py out/hrtem
 
 test: setup
 	$(MAKE) --no-print-directory lint
@@ -39,7 +43,7 @@ real: setup
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
-.PHONY: bundle paper held-out pairs evidence strangers fuzz requirements
+.PHONY: bundle paper held-out pairs evidence strangers thon fuzz requirements
 bundle: setup
 	$(PY) studies/shipped_bundle.py
 
@@ -62,10 +66,14 @@ evidence: setup
 strangers: setup
 	$(PY) studies/strangers.py
 
+# Focus and astigmatism from Thon rings, on simulated micrographs whose own are known.
+thon: setup
+	$(PY) studies/thon_rings.py
+
 # 5,000 mutations of a valid file of every format.
 fuzz: setup
 	PASSBAND_MUTATIONS=5000 $(PY) -m pytest -q tests/data/test_hostile_files.py
 
 requirements:
-	.venv/bin/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --extra dev pyproject.toml -o requirements/dev.txt
+	.venv/bin/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --extra dev --extra oracle pyproject.toml -o requirements/dev.txt

@@ -9,6 +9,7 @@ in FFT order with zero frequency first: so every pass but one reads and writes c
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -41,11 +42,16 @@ class Band:
         self, *, dtype: torch.dtype = torch.float64, device: torch.device | str = "cpu"
     ) -> tuple[Tensor, Tensor]:
         """Frequencies kept, cycles/Å: ky of shape (1, v) and kx of shape (u, 1), in FFT order."""
-        ky, kx = (
-            torch.fft.fftfreq(n, 1 / n, dtype=dtype, device=device) / length
-            for n, length in zip(self.kept, self.extent, strict=True)
-        )
-        return ky[None, :], kx[:, None]
+        return _frequencies(self, dtype, torch.device(device))
+
+
+@lru_cache(maxsize=16)
+def _frequencies(band: Band, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    ky, kx = (
+        torch.fft.fftfreq(n, 1 / n, dtype=dtype, device=device) / length
+        for n, length in zip(band.kept, band.extent, strict=True)
+    )
+    return ky[None, :], kx[:, None]
 
 
 def band_within(shape: tuple[int, int], extent: tuple[float, float], cutoff: float) -> Band:

@@ -106,51 +106,63 @@ def _generator(seed: tuple[int, ...], device: torch.device) -> torch.Generator:
 # second, mostly zero, by inversion of its distribution. Each takes 32 random bits.
 _STEP = 1 / 16
 _LARGEST = 48.0
-_COLUMNS = 128  # counts up to 127; more than that has a probability under 1e-19 at the largest mean
+_COLUMN_BITS = 7
+_COLUMNS = 2**_COLUMN_BITS  # counts up to 127; more has a probability under 1e-19 at the largest mean
 
 
 def _poisson(mean: np.ndarray, bits: np.random.SFC64) -> np.ndarray:
     """Poisson numbers, float32, of means (n,), float32."""
-    threshold, alias = _alias_tables()
     words = bits.random_raw(mean.size).view(np.uint32)
     first, second = words[::2], words[1::2]
-    level = (np.minimum(mean, _LARGEST) * (1 / _STEP)).astype(np.int32)
-    column = (first & (_COLUMNS - 1)).astype(np.int32)
-    place = level * _COLUMNS + column
-    counts = np.where((first >> 7) < threshold.take(place), column, alias.take(place)).astype(np.float32)
-    rest = mean - level * np.float32(_STEP)
-    # The chance of one or more is below the rest itself: only these need a closer look.
-    near = np.flatnonzero(second < (rest * 2.0**32))
-    r, u = rest[near].astype(np.float64), second[near] * 2.0**-32
-    term = np.exp(-r)
-    beyond = -np.expm1(-r)
-    for n in range(1, 9):
-        counts[near] += u < beyond
-        term *= r / n
-        beyond -= term
     many = np.flatnonzero(mean > _LARGEST)
+    level = ((np.minimum(mean, _LARGEST) if many.size else mean) * (1 / _STEP)).astype(np.int32)
+    column = (first & (_COLUMNS - 1)).astype(np.int32)
+    entry = _alias_tables().take(level * _COLUMNS + column)
+    keep = (first >> _COLUMN_BITS) < (entry >> _COLUMN_BITS)
+    counts = np.where(keep, column, (entry & (_COLUMNS - 1)).view(np.int32)).astype(np.float32)
+    # The chance that the rest gives one or more is below its mean, and that below the step: of all
+    # pixels only these need a closer look.
+    near = np.flatnonzero(second < int(_STEP * 2**32))
+    rest = (mean[near] - level[near] * np.float32(_STEP)).astype(np.float64)
+    u = second[near] * 2.0**-32
+    term = np.exp(-rest)
+    beyond = -np.expm1(-rest)
+    for n in range(1, 9):
+        hit = u < beyond
+        if not hit.any():
+            break
+        counts[near] += hit
+        term *= rest / n
+        beyond -= term
     if many.size:
         counts[many] = np.random.Generator(bits).poisson(mean[many])
-    return counts
+    return np.asarray(counts, np.float32)
 
 
 @lru_cache(maxsize=1)
-def _alias_tables() -> tuple[np.ndarray, np.ndarray]:
-    """Alias tables of Poisson distributions at every multiple of the step: thresholds of 25 bits, aliases."""
+def _alias_tables() -> np.ndarray:
+    """Alias tables of Poisson distributions at every multiple of the step.
+
+    An entry holds the share of its column that is kept, in 25 bits, and below it the alias. A column
+    that is kept whole is its own alias.
+    """
     from scipy.stats import poisson
 
     means = np.arange(int(_LARGEST / _STEP) + 1) * _STEP
     left = np.asarray(poisson.pmf(np.arange(_COLUMNS), means[:, None])) * _COLUMNS
     rows = np.arange(len(means))
-    threshold = np.ones_like(left)
+    share = np.ones_like(left)
     alias = np.tile(np.arange(_COLUMNS), (len(means), 1))
     done = np.zeros(left.shape, bool)
     for _ in range(_COLUMNS - 1):
         poor = np.where(done, np.inf, left).argmin(1)
         rich = np.where(done, -np.inf, left).argmax(1)
-        threshold[rows, poor] = left[rows, poor]
+        share[rows, poor] = left[rows, poor]
         alias[rows, poor] = rich
         left[rows, rich] -= 1 - left[rows, poor]
         done[rows, poor] = True
-    limits = np.clip(np.round(threshold * 2**25), 0, 2**25).astype(np.uint32)
-    return limits.ravel(), alias.astype(np.int32).ravel()
+    top = 2 ** (32 - _COLUMN_BITS)
+    kept = np.clip(np.round(share * top), 0, top)
+    alias = np.where(kept == top, np.arange(_COLUMNS), alias)
+    entries = (np.minimum(kept, top - 1).astype(np.uint32) << _COLUMN_BITS) | alias.astype(np.uint32)
+    return np.asarray(entries.ravel(), np.uint32)

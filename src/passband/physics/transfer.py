@@ -70,15 +70,11 @@ def lens_of(
     >>> lens_of([ImagingConditions(C10=-500.0), ImagingConditions()]).C10.flatten().tolist()
     [-500.0, 0.0]
     """
-
-    def column(values: list[float]) -> Tensor:
-        return torch.tensor(values, dtype=dtype, device=device)[:, None, None]
-
-    wavelengths = column([electron_wavelength(c.energy) for c in conditions])
     names = [f.name for f in fields(Lens) if f.name != "wavelength"]
-    return Lens(
-        wavelength=wavelengths, **{name: column([getattr(c, name) for c in conditions]) for name in names}
-    )
+    values = [[getattr(c, name) for c in conditions] for name in names]
+    values.append([electron_wavelength(c.energy) for c in conditions])
+    columns = torch.tensor(values, dtype=dtype, device=device)[:, :, None, None].unbind()
+    return Lens(**dict(zip([*names, "wavelength"], columns, strict=True)))
 
 
 def aberration_phase(ky: Tensor, kx: Tensor, lens: Lens) -> Tensor:
@@ -147,7 +143,7 @@ def aberration_slope_squared(ky: Tensor, kx: Tensor, lens: Lens) -> Tensor:
     wy, wx = lens.wavelength * ky, lens.wavelength * kx
     a2 = wy * wy + wx * wx
     slope = lens.C10 + a2 * (lens.C30 + a2 * lens.C50)
-    if not (_any(lens.C12) or _any(lens.C21) or _any(lens.C23)):
+    if is_round(lens):
         return (2 * math.pi / lens.wavelength * slope) ** 2 * a2
     c2, s2 = lens.C12 * torch.cos(2 * lens.phi12), lens.C12 * torch.sin(2 * lens.phi12)
     c1, s1 = lens.C21 / 3 * torch.cos(lens.phi21), lens.C21 / 3 * torch.sin(lens.phi21)
@@ -314,6 +310,27 @@ def _envelopes(ky: Tensor, kx: Tensor, lens: Lens) -> Tensor:
     if lens.aperture.requires_grad or not torch.isinf(lens.aperture).all():
         envelope = envelope * aperture_transmission(ky, kx, lens)
     return envelope
+
+
+def is_round(lens: Lens) -> bool:
+    """Whether astigmatism, coma and threefold astigmatism are zero, and no gradient of them is asked for.
+
+    Parameters
+    ----------
+    lens
+        Any.
+
+    Returns
+    -------
+    bool
+        Of all images of the batch together.
+
+    Examples
+    --------
+    >>> is_round(lens_of([ImagingConditions(C10=-500.0)]))
+    True
+    """
+    return not (_any(lens.C12) or _any(lens.C21) or _any(lens.C23))
 
 
 def _any(value: Tensor) -> bool:
