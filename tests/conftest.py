@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.ndimage
+import torch
 
 from passband.data.detections import Detections
 from passband.data.micrograph import Micrograph
@@ -15,6 +16,9 @@ from passband.estimate.calibrate import calibrate_bundle, calibration_row
 from passband.learn.bundle import Bundle, read_bundle, write_bundle
 from passband.learn.detector import SLIM
 from passband.types import InstanceMask
+
+# Sums, and so the last bits of a wave, depend on how many threads share them: one, as in the product.
+torch.set_num_threads(1)
 
 Make = Callable[..., tuple[Micrograph, Detections]]
 

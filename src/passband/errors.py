@@ -7,6 +7,7 @@
     ├── DetectionsError      a detection file or value cannot be used
     ├── BundleError          a model bundle cannot be used
     ├── CalibrationError     a calibration cannot be made or does not fit
+    ├── DatasetError         a simulated dataset cannot be read or gone on with
     └── ParameterError       an argument is outside what physics or the method allows
 
 A message says what came, what was wanted and what to do about it.
@@ -33,6 +34,10 @@ class BundleError(PassbandError):
 
 class CalibrationError(PassbandError):
     """A calibration cannot be made from these rows, or does not fit these detections."""
+
+
+class DatasetError(PassbandError):
+    """A simulated dataset is missing, damaged, unfinished, of a newer format or of another study."""
 
 
 class ParameterError(PassbandError, ValueError):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from passband import __version__
 from passband.data.readers import SUFFIXES, read_micrograph
 from passband.errors import BundleError
 from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle, default_bundle
 from passband.physics.cavity_domains import DOMAINS
-from passband.units import KEV, NM
+from passband.physics.conditions import ImagingConditions
+from passband.units import KEV, NM, electron_wavelength
 
 Lines = list[tuple[str, str]]
 
@@ -107,3 +111,71 @@ def about_micrograph(path: str) -> Lines:
         lines.append(("field of view", field))
     lines.append(("grey levels", f"{m.pixels.min():g} to {m.pixels.max():g}, mean {m.pixels.mean():g}"))
     return lines + [("note", note) for note in m.notes]
+
+
+def about_lens(conditions: ImagingConditions) -> Lines:
+    """What a lens passes, in words.
+
+    Parameters
+    ----------
+    conditions
+        The lens and illumination.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and words of each line.
+
+    Examples
+    --------
+    >>> dict(about_lens(ImagingConditions(energy=300e3, C10=-583.0)))["Scherzer defocus"]
+    '583 Å'
+    """
+    facts = _lens(conditions)
+    zero, limit = facts["first_zero"], facts["information_limit"]
+    none = "none before the information limit"
+    return [
+        ("wavelength", f"{facts['wavelength']:.5f} Å"),
+        ("Scherzer defocus", f"{facts['scherzer_defocus']:.0f} Å"),
+        ("first zero", none if zero is None else f"{zero:.4f} 1/Å ({1 / zero:.2f} Å)"),
+        ("information limit", f"{limit:.4f} 1/Å ({1 / limit:.2f} Å), where envelopes leave exp(-2)"),
+    ]
+
+
+def lens_to_json(conditions: ImagingConditions) -> str:
+    """What a lens passes, and its contrast transfer along x, as one JSON object.
+
+    Parameters
+    ----------
+    conditions
+        The lens and illumination.
+
+    Returns
+    -------
+    str
+        Frequencies ``k`` in 1/Å and ``contrast_transfer``, 2 sin(chi) with envelopes, among others.
+
+    Examples
+    --------
+    >>> json.loads(lens_to_json(ImagingConditions(energy=300e3)))["wavelength"]
+    0.0196875
+    """
+    import torch
+
+    from passband.physics.resolution import transfer_profile
+
+    facts = _lens(conditions)
+    k = torch.linspace(0, 1.25 * facts["information_limit"], 501, dtype=torch.float64)
+    values = transfer_profile(conditions, k)
+    return json.dumps({**facts, "k": k.tolist(), "contrast_transfer": values.tolist()}, indent=1) + "\n"
+
+
+def _lens(conditions: ImagingConditions) -> dict[str, Any]:
+    from passband.physics.resolution import first_zero, information_limit, scherzer_defocus
+
+    return {
+        "wavelength": round(electron_wavelength(conditions.energy), 7),
+        "scherzer_defocus": scherzer_defocus(energy=conditions.energy, C30=conditions.C30),
+        "first_zero": first_zero(conditions),
+        "information_limit": information_limit(conditions),
+    }

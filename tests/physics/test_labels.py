@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 
 from passband.errors import ParameterError
-from passband.physics.labels import disc_labels, phase_labels
+from passband.physics.labels import disc_labels, exit_wave_labels, phase_labels
 from passband.physics.specimen import Specimen, SpecimenRanges, build_specimen, draw_specimen
 
 
@@ -149,3 +149,13 @@ def test_bad_input_is_refused():
         phase_labels([wave], pixel_size=0.0)
     with pytest.raises(ParameterError, match="finite"):
         phase_labels([wave * np.nan], pixel_size=0.2)
+
+
+def test_exit_wave_labels_lie_where_the_discs_do() -> None:
+    ranges = SpecimenRanges(cell=(51.2, 51.2), diameters=(15, 20), count=(2, 2), least_distance=5.0)
+    specimen = build_specimen(draw_specimen(ranges, 3))
+    by_phase, by_disc = exit_wave_labels(specimen, (128, 128)), disc_labels(specimen, (128, 128))
+    for i in (1, 2):
+        one, other = by_phase == i, by_disc == i
+        assert (one & other).sum() / (one | other).sum() > 0.6
+        assert (one & ~other).sum() < 0.1 * one.sum()  # the discs' rim makes theirs the larger

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from passband.cli import judging, simulating, training
+from passband.cli import datasets, judging, simulating, training, waves
 from passband.cli.shell import Commands
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
     "without data: `passband simulate cavities --out demo --count 3`, then `passband assess demo`.",
 )  # fmt: skip
 simulate_app = typer.Typer(no_args_is_help=True, help="Simulate micrographs with known truth.")
+dataset_app = typer.Typer(no_args_is_help=True, help="Check, show and export simulated datasets.")
 train_app = typer.Typer(no_args_is_help=True, help="Train a detector on simulated micrographs.")
 
 
@@ -46,11 +47,19 @@ def _options(
     pass
 
 
-for command in (judging.assess, judging.info, judging.calibrate, judging.evaluate):
+for command in (
+    judging.assess, judging.info, judging.calibrate, judging.evaluate,
+    waves.ctf, waves.image, waves.multislice,
+):  # fmt: skip
     app.command()(command)
 simulate_app.command("cavities")(simulating.simulate_cavities)
+simulate_app.command("hrtem")(simulating.simulate_hrtem)
+dataset_app.command("check")(datasets.check_dataset)
+dataset_app.command("show")(datasets.show_dataset)
+dataset_app.command("export")(datasets.export_dataset)
 train_app.command("detector")(training.train_detector)
 app.add_typer(simulate_app, name="simulate")
+app.add_typer(dataset_app, name="dataset")
 app.add_typer(train_app, name="train")
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -38,3 +42,59 @@ def simulate_cavities(
     with show_progress("simulating") as progress:
         truth = write_simulated(out, records, progress=progress)
     typer.echo(f"{count} micrographs in {out}, what is there to be found in {truth}")
+
+
+def simulate_hrtem(
+    study: Annotated[Path, typer.Argument(help="TOML file: specimens, waves and images to draw.")],
+    out: Annotated[Path, typer.Option(help="Folder of the dataset. Run again to resume.")],
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes, of one thread each.", show_default="one for each core"),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Only go on with a dataset that was begun; never begin one.")
+    ] = False,
+) -> None:
+    """Simulate high-resolution micrographs of nanoparticles: a dataset of exit waves and labels.
+
+    For example `passband simulate hrtem studies/hrtem_small.toml --out sets/small`.
+
+    The same study gives the same dataset, bit for bit, whatever the number of workers. A run that was
+    stopped, even killed, goes on with the same command. Images are drawn from the waves when they are
+    needed: `passband dataset export` writes them, `passband dataset show` tells what there is.
+    """
+    from passband.data.study_file import read_study
+    from passband.errors import DatasetError
+    from passband.simulation import has_dataset, simulate_dataset
+
+    wanted = read_study(study)
+    if resume and not has_dataset(out):
+        raise DatasetError(f"{out} holds no dataset to go on with; leave out --resume to begin one")
+    text = study.read_text("utf-8")
+    with _progress_or_log("simulating") as progress:
+        done = simulate_dataset(wanted, out, workers=workers, study_text=text, progress=progress)
+    kept = f", {done.kept} of them from an earlier run" if done.kept else ""
+    typer.echo(
+        f"{len(done.dataset)} scenes{kept}, {wanted.images_per_scene} micrographs of each, in {out}; "
+        f"look at them with `passband dataset show {out} --report`"
+    )
+
+
+@contextmanager
+def _progress_or_log(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar where a person looks; a line on stderr every minute where a log is kept."""
+    with show_progress(what) as bar:
+        begun = last = time.monotonic()
+        first: int | None = None
+
+        def log(now: str, done: int, total: int) -> None:
+            nonlocal first, last
+            first = done if first is None else first
+            t = time.monotonic()
+            if t - last >= 60 and done > first:
+                last = t
+                left = (t - begun) / (done - first) * (total - done) / 60
+                typer.echo(f"{what}: {done} of {total}, about {left:.0f} min left", err=True)
+                sys.stderr.flush()
+
+        yield bar or log

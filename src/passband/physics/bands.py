@@ -8,11 +8,13 @@ in FFT order with zero frequency first: so every pass but one reads and writes c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from passband.errors import ParameterError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,21 @@ class Band:
     ) -> tuple[Tensor, Tensor]:
         """Frequencies kept, cycles/Å: ky of shape (1, v) and kx of shape (u, 1), in FFT order."""
         return _frequencies(self, dtype, torch.device(device))
+
+    def on_grid(self, shape: tuple[int, int]) -> Band:
+        """The same frequencies over another grid (y, x) of the same field.
+
+        Raises
+        ------
+        ParameterError
+            If the grid has fewer points than there are frequencies.
+        """
+        if any(n < kept for n, kept in zip(shape, self.kept, strict=True)):
+            raise ParameterError(
+                f"a grid of {shape[0]} x {shape[1]} points is too coarse for {self.kept[0]} x "
+                f"{self.kept[1]} frequencies; take more points or crop the wave's band"
+            )
+        return replace(self, shape=shape)
 
 
 @lru_cache(maxsize=16)

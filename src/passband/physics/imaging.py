@@ -98,7 +98,7 @@ def image_intensity(
     >>> image_intensity(wave, lens_of([ImagingConditions(energy=300e3, C10=-500.0)])).mean().item()
     1.0
     """
-    band = wave.band if shape is None else _on_grid(wave.band, shape)
+    band = wave.band if shape is None else wave.band.on_grid(shape)
     spectrum = wave.spectrum * (band.shape[0] * band.shape[1])
     if foci == 0:
         return _squared(from_band(spectrum * _transfer(band, lens, spectrum), band))
@@ -267,15 +267,6 @@ def _on_pixels(
     scale = (shape[0] * shape[1]) / (grid[0] * grid[1])
     image = real_from_band(spectrum * scale, Band(shape=shape, extent=extent, kept=fine.kept))
     return image.clamp_min(0)
-
-
-def _on_grid(band: Band, shape: tuple[int, int]) -> Band:
-    if any(n < kept for n, kept in zip(shape, band.kept, strict=True)):
-        raise ParameterError(
-            f"a grid of {shape[0]} x {shape[1]} points is too coarse for {band.kept[0]} x {band.kept[1]} "
-            "frequencies; take more points or crop the wave's band"
-        )
-    return Band(shape=shape, extent=band.extent, kept=band.kept)
 
 
 def _squared(wave: Tensor) -> Tensor:

@@ -101,7 +101,11 @@ class ExitWave:
     @property
     def array(self) -> Tensor:
         """The wave in real space, complex (y, x); its modulus is 1 in vacuum."""
-        return from_band(self.spectrum, self.band) * (self.band.shape[0] * self.band.shape[1])
+        return self.on_grid(self.band.shape)
+
+    def on_grid(self, shape: tuple[int, int]) -> Tensor:
+        """The wave in real space at the points of another grid, at least as many as its frequencies."""
+        return from_band(self.spectrum, self.band.on_grid(shape)) * (shape[0] * shape[1])
 
 
 def wave_from_array(
@@ -162,6 +166,7 @@ def multislice(
     energy: float,
     slice_thickness: float,
     incident: Tensor | None = None,
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """Spectrum of the wave that leaves a stack of slices.
 
@@ -178,6 +183,8 @@ def multislice(
         Å; negative goes back through free space (the potential is not undone).
     incident
         Spectrum of the wave that comes in, as this function returns it; the plane wave if not given.
+    device
+        Of the potential.
 
     Returns
     -------
@@ -199,9 +206,8 @@ def multislice(
     spectrum = incident
     for v in potential:
         if spectrum is None:
-            dtype = torch.complex128 if v is not None and v.dtype == torch.float64 else torch.complex64
-            spectrum = torch.zeros(band.kept[::-1], dtype=dtype, device="cpu" if v is None else v.device)
-            spectrum[0, 0] = 1
+            double = v is not None and v.dtype == torch.float64
+            spectrum = _plane_wave(band, torch.complex128 if double else torch.complex64, device)
         limit, free = _propagator(band, energy, slice_thickness, spectrum.dtype, spectrum.device)
         if v is None:
             spectrum = spectrum * free
@@ -318,6 +324,7 @@ def exit_waves(
         energy=settings.energy,
         slice_thickness=thickness,
         incident=incident,
+        device=device,
     )
     if spectrum.ndim == 2:  # nothing but vacuum
         spectrum = spectrum.expand(len(specimens), *spectrum.shape)
@@ -362,8 +369,18 @@ def _behind(slab: _Slab, band: Band, energy: float, thickness: float, device: to
     slices = slice_count(slab.specimen, thickness)
     potential = slice_potential([slab.specimen], band, slices, thickness, device)
     return multislice(
-        (potential(i) for i in range(slab.count)), band, energy=energy, slice_thickness=thickness
+        (potential(i) for i in range(slab.count)),
+        band,
+        energy=energy,
+        slice_thickness=thickness,
+        device=device,
     )
+
+
+def _plane_wave(band: Band, dtype: torch.dtype, device: torch.device | str) -> Tensor:
+    spectrum = torch.zeros(band.kept[::-1], dtype=dtype, device=device)
+    spectrum[0, 0] = 1
+    return spectrum
 
 
 def _cropped(spectrum: Tensor, band: Band) -> Tensor:

@@ -18,18 +18,23 @@ from passband.plot.evaluations import (
 from passband.plot.pictures import COLOURS, draw_detections, draw_sizes, draw_verdicts
 from passband.plot.saving import ACCENT, save_figure
 from passband.plot.scores import ScorePair, draw_explanations, draw_parity, draw_reliability
+from passband.plot.waves import conditions_in_words, draw_conditions, draw_contrast_transfer, draw_exit_wave
 
 __all__ = [
     "ACCENT",
     "COLOURS",
     "ScorePair",
+    "conditions_in_words",
     "draw_classification",
+    "draw_conditions",
     "draw_confusion",
+    "draw_contrast_transfer",
     "draw_coverage",
     "draw_detections",
     "draw_domain_means",
     "draw_domain_scores",
     "draw_estimates",
+    "draw_exit_wave",
     "draw_explanations",
     "draw_parity",
     "draw_precision_recall",

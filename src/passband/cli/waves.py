@@ -1,0 +1,213 @@
+"""Commands on waves and lenses: ctf, image, multislice."""
+
+from __future__ import annotations
+
+import json as json_text
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from passband.physics.conditions import ImagingConditions
+
+PixelSize = Annotated[float, typer.Option(help="Å.")]
+EnergyKev = Annotated[float, typer.Option(help="Electron energy.")]
+Defocus = Annotated[float, typer.Option(help="Å; positive is underfocus.")]
+CsMm = Annotated[float, typer.Option(help="Third-order spherical aberration.")]
+C5Mm = Annotated[float, typer.Option(help="Fifth-order spherical aberration.")]
+FocalSpread = Annotated[float, typer.Option(help="1/e half-width of the focus distribution, Å.")]
+AngularSpread = Annotated[float, typer.Option(help="1/e half-width of the illumination angle.")]
+ApertureMrad = Annotated[float | None, typer.Option(help="Objective aperture's semi-angle.")]
+Astigmatism = Annotated[float, typer.Option(help="Twofold astigmatism, Å.")]
+AstigmatismAngle = Annotated[float, typer.Option(help="Its azimuth from x towards y, degrees.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def ctf(
+    defocus: Defocus = 0.0,
+    cs_mm: CsMm = 1.2,
+    energy_kev: EnergyKev = 300.0,
+    focal_spread: FocalSpread = 30.0,
+    angular_spread_mrad: AngularSpread = 0.0,
+    c5_mm: C5Mm = 0.0,
+    aperture_mrad: ApertureMrad = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw it: .png, .svg or .pdf.")] = None,
+    json: Json = False,
+) -> None:
+    """Say what a lens passes: Scherzer's focus, first zero, information limit; and draw it.
+
+    - `passband ctf --defocus 580 --cs-mm 1.2 --plot ctf.png`
+
+    - `passband ctf --defocus 60 --cs-mm 0 --focal-spread 10 --json`
+    """
+    from passband.information import about_lens, lens_to_json
+
+    conditions = _conditions(
+        energy_kev=energy_kev,
+        defocus=defocus,
+        cs_mm=cs_mm,
+        c5_mm=c5_mm,
+        focal_spread=focal_spread,
+        angular_spread_mrad=angular_spread_mrad,
+        aperture_mrad=aperture_mrad,
+    )
+    if json:
+        sys.stdout.write(lens_to_json(conditions))
+    else:
+        for name, words in about_lens(conditions):
+            typer.echo(f"{name + ':':<20}{words}")
+    if plot is not None:
+        from passband.plot import draw_contrast_transfer, save_figure
+
+        typer.echo(f"drawn: {save_figure(draw_contrast_transfer(conditions), plot)}", err=json)
+
+
+def image(
+    wave: Annotated[Path, typer.Argument(help="Complex exit wave: .npy (y, x), or abTEM's Zarr folder.")],
+    out: Annotated[Path, typer.Option(help="The image, .npy, float32 (y, x).")],
+    pixel_size: Annotated[float | None, typer.Option(help="Of the wave, Å; a Zarr knows its own.")] = None,
+    energy_kev: Annotated[float | None, typer.Option(help="Electron energy; a Zarr knows its own.")] = None,
+    defocus: Defocus = 0.0,
+    cs_mm: CsMm = 0.0,
+    c5_mm: C5Mm = 0.0,
+    focal_spread: FocalSpread = 0.0,
+    angular_spread_mrad: AngularSpread = 0.0,
+    astigmatism: Astigmatism = 0.0,
+    astigmatism_angle: AstigmatismAngle = 0.0,
+    aperture_mrad: ApertureMrad = None,
+    dose: Annotated[
+        float | None, typer.Option(help="e/Å²; gives counted electrons instead of intensity.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the counting noise.")] = 0,
+    json: Json = False,
+) -> None:
+    """Image an exit wave: intensity for an incident wave of 1, or counts where a dose is given.
+
+    Below a focal spread of 15 Å its envelope is used; above, images at several foci are averaged.
+
+    For example `passband image wave.npy --pixel-size 0.2 --energy-kev 300 --defocus 500 --cs-mm 1.2
+    --focal-spread 30 --dose 400 --out image.npy`.
+    """
+    from passband.data.waves import read_wave, write_array
+    from passband.physics.imaging import focal_points, simulate_micrographs
+    from passband.units import KEV
+
+    exit_wave = read_wave(
+        wave, pixel_size=pixel_size, energy=None if energy_kev is None else energy_kev * KEV
+    )
+    conditions = _conditions(
+        energy_kev=exit_wave.energy / KEV,
+        defocus=defocus,
+        cs_mm=cs_mm,
+        c5_mm=c5_mm,
+        focal_spread=focal_spread,
+        angular_spread_mrad=angular_spread_mrad,
+        aperture_mrad=aperture_mrad,
+        astigmatism=astigmatism,
+        astigmatism_angle=astigmatism_angle,
+        dose=dose,
+        pixel_size=exit_wave.band.extent[0] / exit_wave.band.shape[0],
+    )
+    pixels = simulate_micrographs(exit_wave, [conditions], seed=seed)[0].numpy()
+    write_array(out, pixels)
+    foci = focal_points(conditions, exit_wave)
+    if json:
+        about = {"out": str(out), "shape": pixels.shape, "mean": float(pixels.mean()), "foci": foci}
+        typer.echo(json_text.dumps(about))
+        return
+    how = f"the mean over {foci} foci" if foci else "the quasi-coherent envelope"
+    what = "intensity for an incident wave of 1" if dose is None else "electrons per pixel"
+    typer.echo(
+        f"wrote {out}: {pixels.shape[0]} x {pixels.shape[1]}, {what}, mean {pixels.mean():.4g}, with {how}"
+    )
+
+
+def multislice(
+    atoms: Annotated[Path, typer.Argument(help="Atoms in a rectangular cell: extended .xyz or .cif.")],
+    out: Annotated[Path, typer.Option(help="The exit wave, .npy, complex64 (y, x).")],
+    pixel_size: PixelSize = 0.2,
+    energy_kev: EnergyKev = 300.0,
+    slice_thickness: Annotated[float, typer.Option(help="Å.")] = 2.0,
+    debye_waller: Annotated[
+        float, typer.Option(help="B of atoms whose file gives none, Å²; 0 leaves them at rest.")
+    ] = 0.0,
+    plot: Annotated[Path | None, typer.Option(help="Draw amplitude and phase: .png, .svg or .pdf.")] = None,
+    json: Json = False,
+) -> None:
+    """Calculate the exit wave of atoms: the wave at the cell's exit face, 1 in vacuum.
+
+    The beam travels towards +z through a cell that is periodic in x and y. Pixels and slices are the
+    largest that divide the cell and are no larger than asked for.
+
+    For example `passband multislice atoms.xyz --pixel-size 0.2 --energy-kev 300 --out wave.npy`, then
+    `passband image wave.npy --pixel-size 0.2 --energy-kev 300 --defocus 60 --out image.npy`.
+    """
+    import math
+
+    from passband.data.atoms import read_specimen
+    from passband.data.waves import write_wave
+    from passband.physics.scattering import WaveSettings, exit_wave
+    from passband.units import KEV
+
+    settings = WaveSettings(
+        energy=energy_kev * KEV, pixel_size=pixel_size, slice_thickness=slice_thickness, band=math.inf
+    )
+    specimen = read_specimen(atoms, debye_waller=debye_waller)
+    wave = exit_wave(specimen, settings, at_exit_face=True)
+    write_wave(out, wave)
+    (height, width), (rows, columns) = wave.band.extent, wave.band.shape
+    sizes = (height / rows, width / columns)
+    if json:
+        about = {
+            "out": str(out),
+            "shape": [rows, columns],
+            "pixel_size": sizes,
+            "atoms": len(specimen.numbers),
+        }
+        typer.echo(json_text.dumps(about))
+    else:
+        typer.echo(
+            f"wrote {out}: {rows} x {columns} pixels of {sizes[0]:.6g} x {sizes[1]:.6g} Å (y, x), "
+            f"{len(specimen.numbers)} atoms"
+        )
+    if plot is not None:
+        from passband.plot import draw_exit_wave, save_figure
+
+        typer.echo(f"drawn: {save_figure(draw_exit_wave(wave), plot)}", err=json)
+
+
+def _conditions(
+    *,
+    energy_kev: float,
+    defocus: float,
+    cs_mm: float,
+    c5_mm: float,
+    focal_spread: float,
+    angular_spread_mrad: float,
+    aperture_mrad: float | None,
+    astigmatism: float = 0.0,
+    astigmatism_angle: float = 0.0,
+    dose: float | None = None,
+    pixel_size: float = 1.0,
+) -> ImagingConditions:
+    """Imaging conditions from a command's units."""
+    import math
+
+    from passband.physics.conditions import ImagingConditions
+    from passband.units import KEV, MM
+
+    return ImagingConditions(
+        energy=energy_kev * KEV,
+        C10=-defocus,
+        C12=astigmatism,
+        phi12=math.radians(astigmatism_angle),
+        C30=cs_mm * MM,
+        C50=c5_mm * MM,
+        focal_spread=focal_spread,
+        angular_spread=angular_spread_mrad / 1e3,
+        aperture=math.inf if aperture_mrad is None else aperture_mrad / 1e3,
+        dose=math.inf if dose is None else dose,
+        pixel_size=pixel_size,
+    )

@@ -1,0 +1,112 @@
+"""ctf, image and multislice as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from passband.cli import app
+
+ATOMS = """4
+Lattice="8.0 0 0 0 6.4 0 0 0 8.0" Properties=species:S:1:pos:R:3 pbc="T T T"
+Au 1.0 1.0 1.0
+Au 5.0 3.0 3.0
+C 3.0 5.0 5.0
+C 7.0 2.0 7.0
+"""
+
+
+def call(*words: str, status: int = 0) -> str:
+    done = CliRunner().invoke(app, [str(w) for w in words])
+    assert done.exit_code == status, done.output
+    return done.output
+
+
+@pytest.fixture
+def wave(tmp_path: Path) -> Path:
+    (tmp_path / "atoms.xyz").write_text(ATOMS)
+    out = tmp_path / "wave.npy"
+    call("multislice", tmp_path / "atoms.xyz", "--pixel-size", 0.2, "--energy-kev", 300,
+         "--slice-thickness", 2, "--out", out)  # fmt: skip
+    return out
+
+
+def test_multislice_writes_a_wave_with_axes_y_x(wave: Path) -> None:
+    array = np.load(wave)
+    assert array.shape == (32, 40) and np.iscomplexobj(array)
+    # The heavy atom's pixel, at y = 3, x = 5, advances the phase most.
+    y, x = np.unravel_index(np.argmax(np.angle(array)), array.shape)
+    assert (y, x) in ((15, 25), (5, 5))
+    assert (np.abs(array) ** 2).mean() == pytest.approx(1, abs=0.01)
+
+
+def test_image_gives_intensity_for_an_incident_wave_of_one(wave: Path, tmp_path: Path) -> None:
+    out = tmp_path / "image.npy"
+    common = ("image", wave, "--pixel-size", 0.2, "--energy-kev", 300, "--cs-mm", 1.2, "--out", out)
+    said = call(*common, "--defocus", 500, "--focal-spread", 30, "--angular-spread-mrad", 0)
+    assert "foci" in said
+    intensity = np.load(out)
+    assert intensity.shape == (32, 40) and intensity.mean() == pytest.approx(1, abs=0.01)
+    call(*common, "--defocus", 500, "--dose", 400)
+    counts = np.load(out)
+    assert counts.mean() == pytest.approx(16, abs=1) and (counts == counts.round()).all()
+    about = json.loads(call(*common, "--focal-spread", 5, "--json"))
+    assert about["foci"] == 0 and about["shape"] == [32, 40]
+
+
+def test_positive_defocus_is_underfocus_where_atoms_are_dark(wave: Path, tmp_path: Path) -> None:
+    seen = {}
+    for defocus in (-60, 60):
+        out = tmp_path / "image.npy"
+        call("image", wave, "--pixel-size", 0.2, "--energy-kev", 300, "--defocus", defocus, "--out", out)
+        seen[defocus] = np.load(out)[15, 25]
+    assert seen[60] < 1 < seen[-60]
+
+
+def test_ctf_says_draws_and_gives_numbers(tmp_path: Path) -> None:
+    picture = tmp_path / "ctf.png"
+    said = call("ctf", "--defocus", 583, "--cs-mm", 1.2, "--plot", picture)
+    assert "Scherzer defocus:   583 Å" in said and "2.00 Å" in said
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    facts = json.loads(call("ctf", "--defocus", 583, "--cs-mm", 1.2, "--json"))
+    assert len(facts["k"]) == len(facts["contrast_transfer"])
+    assert facts["first_zero"] == pytest.approx(0.5, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--dose", 0), "dose must be more than zero"),
+        (("--dose", -5), "dose must be more than zero"),
+        (("--aperture-mrad", 90), "sample it at"),
+        (("--focal-spread", -1), "focal_spread must not be negative"),
+    ],
+)
+def test_impossible_conditions_are_named_and_nothing_is_written(
+    wave: Path, tmp_path: Path, words: tuple[str, float], said: str
+) -> None:
+    out = tmp_path / "image.npy"
+    shown = call("image", wave, "--pixel-size", 0.2, "--energy-kev", 300, "--out", out, *words, status=2)
+    assert said in shown and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("Au 1.0 1.0", "Au 9.0 1.0"), "outside"),
+        (("Au 1.0 1.0", "Xx 1.0 1.0"), "Xx"),
+        (('Lattice="8.0 0 0 0 6.4 0 0 0 8.0" ', ""), "no cell"),
+        (("4\n", "9\n"), "truncated"),
+    ],
+)
+def test_atoms_that_cannot_be_calculated_are_refused(
+    tmp_path: Path, change: tuple[str, str], said: str
+) -> None:
+    path, out = tmp_path / "atoms.xyz", tmp_path / "wave.npy"
+    path.write_text(ATOMS.replace(*change))
+    assert said in call("multislice", path, "--out", out, status=2)
+    assert not out.exists()
