@@ -46,7 +46,7 @@ TWELVE = [
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     start = time.perf_counter()
-    done = simulate_dataset(read_study(STUDY), folder / "dataset")
+    done = simulate_dataset(read_study(STUDY), folder / "dataset", study_text=STUDY.read_text("utf-8"))
     print(f"{done.made} scenes simulated, {done.kept} kept, {time.perf_counter() - start:.0f} s")
     print(check_in_words(check_dataset(folder / "dataset")))
     dataset = open_dataset(folder / "dataset")

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from passband.allocator import keep_freed_memory
 from passband.data.dataset import Dataset, open_dataset
 from passband.data.dataset_store import (
     MANIFEST,
@@ -202,6 +203,7 @@ def serve() -> None:
     import torch
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         store = read_manifest(json.loads(orders.get()))
         while True:
@@ -239,6 +241,7 @@ def _inline(store: DatasetStore) -> Generator[_Event]:
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    keep_freed_memory()
     try:
         with threadpool_limits(1):
             for shard in range(store.shards):

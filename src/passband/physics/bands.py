@@ -148,7 +148,7 @@ def from_band(spectrum: Tensor, band: Band) -> Tensor:
     True
     """
     columns = torch.fft.ifft(_pad(spectrum, band.shape[0]))
-    field: Tensor = torch.fft.ifft(_pad(columns.transpose(-1, -2).contiguous(), band.shape[1]))
+    field: Tensor = torch.fft.ifft(_pad(_turned(columns), band.shape[1]))
     return field
 
 
@@ -197,13 +197,28 @@ def real_from_band(spectrum: Tensor, band: Band) -> Tensor:
     True
     """
     columns = torch.fft.ifft(_pad(spectrum, band.shape[0]))
-    field: Tensor = torch.fft.irfft(columns.transpose(-1, -2).contiguous(), n=band.shape[1])
+    field: Tensor = torch.fft.irfft(_turned(columns), n=band.shape[1])
     return field
 
 
 def _along_y(columns: Tensor, band: Band) -> Tensor:
     """Columns (..., y, u) transformed along y, cropped and transposed."""
     return _crop(torch.fft.fft(columns, dim=-2).transpose(-1, -2), band.kept[0])
+
+
+def _turned(columns: Tensor) -> Tensor:
+    """The last two axes exchanged, contiguous.
+
+    torch copies one transposed matrix in blocks; a batch of them, even of one, it copies three times
+    as slowly.
+    """
+    if columns.ndim == 2 or columns.device.type != "cpu":
+        return columns.transpose(-1, -2).contiguous()
+    flat = columns.reshape(-1, *columns.shape[-2:])
+    turned = flat.new_empty(flat.shape[0], flat.shape[2], flat.shape[1])
+    for target, source in zip(turned, flat, strict=True):
+        target.copy_(source.T)
+    return turned.view(*columns.shape[:-2], *turned.shape[1:])
 
 
 def _crop(spectrum: Tensor, kept: int) -> Tensor:

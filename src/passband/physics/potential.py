@@ -139,12 +139,15 @@ def slice_potential(
     thermal = np.concatenate([s.thermal for s in specimens])
     position = np.concatenate([s.positions for s in specimens])
     layer = slice_of(position, thickness, slices)
-    kinds, kind = np.unique(np.stack([numbers, thermal], 1), axis=0, return_inverse=True)
+    # One complex number for each kind of atom: sorted ten times as fast as rows are.
+    _, first, kind = np.unique(numbers + 1j * thermal, return_index=True, return_inverse=True)
     order = np.lexsort((kind, layer))
     of, layer, kind, position = of[order], layer[order], kind[order], position[order]
     start = np.searchsorted(layer, np.arange(slices + 1))
     pixels, weights = _spread(position, band, device, dtype)
-    factors = torch.stack([_atom_factor(band, int(z), float(u), dtype).to(device) for z, u in kinds])
+    factors = torch.stack(
+        [_atom_factor(band, int(numbers[i]), float(thermal[i]), dtype).to(device) for i in first]
+    )
     height, width = band.shape
 
     def potential(i: int) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -148,7 +149,8 @@ def draw_conditions(
     for axes, image, c in zip(all_axes, images, conditions, strict=False):
         low, high = np.percentile(image, (0.5, 99.5))
         axes.imshow(image, cmap="gray", vmin=low, vmax=high)
-        axes.set_title(conditions_in_words(c, unlike=conditions), fontsize=9)
+        words = conditions_in_words(c, unlike=conditions)
+        axes.set_title(textwrap.fill(words, 34, break_long_words=False), fontsize=8, loc="left")
     return figure
 
 
