@@ -15,19 +15,28 @@ MODULES = sorted(SOURCE.rglob("*.py"))
 def test_the_public_names_are_these():
     assert passband.__all__ == [
         "Bundle",
+        "ConditionRanges",
         "Detections",
+        "ImagingConditions",
         "Micrograph",
         "PassbandError",
         "Policy",
+        "SpecimenRanges",
         "Verdict",
         "assess",
+        "build_specimen",
         "default_bundle",
         "detect",
         "draw_cavities",
+        "draw_specimen",
+        "exit_wave",
+        "fit_thon_rings",
+        "open_dataset",
         "read_bundle",
         "read_detections",
         "read_micrograph",
         "simulate_cavities",
+        "simulate_micrographs",
         "write_bundle",
     ]
     assert set(passband.__all__) <= set(dir(passband))

@@ -18,19 +18,28 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "Bundle": "passband.learn.bundle",
+    "ConditionRanges": "passband.physics.conditions",
     "Detections": "passband.data.detections",
+    "ImagingConditions": "passband.physics.conditions",
     "Micrograph": "passband.data.micrograph",
     "PassbandError": "passband.errors",
     "Policy": "passband.verdict",
+    "SpecimenRanges": "passband.physics.specimen",
     "Verdict": "passband.verdict",
     "assess": "passband.verdict",
+    "build_specimen": "passband.physics.specimen",
     "default_bundle": "passband.learn.bundle",
     "detect": "passband.learn.infer",
     "draw_cavities": "passband.physics.cavity_domains",
+    "draw_specimen": "passband.physics.specimen",
+    "exit_wave": "passband.physics.scattering",
+    "fit_thon_rings": "passband.measure.thon",
+    "open_dataset": "passband.data.dataset",
     "read_bundle": "passband.learn.bundle",
     "read_detections": "passband.data.detection_files",
     "read_micrograph": "passband.data.readers",
     "simulate_cavities": "passband.physics.cavities",
+    "simulate_micrographs": "passband.physics.imaging",
     "write_bundle": "passband.learn.bundle",
 }
 __all__ = sorted(PUBLIC)

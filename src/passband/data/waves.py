@@ -37,7 +37,7 @@ def read_wave(
     Returns
     -------
     ExitWave
-        With every frequency the file has.
+        With every frequency the file has, in double precision.
 
     Raises
     ------
@@ -67,6 +67,8 @@ def read_wave(
         lacking = " and ".join(n for n, v in (("pixel size", pixel_size), ("energy", energy)) if v is None)
         raise ParameterError(f"{path}: says nothing of its {lacking}; give it")
     try:
+        if np.iscomplexobj(array):
+            array = array.astype(np.complex128)
         return wave_from_array(array, pixel_size=pixel_size, energy=energy)
     except ParameterError as e:
         raise ReadError(f"{path}: {e}") from e

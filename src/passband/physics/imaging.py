@@ -171,7 +171,8 @@ def simulate_micrographs(
         together = list(run)
         for start in range(0, len(together), size):
             batch = together[start : start + size]
-            lens = lens_of(batch, dtype=wave.spectrum.real.dtype, device=device)
+            # In double precision: chi runs to thousands of radians.
+            lens = lens_of(batch, dtype=torch.float64, device=device)
             filtered = any(c.integrate_pixels or c.drift_y or c.drift_x for c in batch)
             grid = _working_grid(wave.band, shape, filtered)
             intensity = image_intensity(wave, lens, foci=foci, shape=grid)
@@ -279,11 +280,12 @@ def _squared(wave: Tensor) -> Tensor:
 
 def _transfer(band: Band, lens: Lens, spectrum: Tensor) -> Tensor:
     """The lens over a band, (b, u, v); of a round one, a quarter is calculated and mirrored."""
-    ky, kx = band.frequencies(dtype=spectrum.real.dtype, device=spectrum.device)
+    ky, kx = band.frequencies(dtype=lens.C10.dtype, device=spectrum.device)
     if not is_round(lens):
-        return transfer_function(ky, kx, lens)
+        return transfer_function(ky, kx, lens).to(spectrum.dtype)
     (v, u), (top_v, top_u) = band.kept, band.half
     quarter = transfer_function(ky[:, : top_v + 1].abs(), kx[: top_u + 1].abs(), lens)
+    quarter = quarter.to(spectrum.dtype)
     half = torch.cat([quarter[..., : v - top_v], quarter[..., 1:].flip(-1)], -1)
     return torch.cat([half[..., : u - top_u, :], half[..., 1:, :].flip(-2)], -2)
 
