@@ -44,8 +44,9 @@ def test_a_spectrum_in_a_band_is_the_whole_one_cropped(band: Band) -> None:
 def test_a_field_limited_to_the_band_comes_back(band: Band) -> None:
     torch.manual_seed(2)
     field = torch.randn(*band.shape, dtype=torch.complex128)
-    limited = from_band(to_band(field, band), band)
-    torch.testing.assert_close(from_band(to_band(limited, band), band), limited)
+    points = band.shape[0] * band.shape[1]
+    limited = from_band(to_band(field, band), band) / points
+    torch.testing.assert_close(from_band(to_band(limited, band), band) / points, limited)
     if band.kept == band.shape:
         torch.testing.assert_close(limited, field)
     real = real_from_band(real_to_band(field.real.contiguous(), band), band)

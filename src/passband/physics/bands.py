@@ -4,6 +4,9 @@ A field limited to two thirds of its Nyquist frequency has 5/9 of its spectrum e
 along x first, keeping the columns inside the band, and then along y on those columns alone, takes
 about 0.6 of the time of the full transform. Spectra here are transposed, (..., u, v) with v along y,
 in FFT order with zero frequency first: so every pass but one reads and writes contiguous memory.
+
+Neither way is normalised: there and back multiplies by the number of grid points. What scales is folded
+into factors that are multiplied anyway.
 """
 
 from __future__ import annotations
@@ -113,7 +116,7 @@ def to_band(field: Tensor, band: Band) -> Tensor:
     Returns
     -------
     Tensor
-        Complex (..., u, v), transposed, not normalised: zero frequency is the sum of the field.
+        Complex (..., u, v), transposed: zero frequency is the sum of the field.
 
     Examples
     --------
@@ -144,11 +147,11 @@ def from_band(spectrum: Tensor, band: Band) -> Tensor:
     --------
     >>> band = band_within((8, 8), (8.0, 8.0), 0.3)
     >>> field = torch.ones(8, 8, dtype=torch.complex64)
-    >>> torch.allclose(from_band(to_band(field, band), band), field)
+    >>> torch.allclose(from_band(to_band(field, band), band) / 64, field)
     True
     """
-    columns = torch.fft.ifft(_pad(spectrum, band.shape[0]))
-    field: Tensor = torch.fft.ifft(_pad(_turned(columns), band.shape[1]))
+    columns = torch.fft.ifft(_pad(spectrum, band.shape[0]), norm="forward")
+    field: Tensor = torch.fft.ifft(_pad(_turned(columns), band.shape[1]), norm="forward")
     return field
 
 
@@ -193,11 +196,12 @@ def real_from_band(spectrum: Tensor, band: Band) -> Tensor:
     Examples
     --------
     >>> band = band_within((8, 8), (8.0, 8.0), 0.3)
-    >>> bool(torch.allclose(real_from_band(real_to_band(torch.ones(8, 8), band), band), torch.ones(8, 8)))
+    >>> field = real_from_band(real_to_band(torch.ones(8, 8), band), band) / 64
+    >>> bool(torch.allclose(field, torch.ones(8, 8)))
     True
     """
-    columns = torch.fft.ifft(_pad(spectrum, band.shape[0]))
-    field: Tensor = torch.fft.irfft(_turned(columns), n=band.shape[1])
+    columns = torch.fft.ifft(_pad(spectrum, band.shape[0]), norm="forward")
+    field: Tensor = torch.fft.irfft(_turned(columns), n=band.shape[1], norm="forward")
     return field
 
 
@@ -216,8 +220,8 @@ def _turned(columns: Tensor) -> Tensor:
         return columns.transpose(-1, -2).contiguous()
     flat = columns.reshape(-1, *columns.shape[-2:])
     turned = flat.new_empty(flat.shape[0], flat.shape[2], flat.shape[1])
-    for target, source in zip(turned, flat, strict=True):
-        target.copy_(source.T)
+    for i in range(len(flat)):
+        turned[i].copy_(flat[i].T)
     return turned.view(*columns.shape[:-2], *turned.shape[1:])
 
 

@@ -99,7 +99,7 @@ def image_intensity(
     1.0
     """
     band = wave.band if shape is None else wave.band.on_grid(shape)
-    spectrum = wave.spectrum * (band.shape[0] * band.shape[1])
+    spectrum = wave.spectrum
     if foci == 0:
         return _squared(from_band(spectrum * _transfer(band, lens, spectrum), band))
     nodes, weights = np.polynomial.hermite.hermgauss(foci)
@@ -265,7 +265,7 @@ def _on_pixels(
         spectrum = spectrum * (
             torch.sinc(ky * (extent[0] / shape[0])) * torch.sinc(kx * (extent[1] / shape[1]))
         )
-    scale = (shape[0] * shape[1]) / (grid[0] * grid[1])
+    scale = 1 / (grid[0] * grid[1])
     image = real_from_band(spectrum * scale, Band(shape=shape, extent=extent, kept=fine.kept))
     return image.clamp_min(0)
 

@@ -208,5 +208,5 @@ def _atom_factor(band: Band, number: int, thermal: float, dtype: torch.dtype) ->
     spread_x = _kernel_transform(band.half[1], band.shape[1])[: band.half[1] + 1, None]
     potential = POTENTIAL_PER_SCATTERING_FACTOR * scattering_factor(number, k2)
     smeared = potential * np.exp(-2 * np.pi**2 * thermal * k2)
-    per_area = band.shape[0] * band.shape[1] / (band.extent[0] * band.extent[1])
-    return torch.as_tensor(smeared / (spread_y * spread_x) * per_area, dtype=dtype)
+    area = band.extent[0] * band.extent[1]
+    return torch.as_tensor(smeared / (spread_y * spread_x * area), dtype=dtype)

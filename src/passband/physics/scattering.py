@@ -105,7 +105,7 @@ class ExitWave:
 
     def on_grid(self, shape: tuple[int, int]) -> Tensor:
         """The wave in real space at the points of another grid, at least as many as its frequencies."""
-        return from_band(self.spectrum, self.band.on_grid(shape)) * (shape[0] * shape[1])
+        return from_band(self.spectrum, self.band.on_grid(shape))
 
 
 def wave_from_array(
@@ -208,14 +208,14 @@ def multislice(
         if spectrum is None:
             double = v is not None and v.dtype == torch.float64
             spectrum = _plane_wave(band, torch.complex128 if double else torch.complex64, device)
-        limit, free = _propagator(band, energy, slice_thickness, spectrum.dtype, spectrum.device)
+        limit, free, step = _propagator(band, energy, slice_thickness, spectrum.dtype, spectrum.device)
         if v is None:
             spectrum = spectrum * free
             continue
         phase = sigma * v
         transmission = to_band(torch.complex(torch.cos(phase), torch.sin(phase)), band)
         wave = from_band(spectrum, band) * from_band(transmission * limit, band)
-        spectrum = to_band(wave, band) * limit * free
+        spectrum = to_band(wave, band) * step
     if spectrum is None:
         raise ParameterError("multislice needs at least one slice")
     return spectrum
@@ -395,8 +395,8 @@ def _cropped(spectrum: Tensor, band: Band) -> Tensor:
 @lru_cache(maxsize=8)
 def _propagator(
     band: Band, energy: float, thickness: float, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """The antialiasing limit, and the propagation through free space; both (u, v)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The antialiasing limit over the number of points, free propagation, and their product; (u, v)."""
     ky, kx = band.frequencies(device=device)
     k2 = ky * ky + kx * kx
     cutoff = antialias_cutoff(band.shape, band.extent)
@@ -405,4 +405,6 @@ def _propagator(
     edge = 0.5 * (1 + torch.cos(math.pi * (k - cutoff + taper) / taper))
     limit = torch.where(k > cutoff, 0.0, torch.where(k > cutoff - taper, edge, 1.0))
     phase = -math.pi * electron_wavelength(energy) * thickness * k2
-    return limit.to(dtype), torch.polar(torch.ones_like(phase), phase).to(dtype)
+    limit = limit / (band.shape[0] * band.shape[1])  # from_band after to_band multiplies by as much
+    free = torch.polar(torch.ones_like(phase), phase)
+    return limit.to(dtype), free.to(dtype), (limit * free).to(dtype)

@@ -335,4 +335,4 @@ def is_round(lens: Lens) -> bool:
 
 def _any(value: Tensor) -> bool:
     """Whether a term may be left out: it is zero throughout and nobody asks for its gradient."""
-    return value.requires_grad or bool((value != 0).any())
+    return value.requires_grad or bool(value.any())
