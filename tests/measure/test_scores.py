@@ -81,8 +81,10 @@ def test_printed_scores_name_their_rule():
 def test_a_disc_has_its_diameter_within_a_pixel_and_circularity_near_1(radius, x, y):
     disc = ellipse(radius, radius, (x, y))
     assert equivalent_diameters([disc])[0] == pytest.approx(2 * radius, abs=1)
-    # The hull of few pixels is a polygon of few corners; beyond a radius of 8 the excess is below 3 %.
-    assert 1 <= heywood_circularity(disc) <= 1 + 0.25 / radius
+    # The hull of few pixels is a polygon of few corners. Of all discs with radii from 3 to 60 in steps of
+    # 1/64, centred on pixels, corners, edges and at random, the worst has an excess of 0.2675 over its
+    # radius (radius 9.89).
+    assert 1 <= heywood_circularity(disc) <= 1 + 0.27 / radius
 
 
 def test_an_ellipse_has_the_geometric_mean_of_its_axes():

@@ -11,7 +11,7 @@ from passband.errors import ParameterError
 from passband.physics.camera import blur, count_electrons
 
 
-@pytest.mark.parametrize("mean", [0.0, 0.03, 0.31, 1.0, 2.53, 7.77, 16.0, 19.99, 47.97, 48.3, 200.0])
+@pytest.mark.parametrize("mean", [0.0, 0.03, 0.31, 1.0, 2.53, 7.77, 16.0, 19.99, 47.97, 48.3, 85.3, 200.0])
 def test_counts_follow_the_poisson_distribution(mean: float) -> None:
     """Chi-squared over all counts with an expectation of ten and more."""
     n = 500_000
@@ -29,6 +29,15 @@ def test_counts_follow_the_poisson_distribution(mean: float) -> None:
     keep = pooled[1] > 1
     chi2 = ((pooled[0] - pooled[1]) ** 2 / np.maximum(pooled[1], 1))[keep].sum()
     assert scipy.stats.chi2.sf(chi2, keep.sum() - 1) > 1e-4
+
+
+def test_two_and_three_electrons_from_the_rest_of_a_mean_are_as_rare_as_they_should_be() -> None:
+    """Just below a step of the tables nearly all of the mean is rest."""
+    n, mean = 6_000_000, np.float32(0.0624)
+    counts = count_electrons(torch.full((1, n), float(mean)), seed=(9,), noise="poisson").numpy()
+    for least in (1, 2, 3):
+        expected = n * scipy.stats.poisson.sf(least - 1, mean)
+        assert abs((counts >= least).sum() - expected) < 5 * np.sqrt(expected), least
 
 
 def test_counts_of_a_varied_image_are_right_level_by_level() -> None:

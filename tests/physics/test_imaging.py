@@ -99,6 +99,8 @@ def test_an_image_depends_on_its_place_and_the_seed_alone() -> None:
     mixed = simulate_micrographs(wave, [c[2], c[1]], seed=5)
     assert torch.equal(mixed[1], three[1])
     assert not torch.equal(simulate_micrographs(wave, c, seed=6)[0], three[0])
+    twice = simulate_micrographs(wave, [c[0], c[0]], seed=5)
+    assert not torch.equal(twice[0], twice[1])
 
 
 def test_a_finer_grid_has_the_same_points() -> None:
