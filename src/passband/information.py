@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from passband import __version__
+from passband.data.micrograph import Micrograph
 from passband.data.readers import SUFFIXES, read_micrograph
-from passband.errors import BundleError
+from passband.errors import BundleError, ParameterError
 from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle, default_bundle
+from passband.measure.thon import ThonFit, fit_thon_rings
 from passband.physics.cavity_domains import DOMAINS
 from passband.physics.conditions import ImagingConditions
 from passband.units import KEV, NM, electron_wavelength
@@ -179,3 +182,80 @@ def _lens(conditions: ImagingConditions) -> dict[str, Any]:
         "first_zero": first_zero(conditions),
         "information_limit": information_limit(conditions),
     }
+
+
+def focus_of(
+    micrograph: Micrograph, *, energy: float | None = None, C30: float = 0.0, most_defocus: float = 3500.0
+) -> ThonFit:
+    """Defocus and astigmatism of a micrograph, with what its file says of pixel size and energy.
+
+    Parameters
+    ----------
+    micrograph
+        With a pixel size.
+    energy
+        eV, in place of the file's.
+    C30, most_defocus
+        As in `fit_thon_rings`, Å.
+
+    Returns
+    -------
+    ThonFit
+        With its own word on whether to believe it.
+
+    Raises
+    ------
+    ParameterError
+        If pixel size or energy is unknown, or the image cannot be used.
+    """
+    known = {"pixel size": micrograph.pixel_size, "energy": energy or micrograph.energy}
+    lacking = [name for name, value in known.items() if value is None]
+    if lacking:
+        raise ParameterError(f"{micrograph.name}: says nothing of its {' and '.join(lacking)}; give it")
+    assert known["pixel size"] is not None and known["energy"] is not None
+    return fit_thon_rings(
+        micrograph.pixels,
+        pixel_size=known["pixel size"],
+        energy=known["energy"],
+        C30=C30,
+        most_defocus=most_defocus,
+    )
+
+
+def about_focus(fit: ThonFit) -> Lines:
+    """A fit of Thon rings, in words.
+
+    Parameters
+    ----------
+    fit
+        Believed or not.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and words of each line.
+    """
+    side = {1: "underfocus", -1: "overfocus", 0: "side not told"}[fit.sign]
+    return [
+        ("believed", f"{'yes' if fit.believed else 'no'}: {fit.reason}"),
+        ("defocus", f"{fit.defocus:.0f} ± {fit.defocus_error:.0f} Å, {side}"),
+        ("astigmatism", f"{fit.C12:.0f} ± {fit.C12_error:.0f} Å at {math.degrees(fit.phi12):.0f}°"),
+        ("information limit", f"{fit.information_limit:.2f} 1/Å, {fit.rings:.1f} rings below it"),
+    ]
+
+
+def focus_to_json(fit: ThonFit) -> str:
+    """A fit of Thon rings as one JSON object; lengths in Å, angles in rad, infinity as null.
+
+    Parameters
+    ----------
+    fit
+        Believed or not.
+
+    Returns
+    -------
+    str
+        All values of `ThonFit`.
+    """
+    values = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in vars(fit).items()}
+    return json.dumps(values, indent=1, default=float) + "\n"

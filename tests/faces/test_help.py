@@ -24,6 +24,7 @@ COMMANDS = (
     ("dataset", "show"),
     ("dataset", "export"),
     ("ctf",),
+    ("focus",),
     ("image",),
     ("multislice",),
     ("train",),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import passband
 from passband.cli import app
 
 ATOMS = """4
@@ -110,3 +112,22 @@ def test_atoms_that_cannot_be_calculated_are_refused(
     path.write_text(ATOMS.replace(*change))
     assert said in call("multislice", path, "--out", out, status=2)
     assert not out.exists()
+
+
+def test_focus_finds_the_defocus_of_a_simulated_film(tmp_path: Path) -> None:
+    specimen = passband.build_specimen(
+        passband.draw_specimen(
+            passband.SpecimenRanges(thickness=(60, 60), count=(1, 1), diameters=(15, 16)), 1
+        )
+    )
+    film = replace(specimen, focus_plane=4 + 30)  # the middle of the carbon
+    conditions = passband.ImagingConditions(
+        energy=300e3, C10=-1200.0, C30=0.0, focal_spread=10.0, angular_spread=0.0, dose=2000.0, pixel_size=0.2
+    )
+    pixels = passband.simulate_micrographs(passband.exit_wave(film), [conditions], seed=0)[0].numpy()
+    np.save(tmp_path / "film.npy", pixels)
+    words = ("focus", tmp_path / "film.npy", "--pixel-size-nm", 0.02)
+    assert "says nothing of its energy" in call(*words, status=2)
+    fit = json.loads(call(*words, "--energy-kev", 300, "--json"))
+    assert fit["believed"] and fit["defocus"] == pytest.approx(1200, abs=30) and fit["sign"] == 0
+    assert "side not told" in call(*words, "--energy-kev", 300)

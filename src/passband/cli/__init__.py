@@ -49,7 +49,7 @@ def _options(
 
 for command in (
     judging.assess, judging.info, judging.calibrate, judging.evaluate,
-    waves.ctf, waves.image, waves.multislice,
+    waves.ctf, waves.focus, waves.image, waves.multislice,
 ):  # fmt: skip
     app.command()(command)
 simulate_app.command("cavities")(simulating.simulate_cavities)

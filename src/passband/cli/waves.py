@@ -1,4 +1,4 @@
-"""Commands on waves and lenses: ctf, image, multislice."""
+"""Commands on waves and lenses: ctf, focus, image, multislice."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from passband.cli.shell import angstrom
 
 if TYPE_CHECKING:
     from passband.physics.conditions import ImagingConditions
@@ -62,6 +64,39 @@ def ctf(
         from passband.plot import draw_contrast_transfer, save_figure
 
         typer.echo(f"drawn: {save_figure(draw_contrast_transfer(conditions), plot)}", err=json)
+
+
+def focus(
+    micrograph: Annotated[str, typer.Argument(help="A micrograph with some amorphous film in view.")],
+    energy_kev: Annotated[float | None, typer.Option(help="Electron energy; as the file says.")] = None,
+    pixel_size_nm: Annotated[
+        float | None, typer.Option(help="nm per pixel, in place of what the file says.")
+    ] = None,
+    cs_mm: CsMm = 0.0,
+    most_defocus: Annotated[float, typer.Option(help="Largest defocus sought, Å.")] = 3500.0,
+    json: Json = False,
+) -> None:
+    """Fit defocus and astigmatism to a micrograph's Thon rings, and say whether to believe them.
+
+    For example `passband focus image.dm4 --energy-kev 300 --cs-mm 1.2`.
+
+    The focus is that of the amorphous film. Exit status: 0 also where the fit is not to be believed.
+    """
+    from passband.data.readers import read_micrograph
+    from passband.information import about_focus, focus_of, focus_to_json
+    from passband.units import KEV, MM
+
+    fit = focus_of(
+        read_micrograph(micrograph, pixel_size=angstrom(pixel_size_nm)),
+        energy=None if energy_kev is None else energy_kev * KEV,
+        C30=cs_mm * MM,
+        most_defocus=most_defocus,
+    )
+    if json:
+        sys.stdout.write(focus_to_json(fit))
+        return
+    for name, words in about_focus(fit):
+        typer.echo(f"{name + ':':<20}{words}")
 
 
 def image(
