@@ -103,6 +103,16 @@ def test_an_image_depends_on_its_place_and_the_seed_alone() -> None:
     assert not torch.equal(twice[0], twice[1])
 
 
+def test_a_batch_of_lenses_gives_the_images_of_its_members() -> None:
+    wave = phase_object(0.5)
+    several = [BASE, replace(BASE, C10=250.0, C12=30.0), replace(BASE, focal_spread=40.0)]
+    for foci in (0, 5):
+        batch = image_intensity(wave, lens_of(several, dtype=torch.float64), foci=foci)
+        for c, values in zip(several, batch, strict=True):
+            alone = image_intensity(wave, lens_of([c], dtype=torch.float64), foci=foci)[0]
+            torch.testing.assert_close(values, alone)
+
+
 def test_a_finer_grid_has_the_same_points() -> None:
     wave = phase_object()
     lens = lens_of([BASE], dtype=torch.float64)
