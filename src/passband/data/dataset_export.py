@@ -20,6 +20,7 @@ from passband.data.files import write_whole
 from passband.data.instance_masks import tight_mask
 from passband.errors import ParameterError
 from passband.physics.conditions import ImagingConditions
+from passband.physics.imaging import focal_points
 from passband.types import Image, InstanceMask, LabelImage
 from passband.units import NM
 
@@ -35,7 +36,8 @@ class Export:
     Parameters
     ----------
     folder
-        With a folder for each split, and ``conditions.csv``.
+        With a folder for each split, and ``conditions.csv``: of each image its conditions, and over how
+        many foci it is averaged (0: the quasi-coherent envelope).
     images
         How many micrographs.
     """
@@ -140,10 +142,9 @@ def export_dataset(
                 progress(f"{split}/scene_{number:04d}", done, total)
             done += 1
             names = FORMS[form](folder / split, scene)
-            rows += [
-                {"image": f"{split}/{name}", "split": split, "scene": number, "place": place, **asdict(c)}
-                for place, (name, c) in enumerate(zip(names, scene.conditions, strict=True))
-            ]
+            for place, (name, c) in enumerate(zip(names, scene.conditions, strict=True)):
+                where = {"image": f"{split}/{name}", "split": split, "scene": number, "place": place}
+                rows.append({**where, **asdict(c), "foci": focal_points(c, scene.wave)})
             if form == "tiff":
                 truth |= dict.fromkeys(names, truth_of_labels(scene.labels))
         if truth:
