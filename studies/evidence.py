@@ -23,8 +23,8 @@ from shipped_bundle import CALIBRATION, SEEDS, exported, labelled
 from passband.data.files import write_whole
 from passband.estimate.blend import fit_blend, guess_blend
 from passband.estimate.calibrate import calibration_row
-from passband.estimate.evaluate import auroc
 from passband.estimate.features import PAPER_FEATURES
+from passband.estimate.metrics import auroc
 from passband.estimate.regressor import TARGETS
 from passband.learn.bundle import default_bundle
 from passband.physics.cavities import CavityRecord

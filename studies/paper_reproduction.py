@@ -29,10 +29,11 @@ from matplotlib.figure import Figure
 from passband import plot
 from passband.data.files import write_whole
 from passband.estimate.diagnostics import classify
-from passband.estimate.evaluate import Evaluation, Metrics, Predictions, evaluate
+from passband.estimate.evaluate import evaluate
 from passband.estimate.explain import shapley_values
 from passband.estimate.features import CANDIDATE_FEATURES, PAPER_FEATURES
 from passband.estimate.forest import from_sklearn
+from passband.estimate.metrics import Evaluation, Metrics, Predictions
 from passband.estimate.regressor import TARGETS, image_folds
 from passband.estimate.tables import Table, read_table
 from passband.plot.evaluations import domain_means, held_rows

@@ -15,14 +15,8 @@ import numpy as np
 
 from passband.data.files import write_whole
 from passband.estimate.diagnostics import kept_means
-from passband.estimate.evaluate import (
-    MODELS,
-    PROTOCOLS,
-    Evaluation,
-    bootstrap,
-    evaluate,
-    format_table,
-)
+from passband.estimate.evaluate import MODELS, PROTOCOLS, evaluate
+from passband.estimate.metrics import Evaluation, bootstrap, format_table
 from passband.estimate.regressor import TARGETS
 from passband.estimate.tables import read_table
 

@@ -29,7 +29,8 @@ from passband.data.files import write_whole
 from passband.data.micrograph import Micrograph
 from passband.data.simulated import truth_of
 from passband.estimate.calibrate import calibrate_bundle, calibration_row
-from passband.estimate.evaluate import MODELS, PROTOCOLS, evaluate, format_table
+from passband.estimate.evaluate import MODELS, PROTOCOLS, evaluate
+from passband.estimate.metrics import format_table
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table, write_table
 from passband.learn.bundle import SHIPPED, Bundle, read_bundle, write_bundle

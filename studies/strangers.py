@@ -27,8 +27,9 @@ from passband.data.files import write_whole
 from passband.data.instance_masks import masks_from_labels
 from passband.data.micrograph import Micrograph
 from passband.data.readers import read_micrograph
+from passband.estimate.calibration import Calibration, Outlook
 from passband.estimate.features import detection_features, image_features
-from passband.estimate.performance import Calibration, Outlook, estimate_scores
+from passband.estimate.performance import estimate_scores
 from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle, default_bundle
 from passband.measure.matching import OPTIMAL, match_boxes

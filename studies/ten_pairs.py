@@ -28,14 +28,9 @@ from passband.data.detections import Detections
 from passband.data.files import write_whole
 from passband.data.micrograph import Micrograph
 from passband.estimate.calibrate import calibration_row
-from passband.estimate.evaluate import (
-    ALARM,
-    Evaluation,
-    auroc,
-    evaluate,
-    format_table,
-)
+from passband.estimate.evaluate import evaluate
 from passband.estimate.features import SCORE_FLOOR
+from passband.estimate.metrics import ALARM, Evaluation, auroc, format_table
 from passband.estimate.performance import estimate_scores, fit_calibration
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table, write_table

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from passband.estimate.evaluate import Evaluation, evaluate
+from passband.estimate.evaluate import evaluate
 from passband.estimate.features import CANDIDATE_FEATURES
-from passband.estimate.performance import CalibrationRow
+from passband.estimate.metrics import Evaluation
+from passband.estimate.rows import CalibrationRow
 
 TARGETS = ("f1", "precision", "recall")
 

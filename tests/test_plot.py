@@ -5,7 +5,7 @@ import pytest
 
 from passband.data.detections import Detections
 from passband.errors import ParameterError, PassbandError
-from passband.estimate.performance import Estimate
+from passband.estimate.calibration import Estimate
 from passband.plot import ScorePair, draw_detections, draw_parity, draw_sizes, save_figure
 from passband.verdict import measure_sizes
 

@@ -9,14 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from passband.errors import CalibrationError, ParameterError
-from passband.estimate.evaluate import (
-    Evaluation,
-    Metrics,
-    Progress,
-    bootstrap,
-    evaluate,
-    evaluate_column,
-)
+from passband.estimate.evaluate import Progress, evaluate, evaluate_column
+from passband.estimate.metrics import Evaluation, Metrics, bootstrap
 from passband.estimate.regressor import TARGETS
 from passband.estimate.tables import SWELLING, read_table
 

@@ -12,7 +12,7 @@ import numpy as np
 from passband.data.detections import Detections
 from passband.data.micrograph import Micrograph
 from passband.errors import ParameterError
-from passband.estimate.performance import Estimate, Outlook
+from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.reasons import Moved
 from passband.units import NM
 

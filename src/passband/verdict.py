@@ -19,8 +19,9 @@ import numpy as np
 from passband.data.detections import Detections
 from passband.data.micrograph import Micrograph
 from passband.errors import CalibrationError, DetectionsError, ParameterError
+from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import detection_features, image_features
-from passband.estimate.performance import Estimate, Outlook, estimate_scores
+from passband.estimate.performance import estimate_scores
 from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle

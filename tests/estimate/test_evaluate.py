@@ -16,18 +16,12 @@ from hypothesis import strategies as st
 
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate import evaluate as module
-from passband.estimate.evaluate import (
-    MODELS,
-    PROTOCOLS,
-    auroc,
-    bootstrap,
-    evaluate,
-    format_table,
-    sets_of,
-)
+from passband.estimate import metrics
+from passband.estimate.evaluate import MODELS, PROTOCOLS, evaluate, sets_of
 from passband.estimate.features import CANDIDATE_FEATURES
+from passband.estimate.metrics import auroc, bootstrap, format_table
 from passband.estimate.peers import PEERS
-from passband.estimate.performance import CalibrationRow
+from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table
 
 DATA = Path(os.environ.get("PASSBAND_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -266,10 +260,10 @@ def test_coverage_counts_only_rows_not_abstained_on():
     low[flags] = high[flags] = -1.0
     high[1] = -0.5
     low[1] = -1
-    m = module._metrics(replace(p, abstained=flags, low=low, high=high), 0, np.arange(60))
+    m = metrics._metrics(replace(p, abstained=flags, low=low, high=high), 0, np.arange(60))
     assert m.coverage == pytest.approx(44 / 45) and m.mean_width == pytest.approx((44 + 0.5) / 45)
     assert m.n == 60  # errors are of all
-    every = module._metrics(replace(p, abstained=np.ones(60, bool)), 0, np.arange(60))
+    every = metrics._metrics(replace(p, abstained=np.ones(60, bool)), 0, np.arange(60))
     assert math.isnan(every.coverage) and every.mae == e.overall["f1"].mae
 
 

@@ -14,20 +14,14 @@ import pytest
 
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.blend import standardise, to_logit
+from passband.estimate.calibration import HeldOutScores
 from passband.estimate.effects import expected_spread
 from passband.estimate.features import CANDIDATE_FEATURES, PAPER_FEATURES
 from passband.estimate.intervals import WIDEST
-from passband.estimate.performance import (
-    MOST_LABELLED,
-    CalibrationRow,
-    HeldOutScores,
-    adapt,
-    estimate_scores,
-    fit_calibration,
-    forecast,
-)
+from passband.estimate.performance import MOST_LABELLED, adapt, estimate_scores, fit_calibration, forecast
 from passband.estimate.records import FORMAT, from_record, to_record
 from passband.estimate.regressor import guess
+from passband.estimate.rows import CalibrationRow
 from passband.learn.bundle import Bundle, CalibrationRecord, default_bundle, read_bundle, write_bundle
 from passband.learn.detector import SLIM
 from passband.measure.matching import OPTIMAL, PAPER

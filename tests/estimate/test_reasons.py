@@ -9,9 +9,10 @@ import pytest
 
 from passband.errors import ParameterError
 from passband.estimate.features import PAPER_FEATURES
-from passband.estimate.performance import CalibrationRow, fit_calibration
+from passband.estimate.performance import fit_calibration
 from passband.estimate.reasons import what_moved
 from passband.estimate.regressor import guess
+from passband.estimate.rows import CalibrationRow
 from passband.measure.matching import OPTIMAL
 
 

@@ -18,11 +18,11 @@ from passband.data.dataset import Dataset, Scene
 from passband.data.detections import Detections
 from passband.data.files import write_whole
 from passband.data.instance_masks import tight_mask
+from passband.data.simulated import imagej_tiff
 from passband.errors import ParameterError
 from passband.physics.conditions import ImagingConditions
 from passband.physics.imaging import focal_points
-from passband.types import Image, InstanceMask, LabelImage
-from passband.units import NM
+from passband.types import InstanceMask, LabelImage
 
 SLIVER = 3
 """Pixels."""
@@ -169,7 +169,7 @@ def _write_tiff(folder: Path, scene: Scene) -> list[str]:
     names = [f"scene_{scene.number:04d}_{place:02d}.tif" for place in range(len(scene.conditions))]
     if not all((folder / name).exists() for name in names):
         for name, image, c in zip(names, scene.images().numpy(), scene.conditions, strict=True):
-            write_whole(folder / name, _tiff(image, c))
+            write_whole(folder / name, imagej_tiff(image, c.pixel_size))
     return names
 
 
@@ -194,18 +194,6 @@ def _write_npz(folder: Path, scene: Scene) -> list[str]:
 
 FORMS: dict[str, Callable[[Path, Scene], list[str]]] = {"tiff": _write_tiff, "npz": _write_npz}
 """How a scene is written into a folder; each gives the file of every image."""
-
-
-def _tiff(image: Image, conditions: ImagingConditions) -> bytes:
-    """float32 TIFF with the pixel size as ImageJ writes it."""
-    import tifffile
-
-    per_nm = NM / conditions.pixel_size
-    content = io.BytesIO()
-    tifffile.imwrite(
-        content, image, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm", "axes": "YX"}
-    )
-    return content.getvalue()
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:

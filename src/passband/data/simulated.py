@@ -94,7 +94,8 @@ def write_simulated(
                 truth[image.name] = known[image.name]
                 continue
             simulated = simulate_cavities(record)
-            write_whole(image, _tiff(simulated))
+            levels = np.clip(np.round(simulated.pixels * GAIN), 0, 65535).astype(np.uint16)
+            write_whole(image, imagej_tiff(levels, simulated.record.conditions.pixel_size))
             write_whole(text, record.to_json() + "\n")
             truth[image.name] = truth_of(simulated)
     finally:
@@ -112,14 +113,31 @@ def _same(path: Path, record: CavityRecord) -> bool:
         return False
 
 
-def _tiff(image: CavityImage) -> bytes:
-    """16-bit TIFF with the pixel size as ImageJ writes it."""
+def imagej_tiff(pixels: np.ndarray, pixel_size: float) -> bytes:
+    """A TIFF with its pixel size as ImageJ writes it.
+
+    Parameters
+    ----------
+    pixels
+        (y, x), uint8, uint16 or float32.
+    pixel_size
+        Å.
+
+    Returns
+    -------
+    bytes
+        The file's content.
+
+    Examples
+    --------
+    >>> imagej_tiff(np.zeros((4, 6), np.uint16), 2.0)[:2] in (b"II", b"MM")
+    True
+    """
     import tifffile
 
-    levels = np.clip(np.round(image.pixels * GAIN), 0, 65535).astype(np.uint16)
-    per_nm = NM / image.record.conditions.pixel_size
+    per_nm = NM / pixel_size
     content = io.BytesIO()
     tifffile.imwrite(
-        content, levels, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm", "axes": "YX"}
+        content, pixels, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm", "axes": "YX"}
     )
     return content.getvalue()

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from passband.data.files import write_whole
+from passband.data.formats.npy import read_header
+from passband.data.picture import RefusalError
 from passband.errors import ParameterError, ReadError
 from passband.physics.scattering import ExitWave, wave_from_array
 
@@ -133,19 +135,8 @@ def _read_npy(path: Path) -> np.ndarray:
     """An array whose declared size is what the file holds."""
     try:
         with path.open("rb") as f:
-            version = np.lib.format.read_magic(f)
-            header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }
-            if version not in header:
-                raise ValueError(f"npy format {version}")
-            shape, _, dtype = header[version](f)
+            shape, _, dtype = read_header(f)
             there = path.stat().st_size - f.tell()
-        if dtype.hasobject:
-            raise ReadError(
-                f"{path}: holds Python objects, which are never unpickled; wanted a complex array"
-            )
         announced = math.prod(shape) * dtype.itemsize
         if announced != there:
             raise ReadError(
@@ -156,6 +147,8 @@ def _read_npy(path: Path) -> np.ndarray:
         return np.asarray(np.load(path, allow_pickle=False))
     except OSError as e:
         raise ReadError(f"{path}: cannot be read: {e.strerror or e}") from e
+    except RefusalError as e:
+        raise ReadError(f"{path}: {e}") from e
     except ValueError as e:
         raise ReadError(f"{path}: is not an array of numpy (.npy): {e}") from e
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from passband.errors import ParameterError
-from passband.estimate.performance import Calibration
+from passband.estimate.calibration import Calibration
 from passband.estimate.regressor import RECIPES, TARGETS, guess
 
 _MOST_INPUTS = 12

@@ -11,10 +11,10 @@ import numpy as np
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate import forest
 from passband.estimate.blend import Blend
+from passband.estimate.calibration import Calibration, HeldOutScores
 from passband.estimate.effects import DomainEffect, Labelled
 from passband.estimate.intervals import Reach
 from passband.estimate.novelty import Reference
-from passband.estimate.performance import Calibration, HeldOutScores
 from passband.estimate.regressor import TARGETS, Forests, Regressor
 from passband.measure.matching import MatchingRule
 

@@ -205,6 +205,30 @@ def real_from_band(spectrum: Tensor, band: Band) -> Tensor:
     return field
 
 
+def crop(spectrum: Tensor, band: Band) -> Tensor:
+    """The part of a spectrum inside a smaller band of the same field.
+
+    Parameters
+    ----------
+    spectrum
+        Complex (..., u, v), as `to_band` gives it.
+    band
+        Of no more frequencies than the spectrum has.
+
+    Returns
+    -------
+    Tensor
+        Complex (..., u, v).
+
+    Examples
+    --------
+    >>> crop(torch.ones(7, 5), band_within((8, 8), (8.0, 8.0), 0.13)).shape
+    torch.Size([3, 3])
+    """
+    rows = _crop(spectrum, band.kept[0]).transpose(-1, -2)
+    return _crop(rows, band.kept[1]).transpose(-1, -2).contiguous()
+
+
 def _along_y(columns: Tensor, band: Band) -> Tensor:
     """Columns (..., y, u) transformed along y, cropped and transposed."""
     return _crop(torch.fft.fft(columns, dim=-2).transpose(-1, -2), band.kept[0])

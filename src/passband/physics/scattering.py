@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from passband.errors import ParameterError
-from passband.physics.bands import Band, band_within, from_band, to_band
+from passband.physics.bands import Band, band_within, crop, from_band, to_band
 from passband.physics.potential import (
     antialias_cutoff,
     sampling_band,
@@ -329,7 +329,7 @@ def exit_waves(
     if spectrum.ndim == 2:  # nothing but vacuum
         spectrum = spectrum.expand(len(specimens), *spectrum.shape)
     kept = band_within(band.shape, band.extent, min(settings.band, antialias_cutoff(band.shape, band.extent)))
-    spectrum = _cropped(spectrum, kept)
+    spectrum = crop(spectrum, kept)
     ky, kx = kept.frequencies(device=spectrum.device)
     per_length = math.pi * electron_wavelength(settings.energy) * (ky * ky + kx * kx)
     waves = []
@@ -381,15 +381,6 @@ def _plane_wave(band: Band, dtype: torch.dtype, device: torch.device | str) -> T
     spectrum = torch.zeros(band.kept[::-1], dtype=dtype, device=device)
     spectrum[0, 0] = 1
     return spectrum
-
-
-def _cropped(spectrum: Tensor, band: Band) -> Tensor:
-    """A spectrum's part inside a smaller band."""
-    (v, u), (below_v, below_u) = band.kept, band.half
-    if spectrum.shape[-1] == v and spectrum.shape[-2] == u:
-        return spectrum
-    rows = torch.cat([spectrum[..., : v - below_v], spectrum[..., spectrum.shape[-1] - below_v :]], -1)
-    return torch.cat([rows[..., : u - below_u, :], rows[..., rows.shape[-2] - below_u :, :]], -2)
 
 
 @lru_cache(maxsize=8)

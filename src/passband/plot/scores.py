@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from passband.errors import ParameterError
+from passband.estimate.calibration import Estimate
 from passband.estimate.diagnostics import reliability
-from passband.estimate.performance import Estimate
 from passband.plot.saving import ACCENT, QUIET, place
 from passband.types import Vector
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from passband.data.detection_files import write_coco
 from passband.data.files import write_whole
-from passband.estimate.performance import HeldOutScores
+from passband.estimate.calibration import HeldOutScores
 from passband.report.page import report_page
 from passband.report.pictures import Picture, picture_of
 from passband.report.sheet import Sheet

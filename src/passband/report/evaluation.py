@@ -14,7 +14,7 @@ import numpy as np
 
 from passband import plot
 from passband.data.files import write_whole
-from passband.estimate.evaluate import Evaluation, Metrics
+from passband.estimate.metrics import Evaluation, Metrics
 from passband.estimate.regressor import TARGETS
 from passband.plot.evaluations import held_rows
 from passband.report.figures import figure_html

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from passband import plot
-from passband.estimate.performance import HeldOutScores
+from passband.estimate.calibration import HeldOutScores
 from passband.report.figures import figure_html
 from passband.report.pictures import within_budget
 from passband.report.sheet import (

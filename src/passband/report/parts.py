@@ -14,7 +14,7 @@ from passband.data.detections import Detections
 from passband.data.files import write_whole
 from passband.data.instance_masks import mask_from_rle, rle_from_mask
 from passband.errors import PassbandError
-from passband.estimate.performance import Estimate
+from passband.estimate.calibration import Estimate
 from passband.report.pictures import Picture
 from passband.report.sheet import Sheet
 from passband.verdict import Verdict, measure_sizes

@@ -11,7 +11,7 @@ from html import escape
 
 import numpy as np
 
-from passband.estimate.performance import Estimate
+from passband.estimate.calibration import Estimate
 from passband.policy import Answer
 from passband.report.pictures import Picture
 from passband.units import NM, UM

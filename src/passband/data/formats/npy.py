@@ -4,25 +4,42 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from passband.data.picture import Picture, RefusalError, Request, check_image, choose_frame, raw_image
 
 
-def read_npy(request: Request) -> Picture:
-    """One image of a NumPy array file; never an object array."""
+def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, order and type of a NumPy array file, which is left at its data; never of objects.
+
+    Raises
+    ------
+    RefusalError
+        If the version is unknown or the array holds Python objects.
+    ValueError
+        If it is no such file.
+    """
     from numpy.lib import format as npy
 
+    version = npy.read_magic(file)
+    if version not in ((1, 0), (2, 0), (3, 0)):
+        raise RefusalError(f"its .npy format is version {version}; 1.0, 2.0 and 3.0 are read")
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read(file)
+    if dtype.hasobject:
+        raise RefusalError(
+            "it holds Python objects, which could run code and are never unpickled; save a numeric array"
+        )
+    return shape, fortran, dtype
+
+
+def read_npy(request: Request) -> Picture:
+    """One image of a NumPy array file; never an object array."""
     with Path(request.path).open("rb") as f:
-        version = npy.read_magic(f)
-        if version not in ((1, 0), (2, 0), (3, 0)):
-            raise RefusalError(f"its .npy format is version {version}; 1.0, 2.0 and 3.0 are read")
-        read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         shape, fortran, dtype = read_header(f)
         start = f.tell()
-    if dtype.hasobject:
-        raise RefusalError("it holds Python objects, which could run code; save a numeric array")
     if dtype.kind == "c":
         raise RefusalError(f"it holds a complex array of shape {shape} (an FFT), not an image")
     if dtype.kind not in "biuf":
