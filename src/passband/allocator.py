@@ -1,4 +1,4 @@
-"""Keep freed memory at hand: large temporary arrays otherwise cost more than what is done with them."""
+"""Keep freed memory at hand: getting it anew for every large temporary array takes time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def keep_freed_memory() -> bool:
     """Have this process keep up to 256 MB of freed memory instead of returning it at once.
 
     Waves and images go through a dozen temporary arrays of some megabytes each. glibc gives such
-    memory back to the system when it is freed and gets it anew, page by page, for the next array;
-    transforms of 512 x 512 then take up to four times as long. Processes that simulate call this
-    when they start; a program of your own may.
+    memory back to the system when it is freed and gets it anew, page by page, for the next array,
+    which takes time from every transform (`benchmarks/bench_hrtem.py` times abTEM before and after).
+    Processes that simulate call this when they start; a program of your own may.
 
     Returns
     -------

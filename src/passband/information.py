@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+import torch
+
 from passband import __version__
 from passband.data.micrograph import Micrograph
 from passband.data.readers import SUFFIXES, read_micrograph
@@ -15,6 +17,7 @@ from passband.learn.bundle import Bundle, default_bundle
 from passband.measure.thon import ThonFit, fit_thon_rings
 from passband.physics.cavity_domains import DOMAINS
 from passband.physics.conditions import ImagingConditions
+from passband.physics.resolution import first_zero, information_limit, scherzer_defocus, transfer_profile
 from passband.units import KEV, NM, electron_wavelength
 
 Lines = list[tuple[str, str]]
@@ -163,10 +166,6 @@ def lens_to_json(conditions: ImagingConditions) -> str:
     >>> json.loads(lens_to_json(ImagingConditions(energy=300e3)))["wavelength"]
     0.0196875
     """
-    import torch
-
-    from passband.physics.resolution import transfer_profile
-
     facts = _lens(conditions)
     k = torch.linspace(0, 1.25 * facts["information_limit"], 501, dtype=torch.float64)
     values = transfer_profile(conditions, k)
@@ -174,8 +173,6 @@ def lens_to_json(conditions: ImagingConditions) -> str:
 
 
 def _lens(conditions: ImagingConditions) -> dict[str, Any]:
-    from passband.physics.resolution import first_zero, information_limit, scherzer_defocus
-
     return {
         "wavelength": round(electron_wavelength(conditions.energy), 7),
         "scherzer_defocus": scherzer_defocus(energy=conditions.energy, C30=conditions.C30),

@@ -137,7 +137,7 @@ def test_a_focal_ensemble_is_abtems_mean_over_foci(abtem: Any) -> None:
 
 
 def test_images_of_atoms_agree_where_abtems_potential_is_fine_enough(abtem: Any) -> None:
-    """At 0.05 Å; abTEM's own potential is 4 % off there, and the image less."""
+    """At 0.05 Å; abTEM's own potential is somewhat off there too, and the image less."""
     import ase
 
     s = atoms()

@@ -103,6 +103,21 @@ def test_an_image_depends_on_its_place_and_the_seed_alone() -> None:
     assert not torch.equal(twice[0], twice[1])
 
 
+def test_one_image_drawn_alone_is_that_of_the_series_bit_for_bit() -> None:
+    c = [
+        replace(BASE, dose=5.0),
+        replace(BASE, dose=900.0, C12=30.0, mtf_half=0.3),
+        replace(BASE, dose=100.0, focal_spread=40.0, drift_y=2.0),
+        replace(BASE, dose=100.0, integrate_pixels=True),
+    ]
+    wave = phase_object()
+    series = simulate_micrographs(wave, c, seed=5)
+    for i in range(len(c)):
+        (alone,) = simulate_micrographs(wave, [c[i]], seed=5, first=i)
+        assert torch.equal(alone, series[i])
+    assert torch.equal(simulate_micrographs(wave, c[2:], seed=5, first=2), series[2:])
+
+
 def test_a_batch_of_lenses_gives_the_images_of_its_members() -> None:
     wave = phase_object(0.5)
     several = [BASE, replace(BASE, C10=250.0, C12=30.0), replace(BASE, focal_spread=40.0)]
@@ -175,6 +190,11 @@ def test_images_are_differentiable_in_the_lens() -> None:
 def test_conditions_that_do_not_fit_the_wave_are_refused(change: dict[str, float], words: str) -> None:
     with pytest.raises(ParameterError, match=words):
         simulate_micrographs(phase_object(), [replace(BASE, **change)], seed=0)
+
+
+def test_a_negative_place_in_the_series_is_refused() -> None:
+    with pytest.raises(ParameterError, match="must not be negative, got -1"):
+        simulate_micrographs(phase_object(), [BASE], seed=0, first=-1)
 
 
 def test_no_conditions_and_mixed_shapes_are_refused() -> None:

@@ -80,7 +80,8 @@ def focus(
 
     For example `passband focus image.dm4 --energy-kev 300 --cs-mm 1.2`.
 
-    The focus is that of the amorphous film. Exit status: 0 also where the fit is not to be believed.
+    The focus is that of the amorphous film. A negative --cs-mm is refused. Exit status:
+    0 also where the fit is not to be believed.
     """
     from passband.data.readers import read_micrograph
     from passband.information import about_focus, focus_of, focus_to_json

@@ -98,8 +98,8 @@ class Scene:
         """
         from passband.physics.imaging import simulate_micrographs
 
-        images = simulate_micrographs(self.wave, self.conditions[: place + 1], seed=self.noise_seed)
-        return np.asarray(images[place].numpy())
+        images = simulate_micrographs(self.wave, [self.conditions[place]], seed=self.noise_seed, first=place)
+        return np.asarray(images[0].numpy())
 
     def draw_images(
         self, count: int, *, seed: int, ranges: ConditionRanges | None = None

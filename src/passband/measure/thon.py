@@ -34,13 +34,13 @@ SMALLEST = 64
 """Pixels along the shorter side below which no ring is sought."""
 # The first three were chosen on the set "choose" of studies/thon_rings.py, and are judged there on another.
 LEAST_GAIN = 25.0
-"""Evidence, nats, of a fit to be believed: noise, searched all over, gives up to 17."""
+"""Evidence, nats, of a fit to be believed: noise, searched all over, gives some too."""
 LEAST_MARGIN = 4.0
 """Nats above the next best defocus of a fit to be believed."""
 LEAST_RINGS = 1.0
 """Rings below the information limit of a fit to be believed: less could be the film's own spectrum."""
 MOST_SPOTS = 0.5
-"""Share of crystals' spots in the spectrum of a fit to be believed; a bare lattice has 0.8."""
+"""Share of crystals' spots in the spectrum of a fit to be believed: above it, too little film is seen."""
 SURE_SIGN = 0.99
 """Probability from which a sign is told."""
 SAME = 20.0
@@ -194,7 +194,8 @@ def fit_thon_rings(
     energy
         eV.
     C30
-        Third-order spherical aberration, Å.
+        Third-order spherical aberration, Å. A negative one, which a corrected instrument may have, is
+        refused.
     most_defocus
         Largest size of C10 sought, Å.
     most_astigmatism

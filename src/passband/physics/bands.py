@@ -2,7 +2,7 @@
 
 A field limited to two thirds of its Nyquist frequency has 5/9 of its spectrum empty. Transforming
 along x first, keeping the columns inside the band, and then along y on those columns alone, takes
-about 0.6 of the time of the full transform. Spectra here are transposed, (..., u, v) with v along y,
+less time than the full transform. Spectra here are transposed, (..., u, v) with v along y,
 in FFT order with zero frequency first: so every pass but one reads and writes contiguous memory.
 
 Neither way is normalised: there and back multiplies by the number of grid points. What scales is folded
@@ -237,8 +237,7 @@ def _along_y(columns: Tensor, band: Band) -> Tensor:
 def _turned(columns: Tensor) -> Tensor:
     """The last two axes exchanged, contiguous.
 
-    torch copies one transposed matrix in blocks; a batch of them, even of one, it copies three times
-    as slowly.
+    torch copies one transposed matrix in blocks; a batch of them, even of one, it copies more slowly.
     """
     if columns.ndim == 2 or columns.device.type != "cpu":
         return columns.transpose(-1, -2).contiguous()

@@ -54,7 +54,9 @@ class ImagingConditions:
     drift_y, drift_x
         How far the specimen moves, evenly, during the exposure, Å.
     integrate_pixels
-        Whether a pixel collects the intensity over its whole area, or that at its centre.
+        Whether a pixel collects the intensity over its whole area, or that at its centre. Where pixels
+        are too coarse for the wave's band, or the specimen drifts, the latter is not the value at the
+        point but that of the intensity limited to the frequencies that the pixels carry.
 
     Raises
     ------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 
@@ -106,9 +107,7 @@ def image_intensity(
     still = torch.zeros_like(lens.focal_spread)
     image: Tensor | None = None
     for node, weight in zip(nodes, weights / math.sqrt(math.pi), strict=True):
-        member = Lens(
-            **{**vars(lens), "C10": lens.C10 + lens.focal_spread * float(node), "focal_spread": still}
-        )
+        member = replace(lens, C10=lens.C10 + lens.focal_spread * float(node), focal_spread=still)
         part = float(weight) * _squared(from_band(spectrum * _transfer(band, member, spectrum), band))
         image = part if image is None else image + part
     assert image is not None
@@ -121,6 +120,7 @@ def simulate_micrographs(
     *,
     seed: int,
     noise: Noise = "auto",
+    first: int = 0,
 ) -> Tensor:
     """Micrographs of one specimen under many imaging conditions.
 
@@ -134,9 +134,11 @@ def simulate_micrographs(
     conditions
         One for each image; pixel sizes must give images of one shape.
     seed
-        Image i has the counting noise of (seed, i), whatever the others are.
+        Image i has the counting noise of (seed, first + i), whatever the others are.
     noise
         As in `physics.camera.count_electrons`.
+    first
+        Place of the first image in a series, from 0: so a part of it can be drawn by itself.
 
     Returns
     -------
@@ -146,8 +148,9 @@ def simulate_micrographs(
     Raises
     ------
     ParameterError
-        If energies differ from the wave's, an aperture is wider than what the wave's sampling carries,
-        or pixel sizes do not divide the field.
+        If energies differ from the wave's, an aperture is wider than the Nyquist frequency of the wave's
+        sampling, pixel sizes do not divide the field, or ``first`` is negative. The band that a stored
+        wave keeps may be narrower than such an aperture, and is then what limits the image.
 
     Examples
     --------
@@ -159,28 +162,32 @@ def simulate_micrographs(
     (torch.Size([2, 64, 64]), True)
     """
     _refuse_unfit(wave, conditions)
+    if first < 0:
+        raise ParameterError(f"the first image's place must not be negative, got {first}")
     device = wave.spectrum.device
     size = 1 if device.type == "cpu" else _GPU_BATCH
     images = torch.empty((len(conditions), *image_shape(wave, conditions[0].pixel_size)), device=device)
     done = 0
 
-    def alike(c: ImagingConditions) -> tuple[int, tuple[int, int]]:
-        return focal_points(c, wave), image_shape(wave, c.pixel_size)
+    def alike(c: ImagingConditions) -> tuple[int, tuple[int, int], bool]:
+        filtered = bool(c.integrate_pixels or c.drift_y or c.drift_x)
+        return focal_points(c, wave), image_shape(wave, c.pixel_size), filtered
 
-    for (foci, shape), run in groupby(conditions, alike):
+    for (foci, shape, filtered), run in groupby(conditions, alike):
         together = list(run)
         for start in range(0, len(together), size):
             batch = together[start : start + size]
             # In double precision: chi runs to thousands of radians.
             lens = lens_of(batch, dtype=torch.float64, device=device)
-            filtered = any(c.integrate_pixels or c.drift_y or c.drift_x for c in batch)
             grid = _working_grid(wave.band, shape, filtered)
             intensity = image_intensity(wave, lens, foci=foci, shape=grid)
             for c, values in zip(batch, intensity, strict=True):
                 expected = _on_pixels(values, wave.band.extent, shape, c).float()
                 if math.isfinite(c.dose):
                     area = wave.band.extent[0] * wave.band.extent[1] / (shape[0] * shape[1])
-                    expected = count_electrons(expected * (c.dose * area), seed=(seed, done), noise=noise)
+                    expected = count_electrons(
+                        expected * (c.dose * area), seed=(seed, first + done), noise=noise
+                    )
                 if math.isfinite(c.mtf_half):
                     expected = blur(expected, c.mtf_half)
                 images[done] = expected
@@ -271,7 +278,7 @@ def _on_pixels(
 
 
 def _squared(wave: Tensor) -> Tensor:
-    """|wave|²; the obvious forms take up to ten times longer."""
+    """|wave|²; the obvious forms take longer."""
     if wave.requires_grad:
         return (wave * wave.conj()).real
     parts = torch.view_as_real(wave).square_()

@@ -139,7 +139,7 @@ def slice_potential(
     thermal = np.concatenate([s.thermal for s in specimens])
     position = np.concatenate([s.positions for s in specimens])
     layer = slice_of(position, thickness, slices)
-    # One complex number for each kind of atom: sorted ten times as fast as rows are.
+    # One complex number for each kind of atom: sorted faster than rows are.
     _, first, kind = np.unique(numbers + 1j * thermal, return_index=True, return_inverse=True)
     order = np.lexsort((kind, layer))
     of, layer, kind, position = of[order], layer[order], kind[order], position[order]

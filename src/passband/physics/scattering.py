@@ -46,6 +46,7 @@ class WaveSettings:
         Wanted thickness of a slice, Å; the slices' is the nearest below it that divides the cell.
     band
         The highest frequency kept in the stored wave, 1/Å; infinity keeps what the sampling carries.
+        An aperture wider than this is accepted, but nothing is there for it to pass.
 
     Raises
     ------

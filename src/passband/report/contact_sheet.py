@@ -20,11 +20,10 @@ from passband.data.files import write_whole
 from passband.data.micrograph import Micrograph
 from passband.data.simulation_study import SPLITS
 from passband.errors import DatasetError
-from passband.physics.conditions import ImagingConditions
-from passband.plot import save_figure
+from passband.plot import conditions_in_words, save_figure
 from passband.plot.scenes import ScenePanel, draw_scenes
 from passband.report.pictures import Picture, picture_of, within_budget
-from passband.units import MM, NM
+from passband.units import NM
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 SIDE = 440
@@ -122,18 +121,6 @@ def chosen_scenes(dataset: Dataset, count: int) -> list[int]:
     return [ordered[int(place)] for place in places]
 
 
-def conditions_words(c: ImagingConditions) -> str:
-    """Defocus, dose and what else departs from a perfect instrument, in short."""
-    words = [f"defocus {c.defocus / NM:+.1f} nm"]
-    if c.C30:
-        words.append(f"C30 {c.C30 / MM:.3g} mm")
-    if c.C12:
-        words.append(f"C12 {c.C12 / NM:.2g} nm")
-    words.append(f"spread {c.focal_spread / NM:.2g} nm")
-    words.append("no noise" if np.isinf(c.dose) else f"{c.dose:.0f} e/Å²")
-    return ", ".join(w.replace(" ", NO_BREAK) for w in words)
-
-
 def particles_words(scene: Scene) -> str:
     """The particles of a scene, in short."""
     kinds = Counter((p.material, p.shape) for p in scene.specimen.particles)
@@ -150,12 +137,13 @@ def _card(scene: Scene, place: int) -> _Card:
     image = Micrograph(
         pixels=pixels, name=f"scene {scene.number}, image {which}", pixel_size=conditions.pixel_size
     )
+    words = conditions_in_words(conditions).replace(" ", NO_BREAK)
     return _Card(
         scene=scene,
         image=image,
         picture=picture_of(image, truth_of_labels(scene.labels), side=SIDE),
         particles=particles_words(scene),
-        conditions=conditions_words(conditions),
+        conditions=words.replace(f",{NO_BREAK}", ", "),  # a line breaks between two of them alone
     )
 
 
