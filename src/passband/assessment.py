@@ -26,6 +26,7 @@ from passband.estimate.performance import MOST_LABELLED
 from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle
 from passband.learn.infer import detect
+from passband.learn.particle_model import ParticleModel
 from passband.policy import DEFAULT_POLICY, Policy
 from passband.report import Sheet, picture_of, write_report
 from passband.report.parts import load_part, save_part
@@ -44,7 +45,7 @@ class Plan:
     Parameters
     ----------
     bundle
-        Detector and calibration.
+        Detector and calibration, or a classifier of particles.
     policy
         Thresholds of the verdict.
     frame
@@ -59,7 +60,7 @@ class Plan:
         File of another detector's detections, to be judged instead of the bundle's, or None.
     """
 
-    bundle: Bundle
+    bundle: Bundle | ParticleModel
     policy: Policy = DEFAULT_POLICY
     frame: int | None = None
     pixel_size: float | None = None
@@ -228,7 +229,7 @@ def _given_detections(files: Sequence[str], plan: Plan) -> dict[str, Detections]
     if shapes and not found:
         read_detections(plan.detections, images=shapes)  # says which images it speaks of instead
         raise DetectionsError(f"{plan.detections} speaks of none of the {len(shapes)} micrographs")
-    threshold = plan.bundle.score_threshold
+    threshold = plan.bundle.score_threshold if isinstance(plan.bundle, Bundle) else 0.0
     return {n: d.above(threshold) if d.score_threshold < threshold else d for n, d in found.items()}
 
 

@@ -70,11 +70,12 @@ class Policy:
     pixel_size_slack: float = 1.1
     min_side: int = 64
     min_grey_levels: int = 4
+    strangers: float = 0.3
 
     def __post_init__(self) -> None:
         faults = [
             f"{name} must be in [0, 1], got {getattr(self, name)!r}"
-            for name in ("trust_f1", "trust_low", "reject_f1", "max_width", "confident_score")
+            for name in ("trust_f1", "trust_low", "reject_f1", "max_width", "confident_score", "strangers")
             if not 0 <= getattr(self, name) <= 1
         ]
         faults += [
@@ -124,6 +125,8 @@ class Evidence:
         Thickness in Å of a foil that could not hold the objects found, or None.
     moved
         What each feature did to the estimated F1, the largest effect first; empty without an estimate.
+    strangers
+        Particles unlike all that a classifier of particles has seen; None where a detector answered.
     """
 
     detections: Detections
@@ -134,6 +137,7 @@ class Evidence:
     trained_pixel_size: tuple[float, float] | None = None
     overfull: float | None = None
     moved: tuple[Moved, ...] = ()
+    strangers: int | None = None
 
 
 def unusable(micrograph: Micrograph, policy: Policy) -> list[Finding]:
@@ -217,7 +221,10 @@ def weigh(evidence: Evidence, policy: Policy) -> list[Finding]:
     if evidence.overfull is not None:
         words = f"As spheres, the objects do not fit in a foil of {evidence.overfull / NM:.3g} nm"
         against.append(_review(f"{words}: the detections, the pixel size or the thickness are wrong."))
+    against += _about_strangers(evidence, policy)
     explained = [Finding("trust", _what_moved(evidence.moved))] if evidence.moved else []
+    if evidence.strangers is not None:
+        explained.append(Finding("trust", "F1 is here the share of particles that get their right class."))
     if against or evidence.outlook is None:
         return sorted(against, key=lambda finding: finding.answer != "reject") + explained  # stable
     return [Finding("trust", _why_trusted(evidence.outlook, evidence.detections, policy)), *explained]
@@ -291,6 +298,15 @@ def _about_estimate(outlook: Outlook | None, policy: Policy) -> list[Finding]:
         words = f"The F1 interval, {e.low:.2f} to {e.high:.2f}, is wider than {policy.max_width:.2f}"
         found.append(_review(f"{words}: the estimate says too little."))
     return found
+
+
+def _about_strangers(evidence: Evidence, policy: Policy) -> list[Finding]:
+    """Whether particles are of kinds that the classifier does not know."""
+    found, total = evidence.strangers or 0, len(evidence.detections)
+    if found <= policy.strangers * total:
+        return []
+    words = f"{found} of {total} particles are unlike all that {evidence.bundle_name!r} has seen"
+    return [_review(f"{words}: other kinds, debris, or particles not cut out well. Look at them.")]
 
 
 def _about_pixel_size(evidence: Evidence, policy: Policy) -> list[Finding]:

@@ -18,7 +18,11 @@ import numpy as np
 
 from passband.data.detections import Detections
 from passband.data.micrograph import Micrograph
+from passband.data.particle_crops import cut_particles
+from passband.data.particle_outlines import labels_of_detections
+from passband.data.particles import ExtractionSettings, find_particles
 from passband.errors import CalibrationError, DetectionsError, ParameterError
+from passband.estimate.batches import batch_features
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
@@ -26,6 +30,7 @@ from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle
 from passband.learn.infer import detect
+from passband.learn.particle_model import ParticleModel, classify_particles
 from passband.measure.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
 from passband.policy import DEFAULT_POLICY, Answer, Evidence, Policy, unusable, weigh
 from passband.types import Vector
@@ -114,7 +119,7 @@ class Verdict:
 
 def assess(
     micrograph: Micrograph,
-    bundle: Bundle,
+    bundle: Bundle | ParticleModel,
     *,
     detections: Detections | None = None,
     policy: Policy = DEFAULT_POLICY,
@@ -127,10 +132,11 @@ def assess(
     micrograph
         The image.
     bundle
-        Detector and calibration.
+        Detector and calibration; or a classifier of particles, which are found as its library's were, and
+        whose F1 is the share that gets its right class.
     detections
-        Of another detector, to be judged instead of the bundle's; at the score threshold of the
-        bundle's calibration.
+        Of another detector, to be judged instead of the bundle's, at the score threshold of the
+        bundle's calibration; with a classifier, the particles that it is to classify.
     policy
         Thresholds of the verdict.
     thickness
@@ -160,6 +166,8 @@ def assess(
     """
     if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
         raise ParameterError(f"foil thickness must be a positive number of Å, got {thickness!r}")
+    if isinstance(bundle, ParticleModel):
+        return _assess_particles(micrograph, bundle, detections, policy)
     findings = unusable(micrograph, policy)
     foreign, outlook = detections is not None, None
     if detections is None:
@@ -187,6 +195,61 @@ def assess(
         novelty=None if outlook is None else outlook.novelty,
         sizes=sizes,
     )
+
+
+def _assess_particles(
+    micrograph: Micrograph, model: ParticleModel, given: Detections | None, policy: Policy
+) -> Verdict:
+    """Find particles, classify them, estimate the share that gets its right class, and judge."""
+    findings, particles, outlook = unusable(micrograph, policy), None, None
+    found = Detections(image_shape=micrograph.shape, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0))
+    if not findings:
+        settings = _extraction(model)
+        outlines = find_particles(micrograph, settings) if given is None else labels_of_detections(given)
+        particles = cut_particles(micrograph, outlines, settings)
+        strangers = 0
+        if len(particles):
+            answer = classify_particles(model, particles.crops)
+            strangers = int(answer.rejected.sum())
+            sides = [particles.table[f"box_{side}"] for side in ("x0", "y0", "x1", "y1")]
+            found = Detections(
+                image_shape=micrograph.shape,
+                boxes_xyxy=np.stack(sides, 1).astype(float),
+                scores=answer.probabilities.max(1).astype(float),
+            )
+            if model.calibration is not None:
+                outlook = estimate_scores(
+                    from_record(model.calibration), batch_features(model, particles.crops)
+                )
+        evidence = Evidence(
+            detections=found,
+            outlook=outlook,
+            bundle_name=model.name,
+            pixel_size=micrograph.pixel_size,
+            strangers=strangers,
+        )
+        findings = weigh(evidence, policy)
+    return Verdict(
+        path=micrograph.name,
+        verdict=findings[0].answer,
+        reasons=tuple(finding.reason for finding in findings),
+        detections=found,
+        estimates={} if outlook is None else outlook.estimates,
+        novelty=None if outlook is None else outlook.novelty,
+        sizes=measure_sizes(found, micrograph.pixel_size, None),
+    )
+
+
+def _extraction(model: ParticleModel) -> ExtractionSettings:
+    """How the particles that a model learnt from were found."""
+    about = model.training.get("about", {})
+    if "extraction" not in about:
+        raise ParameterError(
+            f"{model.name} was fitted to crops, not to a library, so it does not know how to find particles "
+            "in a micrograph; fit it with `passband particles fit`, or classify crops with "
+            "`passband rvae classify`"
+        )
+    return ExtractionSettings(**about["extraction"])
 
 
 def measure_sizes(detections: Detections, pixel_size: float | None, thickness: float | None) -> Sizes:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from passband.cli import datasets, judging, simulating, training, waves
+from passband.cli import cards, datasets, judging, particles, simulating, training, waves
 from passband.cli.shell import Commands
 
 app = typer.Typer(
@@ -25,6 +25,17 @@ app = typer.Typer(
 )  # fmt: skip
 simulate_app = typer.Typer(no_args_is_help=True, help="Simulate micrographs with known truth.")
 dataset_app = typer.Typer(no_args_is_help=True, help="Check, show and export simulated datasets.")
+cards_app = typer.Typer(no_args_is_help=True, help="Draw the playing-card benchmark.")
+rvae_app = typer.Typer(no_args_is_help=True, help="Learn classes of crops from a few labels, and classify.")
+particles_app = typer.Typer(
+    no_args_is_help=True,
+    help="Sort the particles of micrographs by shape, from a few labels: classes, poses, sizes and factors."
+    "\n\nExtract them, label a few of each class in the library's particles.csv, then fit, classify, report:"
+    "\n\n- `passband particles extract images/ --out lib`"
+    "\n\n- `passband particles label lib lib/particles.csv`"
+    "\n\n- `passband particles fit lib --out shapes.bundle`"
+    "\n\n- `passband particles report lib shapes.bundle --out page`",
+)
 train_app = typer.Typer(no_args_is_help=True, help="Train a detector on simulated micrographs.")
 
 
@@ -57,10 +68,19 @@ simulate_app.command("hrtem")(simulating.simulate_hrtem)
 dataset_app.command("check")(datasets.check_dataset)
 dataset_app.command("show")(datasets.show_dataset)
 dataset_app.command("export")(datasets.export_dataset)
+particles_app.command()(particles.extract)
+particles_app.command()(particles.label)
+particles_app.command()(particles.fit)
+particles_app.command()(particles.classify)
+particles_app.command()(particles.report)
 train_app.command("detector")(training.train_detector)
+cards_app.command("make")(cards.make_cards)
+rvae_app.command("fit")(cards.fit_rvae)
+rvae_app.command("classify")(cards.classify_rvae)
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(dataset_app, name="dataset")
 app.add_typer(train_app, name="train")
+app.add_typer(particles_app, name="particles")
 
 
 def main() -> None:

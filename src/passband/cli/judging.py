@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passband.cli.shell import BundleOption, SidecarOption, angstrom, bundle_from, show_progress
+from passband.cli.shell import BundleOption, SidecarOption, angstrom, bundle_from, judge_from, show_progress
 
 if TYPE_CHECKING:
     from passband.assessment import Outcome
@@ -92,7 +92,7 @@ def assess(
     from passband.verdict import verdicts_to_json
 
     plan = Plan(
-        bundle=bundle_from(bundle),
+        bundle=judge_from(bundle),
         policy=Policy(trust_f1=trust_f1, reject_f1=reject_f1),
         frame=frame,
         pixel_size=angstrom(pixel_size_nm),

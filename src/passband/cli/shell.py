@@ -16,6 +16,7 @@ from passband.errors import PassbandError
 
 if TYPE_CHECKING:  # heavy modules are imported where they are used: help must come at once
     from passband.learn.bundle import Bundle
+    from passband.learn.particle_model import ParticleModel
 
 
 class Commands(TyperGroup):
@@ -54,6 +55,16 @@ SidecarOption = Annotated[
     Path | None,
     typer.Option("--sidecar", help="CSV with a column of file names and one of pixel sizes (nm/pixel)."),
 ]
+
+
+def judge_from(path: Path | None) -> Bundle | ParticleModel:
+    """The bundle of a file, of whichever kind, or the one that ships."""
+    from passband.learn.bundle import default_bundle, read_bundle
+    from passband.learn.particle_model import is_particle_model, read_particle_model
+
+    if path is None:
+        return default_bundle()
+    return read_particle_model(path) if is_particle_model(path) else read_bundle(path)
 
 
 def bundle_from(path: Path | None) -> Bundle:

@@ -115,13 +115,13 @@ def fit_and_hold_out(table: RowTable, recipe: Recipe, seed: int) -> Fitted:
         )
     groups, valid_for = folds, NEW_IMAGES
     if len(set(table.domains)) > 1 and len(x) >= MIN_DOMAIN_ROWS:
-        blend, held_out = fit_blend(x, y, table.domains, images)
+        blend, held_out = fit_blend(x, y, table.domains, images, names=recipe.inputs)
         known = np.isfinite(held_out[:, 0]) & found_something(table)
         left = {d for d, k in zip(table.domains, known, strict=True) if k}
         if len(left) > 1 and known.sum() >= MIN_DOMAIN_ROWS:
             groups, valid_for = list(table.domains), NEW_DOMAINS
     if valid_for == NEW_IMAGES:
-        blend, held_out = fit_blend(x, y, folds, images)
+        blend, held_out = fit_blend(x, y, folds, images, names=recipe.inputs)
     known = np.flatnonzero(np.isfinite(held_out[:, 0]) & found_something(table))
     effect = None
     if len(known):

@@ -41,12 +41,27 @@ class Recipe:
     blend: bool
 
 
+BATCH_FEATURES: tuple[str, ...] = (
+    "mean_probability",
+    "std_probability",
+    "share_0_9",
+    "mean_entropy",
+    "agreement",
+    "mean_log_distance",
+    "share_rejected",
+    "mean_log_misfit",
+    "mean_latent",
+    "share_explained",
+)
+"""Of a particle model's answer on a batch of crops: `passband.estimate.batches` computes them."""
+
 RECIPES: dict[str, Recipe] = {
     # Li et al. 2025: standardised features, 100 trees, scikit-learn's defaults; they give no intervals.
     "paper-rf": Recipe(inputs=PAPER_FEATURES, blend=False),
     "passband": Recipe(inputs=PAPER_FEATURES, blend=True),
+    "particles": Recipe(inputs=BATCH_FEATURES, blend=True),
 }
-"""The published recipe and the default."""
+"""The published recipe, the default, and the one for the accuracy of particle models."""
 
 _N_TREES = 100
 

@@ -1,14 +1,7 @@
-"""What is deployed: a network's weights and everything needed to use them honestly, in one file.
-
-The file is a safetensors file (numbers only: loading runs no code) whose header holds the settings
-as JSON and the SHA-256 of the whole file. A flipped byte anywhere is noticed.
-"""
+"""What is deployed: a detector's weights and everything needed to use them honestly, in one file."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,23 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
-from passband.data.files import write_whole
 from passband.errors import BundleError
 from passband.learn.detector import DetectorConfig
+from passband.learn.sealed import read_sealed, write_sealed
 
-FORMAT = 1
-"""Of the bundle file; raised when an older Passband could misread a newer file."""
 SHIPPED = Path(__file__).parents[1] / "bundles" / "cavities-slim.safetensors"
 """The bundle that comes with the package."""
-MAX_BYTES = 2_000_000_000
-"""A larger file is no bundle of ours."""
-
-_BLANK = "0" * 64
-_DIGEST = re.compile(rb'\\"digest\\": \\"([0-9a-f]{64})\\"')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,19 +105,13 @@ def write_bundle(bundle: Bundle, path: str | Path) -> str:
         for name, values in bundle.calibration.arrays.items():
             tensors[f"calibration.{name}"] = torch.from_numpy(np.ascontiguousarray(values).copy())
     header = {
-        "format": FORMAT,
-        "digest": _BLANK,
         "name": bundle.name,
         "detector": bundle.detector.to_dict(),
         "score_threshold": bundle.score_threshold,
         "training": dict(bundle.training),
         "calibration": settings,
     }
-    content = save(tensors, {"passband": json.dumps(header)})
-    digest = hashlib.sha256(content).hexdigest()
-    content = content.replace(_BLANK.encode(), digest.encode(), 1)
-    write_whole(path, content)
-    return digest
+    return write_sealed(header, tensors, path)
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -154,32 +132,13 @@ def read_bundle(path: str | Path) -> Bundle:
     BundleError
         If the file is missing, damaged, of a newer format, or no bundle.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise BundleError(f"{path}: {path.stat().st_size} bytes is larger than any bundle; wrong file?")
-        content = path.read_bytes()
-    except OSError as e:
-        raise BundleError(f"{path}: cannot be read as a bundle: {e.strerror}") from e
-    found = _DIGEST.search(content)
-    if found is None:
-        raise BundleError(f"{path}: not a Passband bundle (wanted a file written by Passband's training)")
-    digest = found.group(1).decode()
-    start, end = found.span(1)
-    blanked = content[:start] + _BLANK.encode() + content[end:]
-    if hashlib.sha256(blanked).hexdigest() != digest:
+    header, tensors, digest = read_sealed(path)
+    if header.get("kind", "detector") != "detector":
         raise BundleError(
-            f"{path}: damaged: its content does not match the digest it carries; get a fresh copy"
+            f"{path}: a bundle that classifies particles; wanted a detector. Use `passband particles` or "
+            "`passband rvae classify` with it"
         )
     try:
-        length = int.from_bytes(content[:8], "little")
-        header = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["passband"])
-        if header["format"] > FORMAT:
-            raise BundleError(
-                f"{path}: bundle of format {header['format']}, this Passband reads up to {FORMAT}; "
-                "upgrade Passband"
-            )
-        tensors = load(content)
         arrays = _part(tensors, "calibration.")
         settings = header["calibration"]
         return Bundle(
@@ -193,7 +152,7 @@ def read_bundle(path: str | Path) -> Bundle:
             else CalibrationRecord(settings=settings, arrays={k: v.numpy() for k, v in arrays.items()}),
             digest=digest,
         )
-    except (KeyError, TypeError, ValueError, SafetensorError) as e:
+    except (KeyError, TypeError, ValueError) as e:
         raise BundleError(f"{path}: a bundle whose settings cannot be understood: {e!r}") from e
 
 

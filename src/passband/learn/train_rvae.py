@@ -1,0 +1,347 @@
+"""Training of the autoencoders of `passband.learn.rvae`: one visible loop that a kill does not undo."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float32, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from passband.data.files import write_whole
+from passband.errors import ParameterError
+from passband.learn.alignment import learn_templates
+from passband.learn.rvae import (
+    RVAE,
+    Pairs,
+    Sampling,
+    Step,
+    class_probabilities,
+    labelled_objective,
+    unlabelled_objective,
+)
+
+Progress = Callable[[str, int, int], None]
+_CHECKPOINT = "rvae.safetensors"
+_LOG = "rvae.csv"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RVAETraining:
+    """What a trained model follows from, beside its settings and the crops.
+
+    Parameters
+    ----------
+    epochs, batch
+        Passes over the unlabelled crops, and crops a step.
+    learning_rate
+        Of Adam, throughout.
+    beta
+        Weight of the divergence at first and at last.
+    beta_epochs
+        Over which it rises, evenly.
+    emphasis
+        Weight of the classifier's loss on labelled crops.
+    sampling
+        Which pixels and classes a step computes.
+    seed
+        Of first weights and of everything drawn.
+
+    Raises
+    ------
+    ParameterError
+        Naming every fault.
+    """
+
+    epochs: int = 12
+    batch: int = 64
+    learning_rate: float = 1e-3
+    beta: tuple[float, float] = (1.0, 1.0)
+    beta_epochs: int = 1
+    emphasis: float = 30.0
+    sampling: Sampling = field(default=Sampling(stride=4, thinning=0.05))
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        names = ("epochs", "batch", "beta_epochs")
+        faults = [f"{n} must be at least 1" for n in names if getattr(self, n) < 1]
+        if not 0 < self.learning_rate < 1:
+            faults.append(f"learning rate must lie between 0 and 1, got {self.learning_rate}")
+        if not (len(self.beta) == 2 and 0 <= min(self.beta) <= max(self.beta) <= 1000):
+            faults.append(f"beta must be two weights of 0 to 1000, got {self.beta}")
+        if not 0 <= self.emphasis <= 1e6:
+            faults.append(f"emphasis must lie in 0 to 1e6, got {self.emphasis}")
+        if faults:
+            raise ParameterError("rVAE training: " + "; ".join(faults))
+
+
+REFERENCE_TRAINING = RVAETraining(
+    epochs=100,
+    learning_rate=5e-4,
+    beta=(1.0, 2.0),
+    beta_epochs=30,
+    sampling=Sampling(stride=6),
+)
+"""The recipe of the paper's notebook, by part of the pixels and classes at each step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What the log says of one pass.
+
+    Parameters
+    ----------
+    number
+        From 1.
+    bound
+        Mean bound on -log p(x) of the unlabelled crops (of the labelled, if there are no others), nats.
+    labelled_accuracy
+        Of the model's own classifier on the labelled crops; NaN without one.
+    seconds
+        Processor time since training began.
+    """
+
+    number: int
+    bound: float
+    labelled_accuracy: float
+    seconds: float
+
+
+def train_rvae(
+    model: RVAE,
+    labelled: Float32[Tensor, "n y x"],
+    labels: Int[Tensor, " n"],
+    unlabelled: Float32[Tensor, "m y x"],
+    training: RVAETraining,
+    *,
+    probabilities: Float32[Tensor, "m k"] | None = None,
+    folder: str | Path | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> list[Epoch]:
+    """Train a model in place.
+
+    All labelled batches are spread over each pass through the unlabelled ones, whatever the two numbers
+    are. With a folder, a run that was stopped goes on after its last whole pass and ends as if it had not
+    been stopped.
+
+    Parameters
+    ----------
+    model
+        Weights are drawn anew from the seed.
+    labelled, labels, unlabelled
+        Crops in [0, 1], and classes; either part may be empty.
+    training
+        How.
+    probabilities
+        Of the classes of the unlabelled crops, where the model has no classifier of its own and more than
+        one class.
+    folder
+        For checkpoint and log.
+    on_epoch
+        Called after each pass.
+
+    Raises
+    ------
+    ParameterError
+        If there are no crops, a crop is not finite or outside [0, 1] where the likelihood wants that, or
+        the folder holds another run.
+    """
+    _refuse(model, labelled, unlabelled)
+    _draw_weights(model, training.seed)
+    if model.settings.class_prior == "learned":
+        model.log_prior.fill_(-torch.tensor(float(model.settings.classes)).log())
+    if model.settings.start_pose:
+        model.templates.copy_(
+            learn_templates(labelled, labels, model.settings.classes, model.settings.harmonics)
+        )
+    optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate)
+    given = [] if probabilities is None else [probabilities]
+    run = _Run(folder, _fingerprint(model, training, labelled, labels, unlabelled, *given))
+    log = run.resume(model, optimizer)
+    before = log[-1].seconds if log else 0.0
+    began = time.process_time()
+    device = model.grid.device
+    for number in range(len(log) + 1, training.epochs + 1):
+        generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + number)
+        share = min(1.0, (number - 1) / training.beta_epochs)
+        beta = training.beta[0] + (training.beta[1] - training.beta[0]) * share
+        step = Step(beta, training.sampling, generator)
+        total, seen = 0.0, torch.zeros(model.settings.classes, device=device)
+        for known, chosen in _batches(len(labelled), len(unlabelled), training.batch, generator):
+            if known:
+                images = labelled[chosen].to(device)
+                known_labels = labels[chosen].to(device)
+                loss = labelled_objective(model, images, known_labels, step, emphasis=training.emphasis)
+            else:
+                images = unlabelled[chosen].to(device)
+                if probabilities is None:
+                    believed = class_probabilities(model, images)
+                else:
+                    believed = probabilities[chosen].to(device)
+                loss = unlabelled_objective(model, images, believed, step)
+                seen += believed.detach().sum(0)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            if not known or not len(unlabelled):
+                total += float(loss.detach())
+        if model.settings.class_prior == "learned" and len(unlabelled):
+            model.log_prior.copy_(((seen + 1) / (seen + 1).sum()).log())
+        log.append(
+            Epoch(
+                number=number,
+                bound=total / (len(unlabelled) or len(labelled)),
+                labelled_accuracy=_accuracy(model, labelled, labels),
+                seconds=before + time.process_time() - began,
+            )
+        )
+        run.keep(model, optimizer, log)
+        if on_epoch:
+            on_epoch(log[-1])
+    if len(labelled):
+        _find_frame(model, labelled, labels)
+    return log
+
+
+@torch.no_grad()
+def _find_frame(model: RVAE, images: Tensor, labels: Tensor) -> None:
+    """Where the decoder has the labelled particles, on the mean: their own orientation becomes angle 0."""
+    device = model.grid.device
+    for k in range(model.settings.classes):
+        mine = images[labels == k].to(device)
+        if len(mine):
+            label = torch.full((len(mine),), k, device=device)
+            pose = model.encode(mine, Pairs(torch.arange(len(mine), device=device), label)).pose
+            model.frame[k, 0] = torch.atan2(torch.sin(pose[:, 0]).mean(), torch.cos(pose[:, 0]).mean())
+            model.frame[k, 1] = pose[:, 3].mean()
+
+
+def _batches(
+    labelled: int, unlabelled: int, batch: int, generator: torch.Generator
+) -> Iterator[tuple[bool, Tensor]]:
+    """Places of crops, a batch at a time, and whether they are labelled; labelled ones spread evenly."""
+
+    def split(count: int) -> list[Tensor]:
+        order = torch.randperm(count, generator=generator, device=generator.device).cpu()
+        return [order[i : i + batch] for i in range(0, count, batch)]
+
+    others, known = split(unlabelled), split(labelled)
+    given = 0
+    for i, chosen in enumerate(others):
+        yield False, chosen
+        while given < len(known) and (given + 0.5) * len(others) < (i + 1) * len(known):
+            yield True, known[given]
+            given += 1
+    for chosen in known[given:]:
+        yield True, chosen
+
+
+def _draw_weights(model: RVAE, seed: int) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.reset_parameters()
+
+
+@torch.no_grad()
+def _accuracy(model: RVAE, images: Tensor, labels: Tensor) -> float:
+    if not (model.settings.own_classifier and len(images)):
+        return float("nan")
+    said = class_probabilities(model, images.to(model.grid.device)).argmax(1).cpu()
+    return float((said == labels).float().mean())
+
+
+def _refuse(model: RVAE, labelled: Tensor, unlabelled: Tensor) -> None:
+    faults, size = [], model.settings.size
+    if not len(labelled) + len(unlabelled):
+        faults.append("no crops")
+    for name, crops in (("labelled", labelled), ("unlabelled", unlabelled)):
+        if not len(crops):
+            continue
+        if crops.shape[1:] != (size, size):
+            faults.append(f"{name} crops of {tuple(crops.shape[1:])} pixels, wanted {size} x {size}")
+        elif not torch.isfinite(crops).all():
+            faults.append(f"some {name} crops hold values that are not finite")
+        elif model.settings.likelihood != "gaussian" and (crops.min() < 0 or crops.max() > 1):
+            low, high = float(crops.min()), float(crops.max())
+            faults.append(
+                f"{name} crops hold values of {low:.3g} to {high:.3g}, and the {model.settings.likelihood} "
+                "likelihood wants 0 to 1; clip or scale them, or use the gaussian one"
+            )
+    if model.settings.start_pose and not len(labelled):
+        faults.append("a pose to start from wants labelled crops")
+    if faults:
+        raise ParameterError("rVAE training: " + "; ".join(faults))
+
+
+def _fingerprint(model: RVAE, training: RVAETraining, *parts: Tensor) -> str:
+    """What a checkpoint belongs to; the number of epochs may grow."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(str(tuple(part.shape)).encode() + part.contiguous().numpy().tobytes())
+    values = {"model": model.settings.to_dict(), "training": asdict(training), "crops": digest.hexdigest()}
+    del values["training"]["epochs"]  # type: ignore[attr-defined]
+    return json.dumps(values, sort_keys=True)
+
+
+class _Run:
+    """The folder of a run, or nothing."""
+
+    def __init__(self, folder: str | Path | None, fingerprint: str) -> None:
+        self.folder, self.fingerprint = None if folder is None else Path(folder), fingerprint
+
+    def resume(self, model: RVAE, optimizer: torch.optim.Optimizer) -> list[Epoch]:
+        """Load what the folder holds of this run."""
+        if self.folder is None or not (path := self.folder / _CHECKPOINT).exists():
+            return []
+        try:
+            with safe_open(path, "pt") as f:
+                about = f.metadata()
+            tensors = load_file(path)
+            if about["run"] != self.fingerprint:
+                raise ParameterError(
+                    f"{path} is of other crops or other settings; choose an empty folder, or remove it"
+                )
+            log = [Epoch(**row) for row in json.loads(about["log"])]
+        except (SafetensorError, KeyError, TypeError, ValueError) as e:
+            if isinstance(e, ParameterError):
+                raise
+            raise ParameterError(
+                f"{path} is no checkpoint that can be gone on with ({e!r}); remove it"
+            ) from e
+        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
+        state: dict[int, dict[str, Any]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                state.setdefault(int(index), {})[name] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        return log
+
+    def keep(self, model: RVAE, optimizer: torch.optim.Optimizer, log: list[Epoch]) -> None:
+        """Store all that the next pass follows from, and the log for people."""
+        if self.folder is None:
+            return
+        tensors = {f"model.{k}": v.cpu().contiguous() for k, v in model.state_dict().items()}
+        for i, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{i}.{k}": v.cpu().contiguous() for k, v in state.items()}
+        rows = [asdict(row) for row in log]
+        write_whole(
+            self.folder / _CHECKPOINT, save(tensors, {"run": self.fingerprint, "log": json.dumps(rows)})
+        )
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.folder / _LOG, text.getvalue())
