@@ -5,7 +5,7 @@ STAMP := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export PASSBAND_DATA ?= $(abspath ../shared/data)
 
-.PHONY: setup demo hrtem test lint bench real
+.PHONY: setup demo cards hrtem test lint bench real
 
 setup: $(STAMP)
 
@@ -18,6 +18,10 @@ $(STAMP): requirements/dev.txt pyproject.toml
 
 demo: setup
 	$(PY) studies/demo.py out/demo
+
+# Particles from 15 labels a class: trains in minutes, then numbers, manifolds, confusion and a film.
+cards: setup
+	$(PY) studies/cards.py out/cards
 
 # A small dataset of simulated HRTEM, its check, and pictures: three minutes.
 hrtem: setup
@@ -44,6 +48,7 @@ real: setup
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
 .PHONY: bundle paper held-out pairs evidence strangers thon fuzz requirements
+.PHONY: cards-table cards-paper cards-poses cards-stress particles
 bundle: setup
 	$(PY) studies/shipped_bundle.py
 
@@ -69,6 +74,25 @@ strangers: setup
 # Focus and astigmatism from Thon rings, on simulated micrographs whose own are known.
 thon: setup
 	$(PY) studies/thon_rings.py
+
+# Every method on the cards; the paper's experiments; accuracy told without labels: an hour and more.
+cards-table: setup
+	$(PY) studies/cards_table.py --method ours --seeds 3
+	$(PY) studies/cards_table.py --seeds 1
+
+cards-paper: setup
+	$(PY) studies/cards_paper.py
+
+cards-poses: setup
+	$(PY) studies/cards_poses.py
+
+cards-stress: setup
+	$(PY) studies/cards_stress.py
+
+# Real particles with known outlines: how well they are found, how many of them touch.
+particles: setup
+	$(PY) studies/particle_extraction.py $(PASSBAND_DATA)/emps
+	$(PY) studies/touching_particles.py $(PASSBAND_DATA)/emps
 
 # 5,000 mutations of a valid file of every format.
 fuzz: setup

@@ -100,7 +100,7 @@ def main(folder: Path) -> None:
         frames.append(TrainingFrame(manifold=manifold(seen, 0, STEPS), accuracy=tuple(explained)))
         print(f"pass {epoch.number:2}: bound {epoch.bound:6.1f} nats, {epoch.seconds:4.0f} s", flush=True)
 
-    config = ParticleConfig(name="cards", training=RVAETraining(epochs=30), seed=1)
+    config = ParticleConfig(name="cards", training=RVAETraining(epochs=30, learning_rate=2e-3), seed=1)
     model = fit_particle_model(crops, config, folder=folder / "run", on_epoch=watch)
     write_particle_model(model, folder / "cards.safetensors")
     print(f"trained in {time.process_time() - began:.0f} s of processor time")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from passband.data.crop_sets import CropSet, read_crop_set
-from passband.data.files import write_whole
+from passband.data.files import refuse_unwritable, write_whole
 from passband.errors import ParameterError
 from passband.learn.invariant import Answer
 from passband.learn.particle_model import (
@@ -60,6 +60,7 @@ def fit_bundle(
     out = Path(out)
     crops = read_crop_set(data)
     run = out.with_name(out.name + ".run")
+    refuse_unwritable(out)
     config = replace(config or ParticleConfig(), name=out.stem)
     model = fit_particle_model(crops, config, folder=run, progress=progress)
     digest = write_particle_model(model, out)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from passband.data.crop_sets import CropSet
+from passband.data.files import refuse_unwritable
 from passband.data.particle_library import ParticleLibrary, open_library
 from passband.data.particle_store import write_file
 from passband.errors import DatasetError, ParameterError
@@ -202,6 +203,7 @@ def fit_library(
         raise ParameterError(
             f"{bundle} is a folder; give the file of the bundle, as {bundle / 'shapes.bundle'}"
         )
+    refuse_unwritable(bundle)
     crops = crops_of_library(open_library(folder))
     beside = bundle.with_name(f"{bundle.name}.training")
     model = fit_particle_model(

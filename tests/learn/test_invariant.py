@@ -146,7 +146,7 @@ def test_unlabelled_crops_are_learnt_from_only_if_asked():
     crops[1::2, 2:10, 5:7] += 1
     settings = replace(TINY, steps=60, hidden=32)
     asked = quick(crops[:8], settings=settings, unlabelled=crops[8:])
-    not_asked = quick(crops[:8], settings=replace(settings, self_training=False), unlabelled=crops[8:])
+    not_asked = quick(crops[:8], settings=replace(settings, self_training=0), unlabelled=crops[8:])
     assert 0 < asked.pseudo_labelled <= 16 and not_asked.pseudo_labelled == 0
     assert not same(asked.model, not_asked.model)
 
@@ -261,5 +261,5 @@ def test_every_bad_nuisance_is_named_at_once():
 
 
 def test_settings_go_through_json_and_back():
-    s = replace(TINY, nuisances=Nuisances(noise=((0, 1), (2, 3))), self_training=False, seed=9)
+    s = replace(TINY, nuisances=Nuisances(noise=((0, 1), (2, 3))), self_training=0, seed=9)
     assert ClassifierSettings.from_dict(json.loads(json.dumps(s.to_dict()))) == s

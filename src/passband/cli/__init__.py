@@ -79,6 +79,8 @@ rvae_app.command("fit")(cards.fit_rvae)
 rvae_app.command("classify")(cards.classify_rvae)
 app.add_typer(simulate_app, name="simulate")
 app.add_typer(dataset_app, name="dataset")
+app.add_typer(cards_app, name="cards")
+app.add_typer(rvae_app, name="rvae")
 app.add_typer(train_app, name="train")
 app.add_typer(particles_app, name="particles")
 

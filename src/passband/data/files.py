@@ -59,3 +59,30 @@ def write_whole(path: str | Path, content: str | bytes) -> Path:
             temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def refuse_unwritable(path: str | Path) -> None:
+    """Make the folder of a file that long work will write, or say at once that it cannot be written.
+
+    Raises
+    ------
+    PassbandError
+        If the folder cannot be made or written to, or the path is a folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     refuse_unwritable(Path(folder) / "new" / "a.txt")
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(None, "it is a folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name[:40]}."):
+            pass
+    except OSError as e:
+        raise PassbandError(
+            f"{path} cannot be written: {e.strerror or e}; choose a folder that you may write to, with room"
+        ) from e

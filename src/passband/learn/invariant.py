@@ -96,7 +96,8 @@ class ClassifierSettings:
     learning_rate
         Of AdamW at its highest.
     self_training
-        Whether unlabelled crops that it is sure of are learnt from in a second round.
+        Classes with fewer labelled crops than this are few: then unlabelled crops that the classifier is
+        sure of are learnt from in a second round. 0 never does.
     rejected
         Share of crops like the labelled ones that may be called unlike all of them.
     seed
@@ -109,7 +110,7 @@ class ClassifierSettings:
     steps: int = 1200
     batch: int = 256
     learning_rate: float = 3e-3
-    self_training: bool = True
+    self_training: int = 50
     rejected: float = 0.01
     seed: int = 0
 
@@ -344,7 +345,8 @@ def fit_classifier(
     model = InvariantClassifier(settings, classes)
     _train(model, [pool], settings, report, "fit")
     sure = 0
-    if unlabelled is not None and len(unlabelled) and settings.self_training:
+    few = np.bincount(labels, minlength=classes).min() < settings.self_training
+    if unlabelled is not None and len(unlabelled) and few:
         _learn_distances(model, pool)
         pseudo = _pseudo_labels(model, unlabelled, settings)
         if pseudo is not None:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from passband.data.crop_sets import CropSet, crop_faults
 from passband.errors import BundleError, ParameterError
-from passband.learn.alignment import smoothed
 from passband.learn.bundle import CalibrationRecord
 from passband.learn.harmonics import HarmonicSettings
 from passband.learn.invariant import (
@@ -24,7 +23,6 @@ from passband.learn.invariant import (
     Nuisances,
     classify_crops,
     fit_classifier,
-    roughness,
 )
 from passband.learn.rvae import (
     RVAE,
@@ -41,7 +39,7 @@ from passband.learn.train_rvae import Epoch, RVAETraining, train_rvae
 Progress = Callable[[str, int, int], None]
 _BATCH = 512
 _MISFIT_STRIDE = 3
-_CONCENTRATION = 20.0  # of angles about the one that the correlation with a template gives: 13 degrees
+_CONCENTRATION = 4.0  # of angles about the one that the correlation with a template gives: 30 degrees
 _CLASSIFIER, _GENERATOR = "classifier.", "generator."
 
 
@@ -326,15 +324,14 @@ def describe_particles(
 def explained_best(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) -> Int[np.ndarray, " n"]:
     """The class by which the autoencoder explains each crop best: by its reconstruction and its factors.
 
-    It asks the generative part alone, so it can disagree with the classifier. Noisy crops are smoothed
-    first, by more the noisier they are: a pixel's likelihood knows nothing of noise.
+    It asks the generative part alone, so it can disagree with the classifier.
     """
     generator = _generator(model)
     n_pixels = generator.settings.size**2
     best = []
     with torch.inference_mode():
         for i in range(0, len(crops), _BATCH):
-            images = _calmed(torch.from_numpy(crops[i : i + _BATCH])).clamp(0, 1)
+            images = torch.from_numpy(_grey(crops[i : i + _BATCH]))
             n, bounds = torch.arange(len(images)), []
             for k in range(len(model.classes)):
                 label = torch.full((len(images),), k)
@@ -343,15 +340,6 @@ def explained_best(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) ->
                 bounds.append(fit + generator.divergence(p) - generator.log_prior[k])
             best.append(torch.stack(bounds, 1).argmin(1))
     return torch.cat(best).numpy() if best else np.zeros(0, np.int64)
-
-
-def _calmed(crops: Tensor) -> Tensor:
-    """Crops smoothed by as many Gaussians of 1 pixel as their noise wants, at most six."""
-    noise = (roughness(crops) / 4).sqrt()
-    rounds = (noise / 0.15).floor().clamp(max=6)
-    for step in range(int(rounds.max()) if len(rounds) else 0):
-        crops = torch.where((rounds > step)[:, None, None], smoothed(crops, 1.0), crops)
-    return crops
 
 
 def _excess(generator: RVAE, images: Tensor, posterior: Posterior, label: Tensor) -> Tensor:
@@ -404,18 +392,21 @@ def traverse(
     factor
         Place of a latent factor, or a part of the pose: "angle" (degrees) or "scale".
     values
-        It takes; the others stay at the class's typical ones.
+        It takes: of a latent factor in standard deviations of the class's particles from their mean. The
+        other factors stay at the class's mean.
     """
     generator = _generator(model)
     n = len(values)
-    pose, latent = torch.zeros(n, 4), torch.zeros(n, generator.settings.latent)
+    pose = torch.zeros(n, 4)
+    mean, spread = generator.typical[:, label]
+    latent = mean.expand(n, -1).clone()
     given = torch.from_numpy(np.asarray(values, np.float32))
     if factor == "angle":
         pose[:, 0] = torch.deg2rad(given)
     elif factor == "scale":
         pose[:, 3] = torch.log(given)
     elif isinstance(factor, int) and 0 <= factor < latent.shape[1]:
-        latent[:, factor] = given
+        latent[:, factor] += given * spread[factor]
     else:
         raise ParameterError(
             f'no factor {factor!r}; there are 0 to {latent.shape[1] - 1}, "angle" and "scale"'

@@ -194,6 +194,8 @@ class RVAE(nn.Module):
     frame: Tensor
     """Angle and logarithm of the scale, (classes, 2), at which the decoder has a class's typical particle:
     nothing in the objective fixes either."""
+    typical: Tensor
+    """Mean and standard deviation of each class's latent factors, (2, classes, latent)."""
 
     def __init__(self, settings: RVAESettings) -> None:
         super().__init__()
@@ -227,6 +229,8 @@ class RVAE(nn.Module):
         prior = torch.full((s.classes,), 1 / s.classes) if isinstance(s.class_prior, str) else s.class_prior
         self.register_buffer("log_prior", torch.as_tensor(prior).log())
         self.register_buffer("frame", torch.zeros(s.classes, 2))
+        typical = torch.stack([torch.zeros(s.classes, s.latent), torch.ones(s.classes, s.latent)])
+        self.register_buffer("typical", typical)
         if s.start_pose:
             self.register_buffer("templates", torch.zeros(s.classes, s.harmonics.coefficients))
 

@@ -24,6 +24,7 @@ from passband.learn.alignment import learn_templates
 from passband.learn.rvae import (
     RVAE,
     Pairs,
+    Posterior,
     Sampling,
     Step,
     class_probabilities,
@@ -34,6 +35,7 @@ from passband.learn.rvae import (
 Progress = Callable[[str, int, int], None]
 _CHECKPOINT = "rvae.safetensors"
 _LOG = "rvae.csv"
+_TYPICAL = 500  # crops of a class that its typical factors are found from
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,25 +207,55 @@ def train_rvae(
                 seconds=before + time.process_time() - began,
             )
         )
+        _find_frame(model, labelled, labels)
+        _find_typical(model, *_sorted(model, labelled, labels, unlabelled, probabilities))
         run.keep(model, optimizer, log)
         if on_epoch:
             on_epoch(log[-1])
-    if len(labelled):
-        _find_frame(model, labelled, labels)
     return log
+
+
+@torch.no_grad()
+def _sorted(
+    model: RVAE, labelled: Tensor, labels: Tensor, unlabelled: Tensor, probabilities: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Crops with their classes, known or most probable."""
+    if not len(unlabelled):
+        return labelled, labels
+    if probabilities is None:
+        device = model.grid.device
+        probabilities = torch.cat(
+            [class_probabilities(model, part.to(device)).cpu() for part in unlabelled.split(_TYPICAL)]  # type: ignore[no-untyped-call]
+        )
+    return torch.cat([labelled, unlabelled]), torch.cat([labels, probabilities.argmax(1)])
 
 
 @torch.no_grad()
 def _find_frame(model: RVAE, images: Tensor, labels: Tensor) -> None:
     """Where the decoder has the labelled particles, on the mean: their own orientation becomes angle 0."""
-    device = model.grid.device
     for k in range(model.settings.classes):
-        mine = images[labels == k].to(device)
+        mine = images[labels == k].to(model.grid.device)
         if len(mine):
-            label = torch.full((len(mine),), k, device=device)
-            pose = model.encode(mine, Pairs(torch.arange(len(mine), device=device), label)).pose
+            pose = _encoded(model, mine, k).pose
             model.frame[k, 0] = torch.atan2(torch.sin(pose[:, 0]).mean(), torch.cos(pose[:, 0]).mean())
             model.frame[k, 1] = pose[:, 3].mean()
+
+
+@torch.no_grad()
+def _find_typical(model: RVAE, images: Tensor, labels: Tensor) -> None:
+    """Mean and spread of the factors of each class's particles."""
+    for k in range(model.settings.classes):
+        mine = images[labels == k][:_TYPICAL].to(model.grid.device)
+        if len(mine):
+            latent = _encoded(model, mine, k).latent
+            model.typical[0, k] = latent.mean(0)
+            if len(mine) > 1:
+                model.typical[1, k] = latent.std(0)
+
+
+def _encoded(model: RVAE, images: Tensor, label: int) -> Posterior:
+    every = torch.arange(len(images), device=images.device)
+    return model.encode(images, Pairs(every, torch.full_like(every, label)))
 
 
 def _batches(
