@@ -61,8 +61,8 @@ class RVAESettings:
         Whether q(y|x) is a network of this model, trained with it; if not, probabilities are given.
     start_pose
         Whether the encoder sees crops centred and turned to agree with a class's template, and corrects
-        that; the templates are the model's ``templates``. The priors of angle and shift are then about the
-        pose that it starts from.
+        that, the angle by 45 degrees at most; the templates are the model's ``templates``. The priors of
+        angle and shift are then about the pose that it starts from.
 
     Raises
     ------
@@ -270,7 +270,9 @@ class RVAE(nn.Module):
             if s.angles == 1:
                 parts[0] = mean[:, 0], spread[:, 0]
             else:
-                parts[0] = torch.atan2(mean[:, 1], mean[:, 0] + 1), spread[:, 0].clamp(max=GREATEST_SPREAD)
+                turn = torch.atan2(mean[:, 1], mean[:, 0] + 1)
+                turn = turn / 4 if s.start_pose else turn  # the start is right to less than 45 degrees
+                parts[0] = turn, spread[:, 0].clamp(max=GREATEST_SPREAD)
             at, width = s.angles, 1
         if "translation" in s.invariances:
             for i in range(2):
