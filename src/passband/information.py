@@ -13,7 +13,8 @@ from passband.data.micrograph import Micrograph
 from passband.data.readers import SUFFIXES, read_micrograph
 from passband.errors import BundleError, ParameterError
 from passband.estimate.records import from_record
-from passband.learn.bundle import Bundle, default_bundle
+from passband.learn.bundle import Bundle, CalibrationRecord, default_bundle
+from passband.learn.particle_model import ParticleModel
 from passband.measure.thon import ThonFit, fit_thon_rings
 from passband.physics.cavity_domains import DOMAINS
 from passband.physics.conditions import ImagingConditions
@@ -71,15 +72,57 @@ def about_bundle(bundle: Bundle) -> Lines:
             lines.append(("trained on", ", ".join(str(d) for d in value)))
         elif isinstance(value, (str, int, float)):
             lines.append((name.replace("_", " "), f"{value}"))
-    if bundle.calibration is None:
-        return [*lines, ("calibration", "none: scores cannot be estimated; see `passband calibrate --help`")]
-    calibration = from_record(bundle.calibration)
+    return lines + _about_calibration(bundle.calibration)
+
+
+def about_particle_model(model: ParticleModel) -> Lines:
+    """A classifier of particles: classes, what it learnt from, how it did on crops held out.
+
+    Parameters
+    ----------
+    model
+        From a file or not.
+
+    Returns
+    -------
+    list of (str, str)
+        Name and words of each line.
+
+    Raises
+    ------
+    CalibrationError
+        If its calibration cannot be used.
+    """
+    about = model.training
+    parts = [] if model.classifier is None else ["invariant classifier"]
+    if model.generator is not None:
+        parts.append(f"autoencoder with {', '.join(model.generator.settings.invariances) or 'no invariance'}")
+    held_out = about.get("held_out_accuracy")
+    labels = zip(model.classes, about.get("labels", ()), strict=False)
+    lines = [
+        ("bundle", model.name),
+        ("digest", model.digest or "none: not read from a file"),
+        ("classifies", f"particles in crops of {model.size} x {model.size} pixels"),
+        ("labelled crops", ", ".join(f"{name} {n}" for name, n in labels)),
+        ("unlabelled crops", str(about.get("unlabelled", "unknown"))),
+        ("parts", " and ".join(parts)),
+        ("accuracy held out", "unknown: too few labels" if held_out is None else f"{held_out:.3f}"),
+    ]
+    return lines + _about_calibration(model.calibration)
+
+
+def _about_calibration(record: CalibrationRecord | None) -> Lines:
+    if record is None:
+        return [("calibration", "none: scores cannot be estimated; see `passband calibrate --help`")]
+    calibration = from_record(record)
     rows = sum(calibration.domains.values())
-    lines.append(("calibration", f"{rows} labelled images of {len(calibration.domains)} domains"))
-    lines.append(("matching", str(calibration.matching)))
-    lines.append(("coverage", calibration.statement))
     widths = ", ".join(f"{name} {reach.mean_width:.2f}" for name, reach in calibration.reach.items())
-    return [*lines, ("interval width", f"{widths} on average")]
+    return [
+        ("calibration", f"{rows} labelled images of {len(calibration.domains)} domains"),
+        ("matching", str(calibration.matching)),
+        ("coverage", calibration.statement),
+        ("interval width", f"{widths} on average"),
+    ]
 
 
 def about_micrograph(path: str) -> Lines:

@@ -16,6 +16,8 @@ from passband.data.files import refuse_unwritable
 from passband.data.particle_library import ParticleLibrary, open_library
 from passband.data.particle_store import write_file
 from passband.errors import DatasetError, ParameterError
+from passband.estimate.batches import calibrate_particles
+from passband.estimate.stress import stress_rows
 from passband.learn.invariant import Answer
 from passband.learn.particle_model import (
     ParticleConfig,
@@ -169,6 +171,7 @@ def fit_library(
     bundle: str | Path,
     config: ParticleConfig | None = None,
     *,
+    calibrate: bool = False,
     progress: Progress | None = None,
 ) -> LibraryFit:
     """Fit a model to a library's labels and to its other crops, and write it.
@@ -184,6 +187,9 @@ def fit_library(
         File to write.
     config
         What to fit; the defaults if not given.
+    calibrate
+        Whether it also learns to tell its accuracy, from the labelled crops made worse in known ways. It
+        has learnt from these crops, so it may think a little too well of itself.
     progress
         Called as work goes on.
 
@@ -209,6 +215,9 @@ def fit_library(
     model = fit_particle_model(
         crops, config or ParticleConfig(name=bundle.stem), folder=beside, progress=progress
     )
+    if calibrate:
+        rows = stress_rows(model, crops.labelled, crops.labels, seed=1, strengths=8, batches=2)
+        model = calibrate_particles(model, list(rows))
     write_particle_model(model, bundle)
     for left in beside.glob("rvae.*"):
         left.unlink()

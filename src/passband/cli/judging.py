@@ -120,11 +120,14 @@ def info(
     For example `passband info`, `passband info image.dm4`, `passband info my.safetensors`.
     """
     from passband import information
+    from passband.learn.bundle import Bundle
 
     if path is None:
         lines = information.about_passband()
-    elif path.endswith(".safetensors"):
-        lines = information.about_bundle(bundle_from(Path(path)))
+    elif path.endswith((".safetensors", ".bundle")):
+        found = judge_from(Path(path))
+        about = information.about_bundle if isinstance(found, Bundle) else information.about_particle_model
+        lines = about(found)  # type: ignore[arg-type]
     else:
         lines = information.about_micrograph(path)
     for name, words in lines:

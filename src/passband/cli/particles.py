@@ -169,10 +169,14 @@ def fit(
         int | None,
         typer.Option(min=1, help="Passes of the autoencoder.", show_default="12, more where crops are few"),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of the classifier.")] = 800,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of the classifier.")] = 1200,
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
     classes_only: Annotated[
         bool, typer.Option("--classes-only", help="No autoencoder: much quicker, but no poses or factors.")
+    ] = False,
+    calibrate: Annotated[
+        bool,
+        typer.Option("--calibrate", help="Learn to tell its accuracy, from labelled crops made worse."),
     ] = False,
     json: Json = False,
 ) -> None:
@@ -183,6 +187,9 @@ def fit(
     - `passband particles fit run7-clusters --out shapes.bundle`
 
     - `passband particles fit run7-clusters --out quick.bundle --classes-only`
+
+    With `--calibrate`, `passband assess new.dm4 --bundle shapes.bundle` estimates the share of particles
+    that get their right class, and judges.
     """
     from passband.learn.particle_model import ParticleConfig
     from passband.learn.train_rvae import RVAETraining
@@ -193,7 +200,7 @@ def fit(
         name=out.stem, generative=not classes_only, training=training, steps=steps, seed=seed
     )
     with show_progress("fitting") as progress:
-        done = fit_library(library, out, config, progress=progress)
+        done = fit_library(library, out, config, calibrate=calibrate, progress=progress)
     typer.echo(json_text.dumps(done.to_dict()) if json else fit_in_words(done))
 
 
