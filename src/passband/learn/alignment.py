@@ -14,6 +14,7 @@ from passband.learn.harmonics import HarmonicSettings, harmonics, turn_between, 
 
 _SMOOTHING = 1.5  # px, before the centroid
 _ROUNDS = 6
+_UPRIGHT = 0.35  # rad: half of a class's labelled crops within this of each other stand alike
 
 
 def start_poses(
@@ -130,6 +131,8 @@ def learn_templates(
         upright = template = mine.mean(0, keepdim=True)
         for _ in range(_ROUNDS):
             angle, _ = turn_between(mine, template.expand(len(mine), -1), settings)
+            if angle.abs().median() < _UPRIGHT:
+                break  # they stand alike as they are: to turn a few of them by a near symmetry would blur it
             template = turned(mine, -angle, settings).mean(0, keepdim=True)
             drift, _ = turn_between(template, upright, settings)
             template = turned(template, -drift, settings)
