@@ -2,8 +2,8 @@
 
     python studies/cards_stress.py
 
-The model is fitted to 800 labelled and 12,000 unlabelled cards at +-180; the batches are of fresh cards, made
-worse in one way at rising strength (`passband.estimate.stress.DISORDERS`).
+The model is that of `cards_poses.py`: 800 labelled and 12,000 unlabelled cards at +-180; the batches are
+of fresh cards, made worse in one way at rising strength (`passband.estimate.stress.DISORDERS`).
 """
 
 from __future__ import annotations
@@ -12,37 +12,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cards_table import drawn, labelled, templates
+from cards_poses import learnt
+from cards_table import drawn, templates
 
-from passband.data.crop_sets import CropSet
 from passband.data.files import write_whole
 from passband.estimate.evaluate import evaluate
 from passband.estimate.metrics import format_table
 from passband.estimate.stress import stress_rows
-from passband.learn.particle_model import (
-    ParticleConfig,
-    fit_particle_model,
-    read_particle_model,
-    write_particle_model,
-)
 
 RESULTS = Path(__file__).parent / "results"
-BUNDLE = Path("out/cards_stress.safetensors")
 NAMED = ("angle", "shear", "noise", "contamination")
 
 
 def main() -> None:
     """Print and keep the table."""
     torch.set_num_threads(1)
-    shapes = templates()
-    images = list(shapes.values())
-    if not BUNDLE.exists():
-        crops, labels = labelled(images, 200, 0)
-        others = drawn(images, 3000, 1000, angle=180)[0]
-        learnt = CropSet(classes=tuple(shapes), labelled=crops, labels=labels, unlabelled=others)
-        write_particle_model(fit_particle_model(learnt, ParticleConfig()), BUNDLE)
+    images = list(templates().values())
     fresh, truth = drawn(images, 500, 8000, angle=180)
-    rows = list(stress_rows(read_particle_model(BUNDLE), fresh, truth, seed=1))
+    rows = list(stress_rows(learnt(0, 14), fresh, truth, seed=1))
     done = [evaluate(rows, model=m) for m in ("particles", "predict-the-mean")]
     errors = {name: m.mae for name, m in done[0].domains["f1"].items()}
     plain = {
