@@ -1,6 +1,6 @@
 """Poses and factors of cards: how well the generative part knows angle, scale and shear.
 
-    python studies/cards_poses.py [--seeds 1] [--epochs 14]      minutes a seed
+    python studies/cards_poses.py [--seeds 1] [--epochs 10]      minutes a seed
 
 800 labels at +-4 degrees, 12,000 unlabelled cards at +-180, protocol paper-notebook; 4,000 fresh test cards.
 "Drawn" is the angle a card was drawn with, "whole" the turn that angle and shear amount to; see
@@ -54,7 +54,7 @@ def main() -> None:
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--epochs", type=int, default=14)
+    parser.add_argument("--epochs", type=int, default=10)
     asked = parser.parse_args()
     shapes = templates()
     names, images = tuple(shapes), list(shapes.values())

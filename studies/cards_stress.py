@@ -29,7 +29,7 @@ def main() -> None:
     torch.set_num_threads(1)
     images = list(templates().values())
     fresh, truth = drawn(images, 500, 8000, angle=180)
-    rows = list(stress_rows(learnt(0, 14), fresh, truth, seed=1))
+    rows = list(stress_rows(learnt(0, 10), fresh, truth, seed=1))
     done = [evaluate(rows, model=m) for m in ("particles", "predict-the-mean")]
     errors = {name: m.mae for name, m in done[0].domains["f1"].items()}
     plain = {

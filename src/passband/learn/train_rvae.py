@@ -236,7 +236,8 @@ def _find_frame(model: RVAE, images: Tensor, labels: Tensor) -> None:
     for k in range(model.settings.classes):
         mine = images[labels == k].to(model.grid.device)
         if len(mine):
-            pose = _encoded(model, mine, k).pose
+            found = _encoded(model, mine, k)
+            pose = found.pose - found.start  # the start is about the labelled orientation, or half a turn off
             model.frame[k, 0] = torch.atan2(torch.sin(pose[:, 0]).mean(), torch.cos(pose[:, 0]).mean())
             model.frame[k, 1] = pose[:, 3].mean()
 
