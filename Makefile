@@ -48,7 +48,7 @@ real: setup
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
 .PHONY: bundle paper held-out pairs evidence strangers thon fuzz requirements
-.PHONY: cards-table cards-paper cards-poses cards-stress particles
+.PHONY: cards-table cards-curve cards-paper cards-poses cards-stress particles
 bundle: setup
 	$(PY) studies/shipped_bundle.py
 
@@ -79,6 +79,9 @@ thon: setup
 cards-table: setup
 	$(PY) studies/cards_table.py --method ours --seeds 3
 	$(PY) studies/cards_table.py --seeds 1
+
+cards-curve: setup
+	$(PY) studies/cards_curve.py
 
 cards-paper: setup
 	$(PY) studies/cards_paper.py

@@ -4,7 +4,8 @@
 
 Processor time. The crops are cards, 48 x 48, batches of 64; pyroVED is timed over a few batches, in turn
 with ours, and both are multiplied to an epoch of 12,000 unlabelled and 800 labelled crops: 188 and 13
-batches. Peak memory is that of a process of its own that trains three batches. The classifier is timed
+batches. Peak memory is that of a process of its own that trains three batches, or that loads torch alone, or
+makes an optimiser of `torch.optim`, which ours do without. The classifier is timed
 from labelled crops to 99 % at 180 degrees, and in crops per second.
 """
 
@@ -18,15 +19,16 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from passband.allocator import keep_freed_memory
 from passband.data.cards import PROTOCOLS, card_set, draw_cards, make_cards
+from passband.learn.adam import Adam
+from passband.learn.fit_invariant import fit_classifier
 from passband.learn.harmonics import HarmonicSettings
-from passband.learn.invariant import ClassifierSettings, classify_crops, fit_classifier
+from passband.learn.invariant import ClassifierSettings, classify_crops
 from passband.learn.rvae import RVAE, Step, class_probabilities, reference_settings, unlabelled_objective
 from passband.learn.train_rvae import REFERENCE_TRAINING
 
@@ -39,7 +41,7 @@ BATCH = 64
 def ours_step(images: torch.Tensor) -> Callable[[], None]:
     """One step on an unlabelled batch, with a classifier that has learnt to be sure."""
     model = RVAE(reference_settings(48, 4))
-    optimizer = torch.optim.Adam(model.parameters(), lr=5e-4)
+    optimizer = Adam(model.parameters(), learning_rate=REFERENCE_TRAINING.learning_rate)
     generator = torch.Generator().manual_seed(0)
 
     def step() -> None:
@@ -70,12 +72,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def peak(what: str) -> float:
-    """GB that a process of its own needs at most."""
-    out = subprocess.run(
-        [sys.executable, __file__, "--memory", what], capture_output=True, text=True, check=True
-    ).stdout
-    return float(out.split()[-1])
+HIGH_WATER = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0]) / 1e6"
+"""GB that a process needed at most; getrusage counts its parent's pages too."""
+OPTIMISER = "torch.optim.Adam([torch.nn.Parameter(torch.zeros(3))])"
+
+
+def process(*arguments: str) -> list[float]:
+    """The numbers that a process of its own prints."""
+    run = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True)
+    return [float(word) for word in run.stdout.split()]
 
 
 def main() -> None:
@@ -89,8 +94,7 @@ def main() -> None:
         step = ours_step(images) if asked.memory == "ours" else reference_step(images)
         for _ in range(3):
             step()
-        status = Path("/proc/self/status").read_text()  # getrusage counts the parent's pages too
-        print(int(status.split("VmHWM:")[1].split()[0]) / 1e6)
+        print(eval(HIGH_WATER))
         return
     print(f"torch {torch.__version__}, one thread; seconds of processor time")
     plain = reference_step(images, invariant=False)  # first, alone: Pyro has one store of parameters
@@ -107,7 +111,13 @@ def main() -> None:
     kept = float(np.median([seconds(lambda: [step() for _ in range(10)]) / 10 for _ in range(5)])) * BATCHES
     print(f"{'ours, freed memory kept':28}{kept:10.1f} s an epoch {slow / kept:8.1f} x")
     for what in ("reference", "ours"):
-        print(f"peak memory, {what:15}{peak(what):10.2f} GB")
+        print(f"peak memory, {what:15}{process(__file__, '--memory', what)[0]:10.2f} GB")
+    print(f"{'torch alone':28}{process('-c', f'import torch; print({HIGH_WATER})')[0]:10.2f} GB")
+    clock = "time.process_time()"
+    spent, needed = process(
+        "-c", f"import time, torch; t = {clock}; {OPTIMISER}; print({clock} - t, {HIGH_WATER})"
+    )
+    print(f"{'torch and its first Adam':28}{needed:10.2f} GB, {spent:.1f} s")
     far = card_set("paper-notebook", angle=180, seed=1)
     assert far.test is not None and far.test_truth is not None
     for steps in (25, 50, 100):

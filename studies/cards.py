@@ -32,23 +32,21 @@ from passband.data.cards import (
     make_cards,
 )
 from passband.data.crop_sets import CropSet
+from passband.learn.fit_particles import ParticleConfig, fit_particle_model
+from passband.learn.particle_bundle import write_particle_model
 from passband.learn.particle_model import (
-    ParticleConfig,
     ParticleModel,
     classify_particles,
     describe_particles,
     explained_best,
-    fit_particle_model,
     reconstruct,
     traverse,
-    write_particle_model,
 )
 from passband.learn.rvae import RVAE
 from passband.learn.train_rvae import Epoch, RVAETraining
 from passband.plot import save_figure
+from passband.plot.film import TrainingFrame, animate_training
 from passband.plot.particles import (
-    TrainingFrame,
-    animate_training,
     draw_confusion,
     draw_crops,
     draw_latent_map,

@@ -12,16 +12,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from passband.data.warping import Affine, warp
+from passband.data.warping import Affine, deform
 from passband.learn.alignment import centroids, move_back
+from passband.learn.fit_invariant import fit_classifier
 from passband.learn.harmonics import HarmonicSettings, harmonics
-from passband.learn.invariant import (
-    Answer,
-    ClassifierSettings,
-    InvariantClassifier,
-    classify_crops,
-    fit_classifier,
-)
+from passband.learn.invariant import Answer, ClassifierSettings, InvariantClassifier, classify_crops
 
 Scores = Callable[[np.ndarray], np.ndarray]
 Method = Callable[[np.ndarray, np.ndarray, np.ndarray, int], Scores]
@@ -63,7 +58,7 @@ def ours_in_seconds(crops: np.ndarray, labels: np.ndarray, unlabelled: np.ndarra
 
 def _moved(x: torch.Tensor, rng: np.random.Generator, *, affine: bool) -> torch.Tensor:
     n, wide = len(x), float(affine)
-    record = Affine(
+    how = Affine(
         angle=rng.uniform(-180, 180, n),
         shear_x=wide * rng.uniform(-10, 10, n),
         shear_y=wide * rng.uniform(-10, 10, n),
@@ -71,8 +66,7 @@ def _moved(x: torch.Tensor, rng: np.random.Generator, *, affine: bool) -> torch.
         shift_x=wide * rng.uniform(-4.8, 4.8, n),
         shift_y=wide * rng.uniform(-4.8, 4.8, n),
     )
-    shifts = np.stack([record.shift_x, record.shift_y], 1).astype(np.float32)
-    return warp(x, torch.from_numpy(record.matrices.astype(np.float32)), torch.from_numpy(shifts), 48)
+    return deform(x, how, 48)
 
 
 def _noised(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:

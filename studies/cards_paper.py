@@ -2,38 +2,31 @@
 
     python studies/cards_paper.py [FOLDER] [--epochs 30]      default out/cards_paper; half an hour a core
 
-Trains ss-VAE and ss-rVAE by the reference's recipe and our classifier on one set (protocol paper-notebook,
-800 labels at +-4 degrees, 12,000 unlabelled cards at +-60), and tests all three on fresh cards: over turns
-(Figure 3a; there each point has a training of its own), over shear and turns (4a, beside the published
-values), confusion (4b, c), background noise (4e), density and intensity of contamination (4f). A run that
-was stopped goes on. The recovered templates are used where PASSBAND_DATA has them, else the suits drawn
-here.
+Takes ss-VAE and ss-rVAE by the reference's recipe (`cards_curve.py`) and our classifier, trained on one set
+(protocol paper-notebook, 800 labels at +-4 degrees, 12,000 unlabelled cards at +-60), and tests all three on
+fresh cards: over turns (Figure 3a; there each point has a training of its own), over shear and turns (4a,
+beside the published values), confusion (4b, c), background noise (4e), density and intensity of
+contamination (4f). A run that was stopped goes on. The recovered templates are used where PASSBAND_DATA has
+them, else the suits drawn here.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from cards_curve import reference_model
 from cards_table import templates
 
 from passband.data.cards import PROTOCOLS, card_set, draw_cards, make_cards
 from passband.data.files import write_whole
-from passband.learn.particle_model import (
-    ParticleConfig,
-    ParticleModel,
-    classify_particles,
-    fit_particle_model,
-    read_particle_model,
-    traverse,
-    write_particle_model,
-)
-from passband.learn.train_rvae import REFERENCE_TRAINING
+from passband.learn.fit_particles import ParticleConfig, fit_particle_model
+from passband.learn.particle_bundle import read_particle_model, write_particle_model
+from passband.learn.particle_model import ParticleModel, classify_particles, traverse
 from passband.plot import save_figure
 from passband.plot.particles import (
     AccuracyLine,
@@ -76,39 +69,15 @@ class Bench:
         return {name: np.array(values) for name, values in out.items()}
 
 
-def fitted(name: str, folder: Path, make: Callable[[], ParticleModel]) -> ParticleModel:
-    """A model of an earlier run, or a new one."""
-    path = folder / f"{name}.safetensors"
-    if not path.exists():
-        write_particle_model(make(), path)
-    return read_particle_model(path)
-
-
 def train(folder: Path, epochs: int) -> dict[str, ParticleModel]:
-    """The three models."""
-    cards = card_set("paper-notebook", angle=60, seed=0, templates=templates())
-    reference = replace(REFERENCE_TRAINING, epochs=epochs)
-
-    def by_recipe(invariances: tuple[str, ...], name: str) -> ParticleModel:
-        config = ParticleConfig(name=name, reference=True, invariances=invariances, training=reference)
-        images, truth = cards.test, cards.test_truth
-        assert images is not None
-
-        def tell(generator: object, epoch: object) -> None:
-            seen = ParticleModel(name="", classes=cards.classes, classifier=None, generator=generator)  # type: ignore[arg-type]
-            accuracy = (classify_particles(seen, images).label == truth).mean()
-            print(f"{name} epoch {epoch.number}: {accuracy:.3f}, {epoch.seconds:.0f} s", flush=True)  # type: ignore[attr-defined]
-            with (folder / "curves.csv").open("a") as f:
-                f.write(f"{name},{epoch.number},{accuracy:.4f},{epoch.seconds:.1f}\n")  # type: ignore[attr-defined]
-
-        return fit_particle_model(cards, config, folder=folder / name, on_epoch=tell)
-
-    ours = ParticleConfig(name="ours", generative=False)
-    return {
-        "ours": fitted("ours", folder, lambda: fit_particle_model(cards, ours)),
-        "ss-VAE": fitted("ss-VAE", folder, lambda: by_recipe((), "ss-VAE")),
-        "ss-rVAE": fitted("ss-rVAE", folder, lambda: by_recipe(("rotation", "translation"), "ss-rVAE")),
-    }
+    """The three models: those of an earlier run, or new ones."""
+    path = folder / "ours.safetensors"
+    if not path.exists():
+        cards = card_set("paper-notebook", angle=60, seed=0, templates=templates())
+        model = fit_particle_model(cards, ParticleConfig(name="ours", generative=False))
+        write_particle_model(model, path)
+    models = {"ours": read_particle_model(path)}
+    return models | {name: reference_model(name, 0, epochs) for name in ("ss-VAE", "ss-rVAE")}
 
 
 def main() -> None:

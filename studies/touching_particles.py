@@ -27,8 +27,9 @@ from passband.data.particle_crops import cut_particles, reaches
 from passband.data.particle_outlines import clusters_of, kept_labels
 from passband.data.particles import ExtractionSettings
 from passband.data.readers import read_micrograph
+from passband.learn.fit_invariant import fit_classifier
 from passband.learn.harmonics import HarmonicSettings
-from passband.learn.invariant import ClassifierSettings, Nuisances, classify_crops, fit_classifier
+from passband.learn.invariant import ClassifierSettings, Nuisances, classify_crops
 from passband.types import LabelImage
 
 COUNTS = {1: 304, 2: 93, 3: 49, 4: 31}

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from passband.data.particle_library import Reading, extend_library, open_library, set_labels
+from passband.data.particle_labels import set_labels
+from passband.data.particle_library import Reading, extend_library, open_library
 from passband.data.particles import ExtractionSettings
-from passband.learn.particle_model import ParticleConfig
+from passband.learn.fit_particles import ParticleConfig
 from passband.learn.train_rvae import RVAETraining
 from passband.particle_libraries import fit_library
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,22 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from passband.data.columns import columns_csv
 from passband.data.crop_sets import CropSet, read_crop_set
-from passband.data.files import refuse_unwritable, write_whole
+from passband.data.files import write_whole
 from passband.errors import ParameterError
+from passband.learn.fit_particles import ParticleConfig, Progress, fit_into
 from passband.learn.invariant import Answer
-from passband.learn.particle_model import (
-    ParticleConfig,
-    ParticleModel,
-    Progress,
-    classify_particles,
-    describe_particles,
-    fit_particle_model,
-    read_particle_model,
-    write_particle_model,
-)
+from passband.learn.particle_bundle import read_particle_model
+from passband.learn.particle_model import ParticleModel, classify_particles, describe_particles
 from passband.learn.rvae import INVARIANCES
-from passband.learn.train_rvae import REFERENCE_TRAINING
 
 Summary = dict[str, Any]
 """JSON values."""
@@ -59,19 +50,11 @@ def fit_bundle(
     """
     out = Path(out)
     crops = read_crop_set(data)
-    run = out.with_name(out.name + ".run")
-    refuse_unwritable(out)
-    config = replace(config or ParticleConfig(), name=out.stem)
-    model = fit_particle_model(crops, config, folder=run, progress=progress)
-    digest = write_particle_model(model, out)
-    for name in ("rvae.safetensors", "rvae.csv"):
-        (run / name).unlink(missing_ok=True)
-    if run.is_dir() and not any(run.iterdir()):
-        run.rmdir()
+    model = fit_into(out, crops, replace(config or ParticleConfig(), name=out.stem), progress=progress)
     about = model.training
     return {
         "bundle": str(out),
-        "digest": digest,
+        "digest": model.digest,
         "classes": list(model.classes),
         "labelled": len(crops.labelled),
         "unlabelled": about["unlabelled"],
@@ -92,9 +75,7 @@ def choose_config(
     False
     """
     config = ParticleConfig(seed=seed, reference=reference)
-    training = replace(REFERENCE_TRAINING if reference else config.training, seed=seed)
-    if epochs is not None and epochs > 0:
-        training = replace(training, epochs=epochs)
+    training = replace(config.recipe, epochs=epochs) if epochs else None
     if invariances is None:
         chosen = INVARIANCES[:2] if reference else config.invariances
     else:
@@ -191,19 +172,13 @@ def _chosen(crops: CropSet, path: Path) -> tuple[str, np.ndarray, np.ndarray | N
 
 
 def _table(model: ParticleModel, images: np.ndarray, answer: Answer) -> str:
-    names = ["crop", "class", *(f"p_{c}" for c in model.classes), "distance", "rejected"]
-    columns = [np.arange(len(images)), np.array(model.classes)[answer.label]]
-    columns += [*answer.probabilities.T.round(5), answer.distance.round(4), answer.rejected.astype(int)]
+    columns = {"crop": np.arange(len(images)), "class": np.array(model.classes)[answer.label]}
+    columns |= {f"p_{name}": answer.probabilities[:, k] for k, name in enumerate(model.classes)}
+    columns |= {"distance": answer.distance, "rejected": answer.rejected.astype(int)}
     if model.generator is not None:
         d = describe_particles(model, images, answer=answer)
-        names += ["angle_deg", "angle_spread_deg", "shift_x_px", "shift_y_px", "scale", "misfit"]
-        columns += [
-            v.round(4) for v in (d.angle, d.angle_spread, d.shift[:, 0], d.shift[:, 1], d.scale, d.misfit)
-        ]
-        names += [f"factor_{i + 1}" for i in range(d.latent.shape[1])]
-        columns += list(d.latent.T.round(4))
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(names)
-    writer.writerows(zip(*columns, strict=True))
-    return text.getvalue()
+        columns |= {"angle_deg": d.angle, "angle_spread_deg": d.angle_spread}
+        columns |= {"shift_x_px": d.shift[:, 0], "shift_y_px": d.shift[:, 1], "scale": d.scale}
+        columns |= {"misfit": d.misfit}
+        columns |= {f"factor_{j + 1}": d.latent[:, j] for j in range(d.latent.shape[1])}
+    return columns_csv(columns)

@@ -22,16 +22,11 @@ from passband.physics.resolution import first_zero, information_limit, scherzer_
 from passband.units import KEV, NM, electron_wavelength
 
 Lines = list[tuple[str, str]]
+"""The name of each line, and its words."""
 
 
 def about_passband() -> Lines:
-    """Version, readable formats, simulated domains, and the bundle that comes with the package.
-
-    Returns
-    -------
-    list of (str, str)
-        Name and words of each line.
-    """
+    """Version, readable formats, simulated domains, and the bundle that comes with the package."""
     lines = [("Passband", __version__), ("reads", " ".join(SUFFIXES))]
     lines += [(f"domain {name}", domain.about) for name, domain in DOMAINS.items()]
     try:
@@ -47,11 +42,6 @@ def about_bundle(bundle: Bundle) -> Lines:
     ----------
     bundle
         From a file or not.
-
-    Returns
-    -------
-    list of (str, str)
-        Name and words of each line.
 
     Raises
     ------
@@ -83,11 +73,6 @@ def about_particle_model(model: ParticleModel) -> Lines:
     model
         From a file or not.
 
-    Returns
-    -------
-    list of (str, str)
-        Name and words of each line.
-
     Raises
     ------
     CalibrationError
@@ -108,18 +93,20 @@ def about_particle_model(model: ParticleModel) -> Lines:
         ("parts", " and ".join(parts)),
         ("accuracy held out", "unknown: too few labels" if held_out is None else f"{held_out:.3f}"),
     ]
-    return lines + _about_calibration(model.calibration)
+    return lines + _about_calibration(model.calibration, particles=True)
 
 
-def _about_calibration(record: CalibrationRecord | None) -> Lines:
+def _about_calibration(record: CalibrationRecord | None, *, particles: bool = False) -> Lines:
+    of, command = ("batches of crops", "particles fit") if particles else ("labelled images", "calibrate")
     if record is None:
-        return [("calibration", "none: scores cannot be estimated; see `passband calibrate --help`")]
+        return [("calibration", f"none: scores cannot be estimated; see `passband {command} --help`")]
     calibration = from_record(record)
     rows = sum(calibration.domains.values())
     widths = ", ".join(f"{name} {reach.mean_width:.2f}" for name, reach in calibration.reach.items())
+    matching = [] if particles else [("matching", str(calibration.matching))]  # a class is right or wrong
     return [
-        ("calibration", f"{rows} labelled images of {len(calibration.domains)} domains"),
-        ("matching", str(calibration.matching)),
+        ("calibration", f"{rows} {of} of {len(calibration.domains)} domains"),
+        *matching,
         ("coverage", calibration.statement),
         ("interval width", f"{widths} on average"),
     ]
@@ -132,11 +119,6 @@ def about_micrograph(path: str) -> Lines:
     ----------
     path
         The file.
-
-    Returns
-    -------
-    list of (str, str)
-        Name and words of each line.
 
     Raises
     ------
@@ -169,11 +151,6 @@ def about_lens(conditions: ImagingConditions) -> Lines:
     ----------
     conditions
         The lens and illumination.
-
-    Returns
-    -------
-    list of (str, str)
-        Name and words of each line.
 
     Examples
     --------
@@ -269,11 +246,6 @@ def about_focus(fit: ThonFit) -> Lines:
     ----------
     fit
         Believed or not.
-
-    Returns
-    -------
-    list of (str, str)
-        Name and words of each line.
     """
     side = {1: "underfocus", -1: "overfocus", 0: "side not told"}[fit.sign]
     return [

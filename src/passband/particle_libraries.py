@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,27 +10,21 @@ from typing import Any
 
 import numpy as np
 
+from passband.data.columns import columns_csv
 from passband.data.crop_sets import CropSet
-from passband.data.files import refuse_unwritable
 from passband.data.particle_library import ParticleLibrary, open_library
 from passband.data.particle_store import write_file
 from passband.errors import DatasetError, ParameterError
 from passband.estimate.batches import calibrate_particles
 from passband.estimate.stress import stress_rows
+from passband.learn.fit_particles import ParticleConfig, fit_into
 from passband.learn.invariant import Answer
-from passband.learn.particle_model import (
-    ParticleConfig,
-    ParticleModel,
-    classify_particles,
-    describe_particles,
-    fit_particle_model,
-    read_particle_model,
-    write_particle_model,
-)
+from passband.learn.particle_bundle import read_particle_model
+from passband.learn.particle_model import ParticleModel, classify_particles, describe_particles
 from passband.learn.train_rvae import RVAETraining
 from passband.report.crop_pictures import batches
 from passband.report.library import write_library_report
-from passband.report.particle_table import ClassifiedLibrary, class_columns, columns_csv, join_descriptions
+from passband.report.particle_table import ClassifiedLibrary, class_columns, join_descriptions
 
 Progress = Callable[[str, int, int], None]
 CLASSES = "classes.csv"
@@ -209,24 +202,18 @@ def fit_library(
         raise ParameterError(
             f"{bundle} is a folder; give the file of the bundle, as {bundle / 'shapes.bundle'}"
         )
-    refuse_unwritable(bundle)
     crops = crops_of_library(open_library(folder))
-    beside = bundle.with_name(f"{bundle.name}.training")
-    model = fit_particle_model(
-        crops, config or ParticleConfig(name=bundle.stem), folder=beside, progress=progress
-    )
-    if calibrate:
+
+    def calibrated(model: ParticleModel) -> ParticleModel:
         rows = stress_rows(model, crops.labelled, crops.labels, seed=1, strengths=8, batches=2)
-        model = calibrate_particles(model, list(rows))
-    write_particle_model(model, bundle)
-    for left in beside.glob("rvae.*"):
-        left.unlink()
-    with contextlib.suppress(OSError):  # not there, or a person keeps something in it
-        beside.rmdir()
+        return calibrate_particles(model, list(rows))
+
+    config = config or ParticleConfig(name=bundle.stem)
+    model = fit_into(bundle, crops, config, finish=calibrated if calibrate else None, progress=progress)
     counts = np.bincount(crops.labels, minlength=len(crops.classes)).tolist()
     return LibraryFit(
         bundle=bundle,
-        model=read_particle_model(bundle),
+        model=model,
         labelled=dict(zip(crops.classes, counts, strict=True)),
         unlabelled=0 if crops.unlabelled is None else len(crops.unlabelled),
     )
@@ -317,17 +304,7 @@ def report_library(
 
 
 def summarise_classes(found: ClassifiedLibrary) -> ClassSummary:
-    """Counts and mean probabilities of the classes.
-
-    Parameters
-    ----------
-    found
-        A classified library.
-
-    Returns
-    -------
-    ClassSummary
-    """
+    """Counts and mean probabilities of the classes of a library."""
     names, label = found.model.classes, found.answer.label
     counts = np.bincount(label, minlength=len(names))
     return ClassSummary(
@@ -342,17 +319,7 @@ def summarise_classes(found: ClassifiedLibrary) -> ClassSummary:
 
 
 def fit_in_words(fit: LibraryFit) -> str:
-    """What came of a fit, a line for each thing to know.
-
-    Parameters
-    ----------
-    fit
-        From `fit_library`.
-
-    Returns
-    -------
-    str
-    """
+    """What came of a fit, a line for each thing to know."""
     told = ", ".join(f"{n} {name}" for name, n in fit.labelled.items())
     accuracy = fit.held_out_accuracy
     if accuracy is None:
@@ -363,17 +330,7 @@ def fit_in_words(fit: LibraryFit) -> str:
 
 
 def classes_in_words(summary: ClassSummary) -> str:
-    """Counts of the classes, a line for each, and how many are rejected.
-
-    Parameters
-    ----------
-    summary
-        From `summarise_classes`.
-
-    Returns
-    -------
-    str
-    """
+    """Counts of the classes, a line for each, and how many are rejected."""
     width = max(map(len, summary.counts))
     lines = []
     for name, n in summary.counts.items():

@@ -32,7 +32,7 @@ from passband.learn.bundle import Bundle
 from passband.learn.infer import detect
 from passband.learn.particle_model import ParticleModel, classify_particles
 from passband.measure.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
-from passband.policy import DEFAULT_POLICY, Answer, Evidence, Policy, unusable, weigh
+from passband.policy import DEFAULT_POLICY, Answer, Evidence, Finding, Policy, unusable, weigh
 from passband.types import Vector
 from passband.units import NM
 
@@ -186,15 +186,7 @@ def assess(
             moved=moved,
         )
         findings = weigh(evidence, policy)
-    return Verdict(
-        path=micrograph.name,
-        verdict=findings[0].answer,
-        reasons=tuple(finding.reason for finding in findings),
-        detections=detections,
-        estimates={} if outlook is None else outlook.estimates,
-        novelty=None if outlook is None else outlook.novelty,
-        sizes=sizes,
-    )
+    return _judged(micrograph, findings, detections, outlook, sizes)
 
 
 def _assess_particles(
@@ -229,14 +221,20 @@ def _assess_particles(
             strangers=strangers,
         )
         findings = weigh(evidence, policy)
+    return _judged(micrograph, findings, found, outlook, measure_sizes(found, micrograph.pixel_size, None))
+
+
+def _judged(
+    m: Micrograph, findings: list[Finding], d: Detections, outlook: Outlook | None, sizes: Sizes
+) -> Verdict:
     return Verdict(
-        path=micrograph.name,
+        path=m.name,
         verdict=findings[0].answer,
         reasons=tuple(finding.reason for finding in findings),
-        detections=found,
+        detections=d,
         estimates={} if outlook is None else outlook.estimates,
         novelty=None if outlook is None else outlook.novelty,
-        sizes=measure_sizes(found, micrograph.pixel_size, None),
+        sizes=sizes,
     )
 
 

@@ -24,7 +24,7 @@ from passband.data.cards import (
     make_cards,
     read_templates,
 )
-from passband.data.warping import Affine, warp
+from passband.data.warping import Affine, deform
 from passband.errors import ParameterError, ReadError
 
 STILL = Disorder(angle=0, shear=(0, 0), scale=(1, 1))
@@ -83,6 +83,13 @@ def test_a_set_has_its_counts_of_each_suit_in_parts_that_share_no_card(few):
     assert card_set(seed=4, labels=2).labelled.shape == (8, 48, 48)
 
 
+def test_cards_made_a_few_at_a_time_are_those_made_together(monkeypatch):
+    record = draw_cards(PROTOCOLS["paper-text"].unlabelled, 5, seed=7)
+    together = make_cards(record)
+    monkeypatch.setattr(cards, "_CHUNK", 7)
+    np.testing.assert_allclose(make_cards(record), together, atol=1e-5)
+
+
 def test_labels_say_which_suit_a_card_is_of():
     record = draw_cards(STILL, 3, seed=0)
     upright = np.stack(list(draw_templates().values()))[:, 8:-8, 8:-8]
@@ -115,7 +122,7 @@ def turned(template, angle):
     one, zero = np.ones(len(angle)), np.zeros(len(angle))
     a = Affine(angle=angle, shear_x=zero, shear_y=zero, scale=one, shift_x=zero, shift_y=zero)
     images = torch.from_numpy(template).expand(len(angle), -1, -1)
-    return warp(images, torch.from_numpy(a.matrices.astype(np.float32)), torch.zeros(len(angle), 2), 64)
+    return deform(images, a, 64)
 
 
 def likeness(a, b):

@@ -12,11 +12,13 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from made_discs import disc_images, draw_discs, paths_of
 from passband.cli import particles as commands
 from passband.cli.shell import Commands
 from passband.data import particle_library, particle_store
 from passband.data.particle_crops import COLUMNS, cut_particles
-from passband.data.particle_library import Reading, extend_library, open_library, set_labels
+from passband.data.particle_labels import set_labels
+from passband.data.particle_library import Reading, extend_library, open_library
 from passband.data.particles import ExtractionSettings, find_particles
 from passband.data.readers import read_micrograph
 from passband.errors import DatasetError, DetectionsError
@@ -24,29 +26,9 @@ from passband.errors import DatasetError, DetectionsError
 DEFAULT = ExtractionSettings()
 
 
-def draw(seed, radius=8):
-    """Six discs, each in its own cell."""
-    rng = np.random.default_rng(seed)
-    y, x = np.mgrid[:96, :144]
-    pixels = 0.05 * rng.standard_normal((96, 144))
-    for cell in range(6):
-        row, column = divmod(cell, 3)
-        cy, cx = 48 * row + rng.integers(20, 28), 48 * column + rng.integers(20, 28)
-        pixels[np.hypot(y - cy, x - cx) <= radius] += 1
-    return pixels.astype(np.float32)
-
-
 @pytest.fixture
 def images(tmp_path):
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for seed, name in enumerate("abc"):
-        np.save(folder / f"{name}.npy", draw(seed))
-    return folder
-
-
-def paths_of(images):
-    return sorted(str(p) for p in images.iterdir())
+    return disc_images(tmp_path)
 
 
 def content(folder):
@@ -144,7 +126,7 @@ def test_a_bad_file_does_not_stop_the_others_and_an_empty_micrograph_is_told(ima
 
 
 def test_16_bit_and_colour_give_the_particles_of_the_grey_image(images, tmp_path):
-    grey = np.clip((draw(0) + 0.3) / 1.6, 0, 1)
+    grey = np.clip((draw_discs(0) + 0.3) / 1.6, 0, 1)
     Image.fromarray((grey * 65535).astype(np.uint16)).save(images / "deep.png")
     eight = (grey * 255).astype(np.uint8)
     Image.fromarray(np.stack([eight] * 3, -1)).save(images / "rgb.png")
@@ -165,7 +147,7 @@ def test_other_settings_are_refused_and_named(images, tmp_path):
 
 def test_with_pixel_sizes_every_crop_shows_the_same_width(images, tmp_path):
     names = paths_of(images)
-    np.save(images / "d.npy", draw(9, radius=14))
+    np.save(images / "d.npy", draw_discs(9, radius=14))
     sizes = {"a.npy": 5.0, "b.npy": 5.0, "c.npy": 5.0, "d.npy": 2.5}
     extend_library(tmp_path / "lib", paths_of(images), reading=Reading(sidecar=sizes))
     library = open_library(tmp_path / "lib")
@@ -175,7 +157,7 @@ def test_with_pixel_sizes_every_crop_shows_the_same_width(images, tmp_path):
     )
     other = extend_library(tmp_path / "lib", names[:1], reading=Reading(sidecar=sizes))
     assert other.there == 1
-    np.save(images / "e.npy", draw(11))
+    np.save(images / "e.npy", draw_discs(11))
     lacking = extend_library(tmp_path / "lib", [str(images / "e.npy")])
     assert "pixel size is not known" in lacking.skipped[0][1]
 
@@ -257,43 +239,6 @@ def test_the_table_for_people_says_what_the_library_holds(images, tmp_path):
     assert [r["particle"] for r in rows] == library.table["particle"].tolist()
     np.testing.assert_allclose([float(r["y"]) for r in rows], library.table["y"], rtol=1e-6)
     assert {r["diameter_nm"] for r in rows} == {""}
-
-
-@pytest.mark.parametrize(("comma", "mark"), [(",", ""), (";", "\ufeff"), ("\t", "")])
-def test_labels_are_taken_kept_and_changed(images, tmp_path, comma, mark):
-    lib, table = tmp_path / "lib", tmp_path / "labels.csv"
-    extend_library(lib, paths_of(images)[:2])
-    ids = open_library(lib).table["particle"].tolist()
-    lines = [("note", "label", "particle"), ("", "rod", ids[3]), ("x", " cube ", ids[0]), ("", "", ids[1])]
-    table.write_text(mark + "\n".join(comma.join(line) for line in lines), encoding="utf-8")
-    done = set_labels(lib, table)
-    assert (done.given, done.unlabelled, done.counts) == (2, 1, {"cube": 1, "rod": 1})
-    table.write_text(f"particle,label\n{ids[3]},sphere\n{ids[3]},sphere\n")
-    set_labels(lib, table)
-    extend_library(lib, paths_of(images))
-    assert open_library(lib).labels.tolist()[:12] == ["cube", "", "", "sphere", *[""] * 8]
-    # the library's own table, filled in, is such a table
-    assert set_labels(lib, lib / "particles.csv").given == 2
-
-
-def test_every_fault_of_a_table_of_labels_is_told_and_nothing_taken(images, tmp_path):
-    lib, table = tmp_path / "lib", tmp_path / "labels.csv"
-    extend_library(lib, paths_of(images)[:1])
-    one = open_library(lib).table["particle"][0]
-    table.write_text(f"particle,label\n{one},rod\nffffffff-1,rod\n,rod\n{one},cube\n")
-    with pytest.raises(
-        DatasetError, match=r"3 faults: row 3.*'ffffffff-1'; row 4 names no.*; row 5.*'cube'.*'rod'"
-    ):
-        set_labels(lib, table)
-    assert open_library(lib).labels.tolist() == [""] * 6
-    for text, words in (
-        ("", "headings are: nothing"),
-        ("id,label\n", "named particle"),
-        (f"particle,label\n{one},\n", "no row"),
-    ):
-        table.write_text(text)
-        with pytest.raises(DatasetError, match=words):
-            set_labels(lib, table)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.transforms.functional import _get_inverse_affine_matrix
 
-from passband.data.warping import Affine, warp
+from passband.data.warping import Affine, deform, warp
 
 SIDE = 41
 degrees = st.floats(-180, 180)
@@ -125,3 +125,15 @@ def test_each_image_of_a_batch_gets_its_own():
     out = warp(images, torch.from_numpy(many.matrices.astype(np.float32)), torch.zeros(3, 2), 9)
     for i in range(3):
         torch.testing.assert_close(out[i], images[i].rot90(i, (0, 1)), atol=2e-5, rtol=0)
+
+
+def test_a_record_is_applied_with_its_shifts_and_a_part_of_it_to_a_part_of_the_images():
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.random((6, 12, 12), np.float32))
+    record = Affine(**{f.name: rng.uniform(0.8, 1.2, 6) for f in fields(Affine)})
+    whole = deform(images, record, 12)
+    shifts = torch.tensor(np.stack([record.shift_x, record.shift_y], 1), dtype=torch.float32)
+    matrices = torch.tensor(record.matrices, dtype=torch.float32)
+    assert torch.equal(whole, warp(images, matrices, shifts, 12))
+    parts = [deform(images[of], record[of], 12) for of in (slice(0, 2), slice(2, 6))]
+    assert torch.equal(torch.cat(parts), whole)

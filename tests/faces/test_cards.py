@@ -45,7 +45,7 @@ def bundle(data):
     done = call("rvae", "fit", data, "--out", out, "--epochs", 1, "--seed", 3, "--json")
     assert done.status == 0, done.err
     assert json.loads(done.out)["labelled"] == 32
-    assert not out.with_name(out.name + ".run").exists()
+    assert not out.with_name(out.name + ".training").exists()
     return out
 
 

@@ -11,11 +11,14 @@ from typer.testing import CliRunner
 
 from made_library import made_bundle, made_library, make_library
 from passband.cli import app
-from passband.data.particle_library import extend_library, open_library, set_labels
+from passband.data.particle_labels import set_labels
+from passband.data.particle_library import extend_library, open_library
 from passband.data.particles import ExtractionSettings
 from passband.errors import BundleError, DatasetError, ParameterError
 from passband.learn.bundle import default_bundle, write_bundle
-from passband.learn.particle_model import ParticleConfig, classify_particles, read_particle_model
+from passband.learn.fit_particles import ParticleConfig
+from passband.learn.particle_bundle import read_particle_model
+from passband.learn.particle_model import classify_particles
 from passband.particle_libraries import (
     classify_library,
     crops_of_library,

@@ -1,16 +1,13 @@
-"""Figures of particles show the numbers given, refuse what does not fit, and films are small and whole."""
+"""Figures of particles show the numbers given, and refuse what does not fit."""
 
 import jaxtyping
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from PIL import Image
 
 from passband.errors import ParameterError
 from passband.plot.particles import (
     AccuracyLine,
-    TrainingFrame,
-    animate_training,
     draw_accuracy_curve,
     draw_accuracy_map,
     draw_confusion,
@@ -100,31 +97,8 @@ def test_crops_stand_in_rows_with_their_captions():
     assert len(draw_crops(IMAGES[0, :1]).axes) == 1
 
 
-@pytest.mark.parametrize("suffix", [".gif", ".png"])
-def test_a_film_has_all_frames_the_last_one_longest_and_is_small(tmp_path, suffix):
-    frames = [
-        TrainingFrame(manifold=IMAGES * (i + 1) / 4, accuracy=[0.5, 0.7, 0.8, 0.9][: i + 1]) for i in range(4)
-    ]
-    path = animate_training(frames, tmp_path / f"film{suffix}", seconds=0.3)
-    with Image.open(path) as film:
-        assert film.n_frames == 4
-        shown, times = [], []
-        for i in range(4):
-            film.seek(i)
-            shown.append(film.convert("RGB").tobytes())
-            times.append(film.info["duration"])
-        assert times == [300, 300, 300, 1200]
-        assert film.width == 480
-    assert len(set(shown)) == 4
-    assert path.stat().st_size < 100_000
-    again = animate_training(frames, tmp_path / f"again{suffix}", seconds=0.3)
-    assert again.read_bytes() == path.read_bytes()
-
-
-def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
+def test_what_does_not_fit_is_refused(monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as it is for users
-    frame = TrainingFrame(manifold=IMAGES, accuracy=[0.5])
-    other = TrainingFrame(manifold=IMAGES[:2], accuracy=[])
     one = np.ones(2)
     for call, words in (
         (lambda: draw_manifold(IMAGES, CLASSES[:2], np.arange(5.0)), "2 classes"),
@@ -137,13 +111,9 @@ def test_what_does_not_fit_is_refused(tmp_path, monkeypatch):
         (lambda: draw_latent_map(np.ones((3, 3)), np.ones(3, int), CLASSES), r"\(n, 2\)"),
         (lambda: draw_crops(IMAGES[0], ["a"]), "5 came with 1"),
         (lambda: draw_crops(IMAGES[0, :0]), "0 came"),
-        (lambda: animate_training([], tmp_path / "a.mp4"), r"not .\.mp4.; no frame"),
-        (lambda: animate_training([frame, other], tmp_path / "a.gif"),
-         "manifolds of .*; a frame without"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ParameterError, match=words):
             call()
-    assert not list(tmp_path.iterdir())
 
 
 def test_single_axes_can_be_shared():

@@ -21,7 +21,6 @@ from passband.particle_libraries import classify_library
 from passband.report import crop_pictures, library
 from passband.report.crop_pictures import sprite_sheets, thumbnails
 from passband.report.library import library_page, model_lines, write_library_report
-from passband.report.particle_table import columns_csv
 
 
 @pytest.fixture(scope="module")
@@ -224,8 +223,3 @@ def test_an_empty_library_has_no_page(found, tmp_path):
     with pytest.raises(DatasetError, match="no particle to report on"):
         write_library_report(empty, tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_table_leaves_cells_empty_where_nothing_is_known():
-    assert columns_csv({"a": np.array([np.nan, 2.0])}) == 'a\n""\n2\n'
-    assert columns_csv({"a": np.array([1]), "b": np.array([np.nan])}) == "a,b\n1,\n"

@@ -151,7 +151,7 @@ def label(
 
     For example `passband particles label run7-clusters labels.csv`.
     """
-    from passband.data.particle_library import set_labels
+    from passband.data.particle_labels import set_labels
 
     done = set_labels(library, table)
     if json:
@@ -191,7 +191,7 @@ def fit(
     With `--calibrate`, `passband assess new.dm4 --bundle shapes.bundle` estimates the share of particles
     that get their right class, and judges.
     """
-    from passband.learn.particle_model import ParticleConfig
+    from passband.learn.fit_particles import ParticleConfig
     from passband.learn.train_rvae import RVAETraining
     from passband.particle_libraries import fit_in_words, fit_library, passes_of
 

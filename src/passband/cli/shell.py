@@ -59,12 +59,10 @@ SidecarOption = Annotated[
 
 def judge_from(path: Path | None) -> Bundle | ParticleModel:
     """The bundle of a file, of whichever kind, or the one that ships."""
-    from passband.learn.bundle import default_bundle, read_bundle
-    from passband.learn.particle_model import is_particle_model, read_particle_model
+    from passband.learn.bundle import default_bundle
+    from passband.learn.particle_bundle import read_either
 
-    if path is None:
-        return default_bundle()
-    return read_particle_model(path) if is_particle_model(path) else read_bundle(path)
+    return default_bundle() if path is None else read_either(path)
 
 
 def bundle_from(path: Path | None) -> Bundle:

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 
 from passband.data.crop_sets import NPZ_FAULTS, CropSet
-from passband.data.warping import Affine, warp
+from passband.data.warping import Affine, deform
 from passband.errors import ParameterError, ReadError
 
 SIZE = 48
@@ -311,14 +311,8 @@ def make_cards(
         templates = list(draw_templates().values())
     shapes = torch.from_numpy(np.stack(templates).astype(np.float32))
     suit = torch.from_numpy(record.suit)
-    matrices = torch.from_numpy(record.affine.matrices.astype(np.float32))
-    shifts = torch.from_numpy(np.stack([record.affine.shift_x, record.affine.shift_y], 1).astype(np.float32))
-    cards = torch.cat(
-        [
-            warp(shapes[suit[i : i + _CHUNK]], matrices[i : i + _CHUNK], shifts[i : i + _CHUNK], SIZE)
-            for i in range(0, len(record), _CHUNK)
-        ]
-    ).numpy()
+    chunks = [slice(i, i + _CHUNK) for i in range(0, len(record), _CHUNK)]
+    cards = torch.cat([deform(shapes[suit[of]], record.affine[of], SIZE) for of in chunks]).numpy()
     rng = np.random.default_rng(record.seed)
     if record.contamination > 0:
         cards += np.float32(record.contamination_intensity) * (rng.random(cards.shape) < record.contamination)

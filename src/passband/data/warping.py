@@ -5,7 +5,7 @@ Coordinates are x to the right and y up, from the image's centre; angles turn an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -40,6 +40,10 @@ class Affine:
 
     def __len__(self) -> int:
         return len(self.angle)
+
+    def __getitem__(self, of: slice) -> Affine:
+        """How some of the images are deformed."""
+        return Affine(**{f.name: getattr(self, f.name)[of] for f in fields(self)})
 
     @property
     def matrices(self) -> Float[np.ndarray, "n 2 2"]:
@@ -91,6 +95,30 @@ class Affine:
 
 def _stack(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
     return np.stack([np.stack([a, b], -1), np.stack([c, d], -1)], -2)
+
+
+def deform(images: Float32[Tensor, "n y x"], affine: Affine, size: int) -> Float32[Tensor, "n size size"]:
+    """Apply a record to images; as `warp`.
+
+    Parameters
+    ----------
+    images
+        One for each deformation of the record, or views of one (``expand``).
+    affine
+        How each is deformed.
+    size
+        Side of the results in pixels; pixels keep their size.
+
+    Examples
+    --------
+    >>> image, zero, one = torch.arange(9.0).reshape(1, 3, 3), np.zeros(1), np.ones(1)
+    >>> right = Affine(angle=zero, shear_x=zero, shear_y=zero, scale=one, shift_x=one, shift_y=zero)
+    >>> deform(image, right, 3)[0].round().int().tolist()
+    [[0, 0, 1], [0, 3, 4], [0, 6, 7]]
+    """
+    matrices = torch.from_numpy(affine.matrices.astype(np.float32))
+    shifts = torch.from_numpy(np.stack([affine.shift_x, affine.shift_y], 1).astype(np.float32))
+    return warp(images, matrices, shifts, size)
 
 
 def warp(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, Int
 from scipy.ndimage import gaussian_filter
 
-from passband.data.warping import Affine, warp
+from passband.data.warping import Affine, deform
 from passband.errors import ParameterError
 from passband.estimate.batches import batch_row
 from passband.estimate.rows import CalibrationRow
@@ -35,9 +35,7 @@ def _deformed(crops: Crops, rng: np.random.Generator, **ranges: float) -> Crops:
         shift_x=drawn("shift") * size,
         shift_y=drawn("shift") * size,
     )
-    shifts = np.stack([affine.shift_x, affine.shift_y], 1).astype(np.float32)
-    matrices = torch.from_numpy(affine.matrices.astype(np.float32))
-    moved: np.ndarray = warp(torch.from_numpy(crops), matrices, torch.from_numpy(shifts), size).numpy()
+    moved: np.ndarray = deform(torch.from_numpy(crops), affine, size).numpy()
     return moved
 
 
@@ -52,21 +50,21 @@ def _contaminated(crops: Crops, rng: np.random.Generator, strength: float) -> Cr
 
 
 @dataclass(frozen=True)
-class Disorder:
+class Worsening:
     """A way to make crops worse: what it does at a strength, and the greatest strength."""
 
     apply: Callable[[Crops, np.random.Generator, float], Crops]
     greatest: float
 
 
-DISORDERS: dict[str, Disorder] = {
-    "angle": Disorder(lambda x, rng, s: _deformed(x, rng, angle=s), 180.0),
-    "shear": Disorder(lambda x, rng, s: _deformed(x, rng, shear=s), 45.0),
-    "scale": Disorder(lambda x, rng, s: _deformed(x, rng, log_scale=s), 0.7),
-    "shift": Disorder(lambda x, rng, s: _deformed(x, rng, shift=s), 0.3),
-    "noise": Disorder(_noisy, 3.0),
-    "contamination": Disorder(_contaminated, 0.6),
-    "blur": Disorder(lambda x, rng, s: gaussian_filter(x, (0, s, s)).astype(np.float32), 5.0),
+DISORDERS: dict[str, Worsening] = {
+    "angle": Worsening(lambda x, rng, s: _deformed(x, rng, angle=s), 180.0),
+    "shear": Worsening(lambda x, rng, s: _deformed(x, rng, shear=s), 45.0),
+    "scale": Worsening(lambda x, rng, s: _deformed(x, rng, log_scale=s), 0.7),
+    "shift": Worsening(lambda x, rng, s: _deformed(x, rng, shift=s), 0.3),
+    "noise": Worsening(_noisy, 3.0),
+    "contamination": Worsening(_contaminated, 0.6),
+    "blur": Worsening(lambda x, rng, s: gaussian_filter(x, (0, s, s)).astype(np.float32), 5.0),
 }
 """By name; strengths are degrees, degrees, logarithm of the scale, share of the crop's side, intensity,
 share of the pixels, and pixels."""
@@ -81,7 +79,7 @@ def stress_rows(
     strengths: int = 12,
     batches: int = 3,
     size: int = 200,
-    disorders: Mapping[str, Disorder] = DISORDERS,
+    disorders: Mapping[str, Worsening] = DISORDERS,
 ) -> Iterator[CalibrationRow]:
     """Batches under each disorder at rising strengths, with the model's accuracy on them.
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from passband.errors import BundleError
 from passband.learn.detector import DetectorConfig
-from passband.learn.sealed import read_sealed, write_sealed
+from passband.learn.sealed import Sealed, read_sealed, write_sealed
 
 SHIPPED = Path(__file__).parents[1] / "bundles" / "cavities-slim.safetensors"
 """The bundle that comes with the package."""
@@ -99,11 +99,7 @@ def write_bundle(bundle: Bundle, path: str | Path) -> str:
         If the file cannot be written.
     """
     tensors = {f"weights.{k}": _stored(v) for k, v in bundle.weights.items()}
-    settings = None
-    if bundle.calibration is not None:
-        settings = dict(bundle.calibration.settings)
-        for name, values in bundle.calibration.arrays.items():
-            tensors[f"calibration.{name}"] = torch.from_numpy(np.ascontiguousarray(values).copy())
+    settings, arrays = calibration_parts(bundle.calibration)
     header = {
         "name": bundle.name,
         "detector": bundle.detector.to_dict(),
@@ -111,7 +107,7 @@ def write_bundle(bundle: Bundle, path: str | Path) -> str:
         "training": dict(bundle.training),
         "calibration": settings,
     }
-    return write_sealed(header, tensors, path)
+    return write_sealed(header, tensors | arrays, path)
 
 
 def read_bundle(path: str | Path) -> Bundle:
@@ -132,25 +128,26 @@ def read_bundle(path: str | Path) -> Bundle:
     BundleError
         If the file is missing, damaged, of a newer format, or no bundle.
     """
-    header, tensors, digest = read_sealed(path)
-    if header.get("kind", "detector") != "detector":
+    return open_bundle(read_sealed(path))
+
+
+def open_bundle(sealed: Sealed) -> Bundle:
+    """The bundle of a file that was read; as `read_bundle`."""
+    path, header = sealed.path, sealed.header
+    if sealed.kind != "detector":
         raise BundleError(
             f"{path}: a bundle that classifies particles; wanted a detector. Use `passband particles` or "
             "`passband rvae classify` with it"
         )
     try:
-        arrays = _part(tensors, "calibration.")
-        settings = header["calibration"]
         return Bundle(
             name=str(header["name"]),
             detector=DetectorConfig.from_dict(header["detector"]),
-            weights={k: _working(v) for k, v in _part(tensors, "weights.").items()},
+            weights={k: _working(v) for k, v in sealed.under("weights.").items()},
             score_threshold=float(header["score_threshold"]),
             training=header["training"],
-            calibration=None
-            if settings is None
-            else CalibrationRecord(settings=settings, arrays={k: v.numpy() for k, v in arrays.items()}),
-            digest=digest,
+            calibration=open_calibration(sealed),
+            digest=sealed.digest,
         )
     except (KeyError, TypeError, ValueError) as e:
         raise BundleError(f"{path}: a bundle whose settings cannot be understood: {e!r}") from e
@@ -173,8 +170,20 @@ def default_bundle() -> Bundle:
     return read_bundle(SHIPPED)
 
 
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+def calibration_parts(record: CalibrationRecord | None) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """What a bundle's header and its tensors hold of a calibration."""
+    if record is None:
+        return None, {}
+    arrays = {n: torch.from_numpy(np.ascontiguousarray(v).copy()) for n, v in record.arrays.items()}
+    return dict(record.settings), {f"calibration.{n}": v for n, v in arrays.items()}
+
+
+def open_calibration(sealed: Sealed) -> CalibrationRecord | None:
+    """The calibration of a bundle's file, or None."""
+    if (settings := sealed.header["calibration"]) is None:
+        return None
+    arrays = {name: v.numpy() for name, v in sealed.under("calibration.").items()}
+    return CalibrationRecord(settings=settings, arrays=arrays)
 
 
 def _stored(value: Tensor) -> Tensor:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,78 +11,24 @@ import torch
 from jaxtyping import Float32, Int
 from torch import Tensor
 
-from passband.data.crop_sets import CropSet, crop_faults
-from passband.errors import BundleError, ParameterError
+from passband.data.crop_sets import crop_faults
+from passband.errors import ParameterError
 from passband.learn.bundle import CalibrationRecord
-from passband.learn.harmonics import HarmonicSettings
 from passband.learn.invariant import (
     Answer,
-    ClassifierSettings,
     InvariantClassifier,
-    Nuisances,
     classify_crops,
-    fit_classifier,
 )
 from passband.learn.rvae import (
     RVAE,
     Pairs,
     Posterior,
-    RVAESettings,
     class_probabilities,
-    reference_settings,
     sample_points,
 )
-from passband.learn.sealed import read_sealed, write_sealed
-from passband.learn.train_rvae import Epoch, RVAETraining, train_rvae
 
-Progress = Callable[[str, int, int], None]
 _BATCH = 512
 _MISFIT_STRIDE = 3
-_CONCENTRATION = 4.0  # of angles about the one that the correlation with a template gives: 30 degrees
-_CLASSIFIER, _GENERATOR = "classifier.", "generator."
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParticleConfig:
-    """What a particle model follows from, beside the crops.
-
-    Parameters
-    ----------
-    name
-        What people call it.
-    reference
-        Whether to train pyroVED's ss-rVAE (its classifier and angle prior, its recipe) in place of ours.
-    generative
-        Whether to train the autoencoder; without it there are classes, but no poses or factors.
-    invariances
-        Of the autoencoder: any of rotation, translation, scale.
-    latent
-        Continuous factors beside the pose.
-    nuisances
-        What may differ between a particle and a labelled one, beside a turn.
-    training
-        Of the autoencoder.
-    steps
-        Of the classifier.
-    seed
-        Of everything drawn.
-    """
-
-    name: str = "particles"
-    reference: bool = False
-    generative: bool = True
-    invariances: tuple[str, ...] = ("rotation", "translation", "scale")
-    latent: int = 2
-    nuisances: Nuisances = field(default=Nuisances())
-    training: RVAETraining = field(default=RVAETraining())
-    steps: int = 1200
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.reference and not self.generative:
-            raise ParameterError(
-                "the reference's classifier is part of its autoencoder: it cannot go without"
-            )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -156,97 +101,6 @@ class Description:
     misfit: Float32[np.ndarray, " n"]
 
 
-def fit_particle_model(
-    crops: CropSet,
-    config: ParticleConfig,
-    *,
-    folder: str | Path | None = None,
-    progress: Progress | None = None,
-    on_epoch: Callable[[RVAE, Epoch], None] | None = None,
-) -> ParticleModel:
-    """Fit a model to labelled and unlabelled crops.
-
-    Parameters
-    ----------
-    crops
-        Its test crops are not looked at.
-    config
-        What to fit.
-    folder
-        For the checkpoint of a run that may be stopped; and its log.
-    progress
-        Called as work goes on.
-    on_epoch
-        Called after each pass of the autoencoder's training, with it.
-
-    Raises
-    ------
-    ParameterError
-        If a class has no label, there is only one, or crops cannot be learnt from.
-    """
-    _refuse(crops)
-    report = progress or (lambda what, done, total: None)
-    size, k = crops.labelled.shape[1], len(crops.classes)
-    unlabelled = crops.unlabelled if crops.unlabelled is not None else np.zeros((0, size, size), np.float32)
-    classifier, answer = None, None
-    about: dict[str, Any] = {
-        "about": dict(crops.about),
-        "labels": np.bincount(crops.labels, minlength=k).tolist(),
-    }
-    about |= {"unlabelled": len(unlabelled), "seed": config.seed, "reference": config.reference}
-    if config.reference:
-        settings = reference_settings(size, k, invariant="rotation" in config.invariances)
-    else:
-        fitted = fit_classifier(
-            crops.labelled,
-            crops.labels,
-            ClassifierSettings(
-                harmonics=HarmonicSettings(size=size),
-                nuisances=config.nuisances,
-                steps=config.steps,
-                seed=config.seed,
-            ),
-            classes=k,
-            unlabelled=unlabelled,
-            progress=report,
-        )
-        classifier = fitted.model
-        accuracy = fitted.held_out_accuracy
-        about |= {"held_out_accuracy": accuracy if np.isfinite(accuracy) else None}
-        about |= {"pseudo_labelled": fitted.pseudo_labelled}
-        answer = classify_crops(classifier, unlabelled)
-        started = {"rotation", "translation"} <= set(config.invariances)
-        settings = RVAESettings(
-            size=size,
-            classes=k,
-            latent=config.latent,
-            invariances=config.invariances,
-            start_pose=started,
-            angle_concentration=_CONCENTRATION if started else 0.0,
-        )
-    generator = None
-    if config.generative:
-        generator = RVAE(settings)
-        log = train_rvae(
-            generator,
-            torch.from_numpy(_grey(crops.labelled)),
-            torch.from_numpy(crops.labels),
-            torch.from_numpy(_grey(unlabelled)),
-            config.training,
-            probabilities=None if answer is None else torch.from_numpy(answer.probabilities),
-            folder=folder,
-            on_epoch=lambda e: (
-                report("train the autoencoder", e.number, config.training.epochs),
-                on_epoch(generator, e) if on_epoch and generator else None,
-            )[0],
-        )
-        generator.eval()
-        about |= {"epochs": len(log), "training": asdict(config.training)}
-    return ParticleModel(
-        name=config.name, classes=crops.classes, classifier=classifier, generator=generator, training=about
-    )
-
-
 def classify_particles(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) -> Answer:
     """Class probabilities and distances of crops.
 
@@ -297,7 +151,7 @@ def describe_particles(
     parts: list[list[Tensor]] = []
     with torch.inference_mode():
         for i in range(0, len(crops), _BATCH):
-            images = torch.from_numpy(_grey(crops[i : i + _BATCH]))
+            images = torch.from_numpy(grey(crops[i : i + _BATCH]))
             label = torch.from_numpy(answer.label[i : i + _BATCH])
             p = generator.encode(images, Pairs(torch.arange(len(images)), label))
             excess = _excess(generator, images, p, label)
@@ -331,7 +185,7 @@ def explained_best(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) ->
     best = []
     with torch.inference_mode():
         for i in range(0, len(crops), _BATCH):
-            images = torch.from_numpy(_grey(crops[i : i + _BATCH]))
+            images = torch.from_numpy(grey(crops[i : i + _BATCH]))
             n, bounds = torch.arange(len(images)), []
             for k in range(len(model.classes)):
                 label = torch.full((len(images),), k)
@@ -417,70 +271,7 @@ def traverse(
     return images
 
 
-def write_particle_model(model: ParticleModel, path: str | Path) -> str:
-    """Write a model to one file, whole or not at all, and return its digest."""
-    tensors: dict[str, Tensor] = {}
-    header: dict[str, Any] = {"kind": "particles", "name": model.name, "classes": list(model.classes)}
-    header["training"] = dict(model.training)
-    header["calibration"] = None if model.calibration is None else dict(model.calibration.settings)
-    for prefix, part in ((_CLASSIFIER, model.classifier), (_GENERATOR, model.generator)):
-        header[prefix] = None if part is None else part.settings.to_dict()
-        if part is not None:
-            tensors |= {prefix + k: v.detach().cpu().contiguous() for k, v in part.state_dict().items()}
-    if model.calibration is not None:
-        for name, values in model.calibration.arrays.items():
-            tensors["calibration." + name] = torch.from_numpy(np.ascontiguousarray(values).copy())
-    return write_sealed(header, tensors, path)
-
-
-def is_particle_model(path: str | Path) -> bool:
-    """Whether a file is a bundle that classifies particles; BundleError if it is no bundle at all."""
-    return read_sealed(path).header.get("kind") == "particles"
-
-
-def read_particle_model(path: str | Path) -> ParticleModel:
-    """Read a model; no code of the file is run.
-
-    Raises
-    ------
-    BundleError
-        If the file is missing, damaged, of a newer format, or a bundle of another kind.
-    """
-    header, tensors, digest = read_sealed(path)
-    if header.get("kind") != "particles":
-        raise BundleError(f"{path}: a detector's bundle; wanted one that classifies particles")
-    try:
-        classes = tuple(str(c) for c in header["classes"])
-        classifier = generator = calibration = None
-        if (values := header[_CLASSIFIER]) is not None:
-            classifier = InvariantClassifier(ClassifierSettings.from_dict(values), len(classes))
-            classifier.load_state_dict(_part(tensors, _CLASSIFIER))
-            classifier.eval()
-        if (values := header[_GENERATOR]) is not None:
-            generator = RVAE(RVAESettings.from_dict(values))
-            generator.load_state_dict(_part(tensors, _GENERATOR))
-            generator.eval()
-        if (values := header["calibration"]) is not None:
-            arrays = {k: v.numpy() for k, v in _part(tensors, "calibration.").items()}
-            calibration = CalibrationRecord(settings=values, arrays=arrays)
-    except (KeyError, TypeError, ValueError, RuntimeError) as e:
-        raise BundleError(f"{path}: a bundle whose settings cannot be understood: {e!r}") from e
-    return ParticleModel(
-        name=str(header["name"]),
-        classes=classes,
-        classifier=classifier,
-        generator=generator,
-        training=header["training"],
-        calibration=calibration,
-        digest=digest,
-    )
-
-
-def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-
-def _grey(crops: Float32[np.ndarray, "n y x"]) -> Float32[np.ndarray, "n y x"]:
+def grey(crops: Float32[np.ndarray, "n y x"]) -> Float32[np.ndarray, "n y x"]:
     """Within [0, 1], as the likelihood wants; noise beyond that is cut off."""
     grey: np.ndarray = np.clip(crops, 0, 1)
     return grey
@@ -490,16 +281,3 @@ def _generator(model: ParticleModel) -> RVAE:
     if model.generator is None:
         raise ParameterError(f"{model.name} has no autoencoder: it gives classes only; fit it with one")
     return model.generator
-
-
-def _refuse(crops: CropSet) -> None:
-    counts = np.bincount(crops.labels, minlength=len(crops.classes))
-    faults = []
-    if not len(crops.labels):
-        faults.append("no labelled crop: label a few of each class")
-    elif missing := [name for name, n in zip(crops.classes, counts, strict=True) if not n]:
-        faults.append(f"no labelled crop of {', '.join(missing)}: label at least one, or leave the class out")
-    if len(crops.classes) < 2:
-        faults.append("one class: there is nothing to tell apart; two at least are wanted")
-    if faults:
-        raise ParameterError("crops to learn from: " + "; ".join(faults))

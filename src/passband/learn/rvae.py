@@ -517,10 +517,11 @@ def unlabelled_objective(
     step
         How much of the objective is computed.
     """
-    pairs, weights = choose_pairs(probabilities.detach(), step.sampling.thinning, step.generator)
-    bound = evidence(model, images, pairs, step)
-    fit = (weights * bound).sum()
-    if probabilities.requires_grad:
+    thinned = step.sampling.thinning > 0
+    given = probabilities.detach() if thinned else probabilities
+    pairs, weights = choose_pairs(given, step.sampling.thinning, step.generator)
+    fit = (weights * evidence(model, images, pairs, step)).sum()
+    if thinned and probabilities.requires_grad:
         fit = fit + _pull(model, images, probabilities, step)
     return fit + (probabilities * (torch.log(probabilities + 1e-10) - model.log_prior)).sum()
 

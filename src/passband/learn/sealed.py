@@ -30,11 +30,21 @@ _DIGEST = re.compile(rb'\\"digest\\": \\"([0-9a-f]{64})\\"')
 
 
 class Sealed(NamedTuple):
-    """The settings, tensors and digest of a file."""
+    """The settings, tensors and digest of a file, and where it lies."""
 
     header: dict[str, Any]
     tensors: dict[str, Tensor]
     digest: str
+    path: Path
+
+    @property
+    def kind(self) -> str:
+        """What it is a bundle of: "detector" or "particles"."""
+        return str(self.header.get("kind", "detector"))
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin so, by the rest of their names."""
+        return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
 
 
 def write_sealed(header: Mapping[str, Any], tensors: Mapping[str, Tensor], path: str | Path) -> str:
@@ -94,6 +104,6 @@ def read_sealed(path: str | Path) -> Sealed:
                 f"{path}: bundle of format {header['format']}, this Passband reads up to {FORMAT}; "
                 "upgrade Passband"
             )
-        return Sealed(header, load(content), digest)
+        return Sealed(header, load(content), digest, path)
     except (KeyError, TypeError, ValueError, SafetensorError) as e:
         raise BundleError(f"{path}: a bundle whose settings cannot be understood: {e!r}") from e

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from passband.data.files import write_whole
 from passband.errors import ParameterError
-from passband.plot.saving import ACCENT, QUIET, place
+from passband.plot.saving import QUIET, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from PIL.Image import Image as Picture
 
 CLASS_COLOURS = (
     "#4a78b5", "#b5712c", "#3a8f5c", "#8a5aa8", "#c04f5f", "#2a93a0", "#8c8420", "#7a6a5c",
@@ -26,7 +22,6 @@ CLASS_COLOURS = (
 """Of classes, in their order, again from the first where there are more; seen on white and on black."""
 _MARKERS = "osD^vP*X<>"
 _MANY = 3000
-_FILM_WIDTH, _FILM_COLOURS = 480, 64
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,22 +56,6 @@ class AccuracyLine:
                 f"line {self.name!r}: wanted as many accuracies as disorders ({n}), and both ends of a band "
                 "or none"
             )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TrainingFrame:
-    """One moment of a training.
-
-    Parameters
-    ----------
-    manifold
-        Images (classes, values, y, x) in [0, 1].
-    accuracy
-        On test crops after each pass so far, at least one.
-    """
-
-    manifold: Float[np.ndarray, "k n y x"]
-    accuracy: Sequence[float]
 
 
 def draw_manifold(
@@ -115,13 +94,21 @@ def draw_manifold(
         )
     k, n, height, width = images.shape
     figure, axes = place(None, (1.2 + 0.62 * n, 0.9 + 0.62 * k * height / width))
-    axes.imshow(_tiled(images), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(tile_images(images), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xticks((np.arange(n) + 0.5) * (width + 1) - 1, [f"{v:.3g}" for v in values], fontsize=8)
     axes.set_yticks((np.arange(k) + 0.5) * (height + 1) - 1, list(classes), fontsize=9)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_xlabel(factor)
     return figure
+
+
+def tile_images(images: Float[np.ndarray, "k n y x"]) -> Float[np.ndarray, "h w"]:
+    """Images side by side, white lines of a pixel between them."""
+    k, n = images.shape[:2]
+    framed = np.pad(images, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=1)
+    whole: np.ndarray = framed.transpose(0, 2, 1, 3).reshape(k * framed.shape[2], n * framed.shape[3])
+    return whole[:-1, :-1]
 
 
 def draw_confusion(
@@ -409,93 +396,3 @@ def draw_crops(
     if title:
         figure.suptitle(title, fontsize=11)
     return figure
-
-
-def animate_training(frames: Sequence[TrainingFrame], path: str | Path, *, seconds: float = 0.4) -> Path:
-    """Write a training as a small film: the manifold, and the test accuracy so far.
-
-    Parameters
-    ----------
-    frames
-        In their order, at least one, manifolds of one shape.
-    path
-        Ends in .gif, or in .png for an animated PNG.
-    seconds
-        Each is shown; the last one four times as long.
-
-    Returns
-    -------
-    Path
-        Of the file, written whole or not at all.
-
-    Raises
-    ------
-    ParameterError
-        If there is no frame, one does not fit the others, or the ending is another.
-    PassbandError
-        If the file cannot be written.
-    """
-    from PIL import Image
-
-    path = Path(path)
-    kind = {".gif": "GIF", ".png": "PNG"}.get(path.suffix.lower())
-    faults = [] if kind else [f"{path}: films are written as .gif or .png, not {path.suffix or 'that'!r}"]
-    if not frames:
-        faults.append("no frame came, wanted at least one")
-    shapes = {frame.manifold.shape for frame in frames}
-    if len(shapes) > 1 or any(len(shape) != 4 or not np.prod(shape) for shape in shapes):
-        faults.append(
-            f"manifolds of {', '.join(map(str, sorted(shapes)))}; wanted one (classes, values, y, x)"
-        )
-    if any(not len(frame.accuracy) for frame in frames):
-        faults.append("a frame without an accuracy; wanted one for each pass so far")
-    if faults:
-        raise ParameterError("film of a training: " + "; ".join(faults))
-    last = max(len(frame.accuracy) for frame in frames)
-    low = min(value for frame in frames for value in frame.accuracy)
-    pictures = [_picture(frame, last, low) for frame in frames]
-    # One palette for all, and no dithering: what does not change must not flicker.
-    palette = pictures[-1].quantize(_FILM_COLOURS)
-    pictures = [p.quantize(palette=palette, dither=Image.Dither.NONE) for p in pictures]
-    content = io.BytesIO()
-    milliseconds = max(20, round(1000 * seconds))
-    pictures[0].save(
-        content,
-        kind,
-        save_all=True,
-        append_images=pictures[1:],
-        duration=[milliseconds] * (len(pictures) - 1) + [4 * milliseconds],
-        loop=0,
-        optimize=True,
-    )
-    return write_whole(path, content.getvalue())
-
-
-def _tiled(images: Float[np.ndarray, "k n y x"]) -> Float[np.ndarray, "h w"]:
-    """Images side by side, white lines of a pixel between them."""
-    k, n = images.shape[:2]
-    framed = np.pad(images, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=1)
-    whole: np.ndarray = framed.transpose(0, 2, 1, 3).reshape(k * framed.shape[2], n * framed.shape[3])
-    return whole[:-1, :-1]
-
-
-def _picture(frame: TrainingFrame, last: int, low: float) -> Picture:
-    """A picture of one moment: the manifold above, the accuracy so far below."""
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    k, n, height, width = frame.manifold.shape
-    tall = 4.4 * (k * height) / (n * width) + 1.5
-    figure = Figure(figsize=(4.8, tall), layout="constrained", dpi=_FILM_WIDTH / 4.8)
-    above, below = figure.subplots(2, 1, height_ratios=(tall - 1.5, 1.3))
-    above.imshow(_tiled(frame.manifold), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    above.set_axis_off()
-    passes = np.arange(1, len(frame.accuracy) + 1)
-    below.plot(passes, frame.accuracy, color=ACCENT, marker="o", markersize=3, linewidth=1.4)
-    low = max(0.0, low - 0.05 * (1 - low) - 0.01)
-    below.set(xlim=(0.5, last + 0.5), ylim=(low, 1.01), xlabel="pass", ylabel="test accuracy")
-    below.set_title(f"pass {len(passes)}: {frame.accuracy[-1]:.3f}", fontsize=9)
-    below.spines[["top", "right"]].set_visible(False)
-    content = io.BytesIO()
-    figure.savefig(content, format="png")
-    return Image.open(content).convert("RGB")

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
+from passband.data.columns import columns_csv
 from passband.data.files import write_whole
 from passband.data.particle_crops import COLUMNS
 from passband.errors import DatasetError
@@ -30,7 +31,7 @@ from passband.report.crop_pictures import (
     strip,
     thumbnails,
 )
-from passband.report.particle_table import ClassifiedLibrary, class_columns, columns_csv
+from passband.report.particle_table import ClassifiedLibrary, class_columns
 from passband.report.sheet import counted, number_text
 from passband.units import NM
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -102,29 +100,3 @@ def class_columns(found: ClassifiedLibrary) -> dict[str, npt.NDArray[Any]]:
         columns |= {f"factor_{j + 1}": d.latent[:, j] for j in range(d.latent.shape[1])}
         columns |= {"misfit": d.misfit}
     return columns
-
-
-def columns_csv(columns: Mapping[str, npt.NDArray[Any]]) -> str:
-    """Columns as CSV; what is not known is an empty cell.
-
-    Parameters
-    ----------
-    columns
-        Arrays of one length by their headings.
-
-    Returns
-    -------
-    str
-        A header and a line for each item.
-
-    Examples
-    --------
-    >>> columns_csv({"a": np.array([1.5, np.nan]), "b": np.array(["x", "y,z"])}).splitlines()
-    ['a,b', '1.5,x', ',"y,z"']
-    """
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    for row in zip(*(c.tolist() for c in columns.values()), strict=True):
-        writer.writerow("" if v != v else f"{v:.6g}" if isinstance(v, float) else v for v in row)
-    return out.getvalue()
