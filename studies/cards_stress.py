@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cards_poses import learnt
+from cards_poses import EPOCHS, learnt
 from cards_table import drawn, templates
 
 from passband.data.files import write_whole
@@ -29,7 +29,7 @@ def main() -> None:
     torch.set_num_threads(1)
     images = list(templates().values())
     fresh, truth = drawn(images, 500, 8000, angle=180)
-    rows = list(stress_rows(learnt(0, 10), fresh, truth, seed=1))
+    rows = list(stress_rows(learnt(0, EPOCHS), fresh, truth, seed=1))
     done = [evaluate(rows, model="particles")]
     errors = {name: m.mae for name, m in done[0].domains["f1"].items()}
     plain = {

@@ -10,12 +10,9 @@ from passband.errors import CalibrationError, ParameterError
 from passband.estimate.batches import batch_features, batch_row, calibrate_particles
 from passband.estimate.regressor import BATCH_FEATURES
 from passband.estimate.stress import DISORDERS, stress_rows
-from passband.learn.particle_model import (
-    classify_particles,
-    explained_best,
-    read_particle_model,
-    write_particle_model,
-)
+from passband.information import about_particle_model
+from passband.learn.particle_bundle import read_particle_model, write_particle_model
+from passband.learn.particle_model import classify_particles, explained_best
 from passband.verdict import assess
 
 
@@ -32,8 +29,16 @@ def crops():
 
 def test_features_are_finite_and_have_their_names(model, crops):
     found = batch_features(model, crops[0])
-    assert set(found) == {"count", *BATCH_FEATURES}
+    assert set(found) == {"count", "mean_probability", *BATCH_FEATURES}
     assert np.isfinite(list(found.values())).all() and found["count"] == len(crops[0])
+
+
+@pytest.mark.parametrize("name, feature", [("noise", "same_noisier"), ("shift", "same_shifted")])
+def test_fewer_answers_stay_where_crops_are_worse(model, crops, name, feature):
+    rng = np.random.default_rng(0)
+    worse = DISORDERS[name].apply(crops[0], rng, DISORDERS[name].greatest)
+    well, badly = (batch_features(model, c)[feature] for c in (crops[0], worse))
+    assert 0 <= badly < well - 0.05 and well <= 1
 
 
 def test_features_do_not_depend_on_the_order_of_crops(model, crops):
@@ -88,6 +93,13 @@ def test_a_micrograph_is_judged_by_a_calibrated_classifier(calibrated):
     f1 = verdict.estimates["f1"]
     assert 0 <= f1.low <= f1.value <= f1.high <= 1
     assert any("right class" in reason for reason in verdict.reasons)
+
+
+def test_it_says_what_it_was_calibrated_on_and_nothing_of_a_matching_of_boxes(model, calibrated):
+    lines = dict(about_particle_model(calibrated))
+    assert lines["calibration"] == "36 batches of crops of 3 domains"
+    assert "matching" not in lines and "interval width" in lines
+    assert "`passband particles fit --help`" in dict(about_particle_model(model))["calibration"]
 
 
 def test_without_calibration_or_particles_the_answer_is_review(model):

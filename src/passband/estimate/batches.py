@@ -6,28 +6,26 @@ classes together are the same number. So the estimators of F1 serve here as they
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Int
-from torch.nn.functional import avg_pool2d
 
+from passband.data.warping import Affine, deform
 from passband.errors import CalibrationError
 from passband.estimate.performance import fit_calibration
 from passband.estimate.records import to_record
 from passband.estimate.regressor import BATCH_FEATURES
 from passband.estimate.rows import CalibrationRow
-from passband.learn.particle_model import (
-    ParticleModel,
-    classify_particles,
-    describe_particles,
-    explained_best,
-)
+from passband.learn.invariant import Nuisances, roughness
+from passband.learn.particle_model import ParticleModel, classify_particles
 from passband.measure.matching import OPTIMAL
 
-_SURE = 0.9
+_PART = 0.6
+_TURN = 37.0  # degrees; then in quarter turns from there
+_SIGNS = np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)])
 
 
 def batch_features(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) -> dict[str, float]:
@@ -43,43 +41,67 @@ def batch_features(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) ->
     Returns
     -------
     dict of str to float
-        ``count``, and `BATCH_FEATURES`: mean and standard deviation of the greatest class probability;
-        share of crops above 0.9; mean entropy in nats; share whose class stays when the crop is smoothed
-        over 3 x 3 pixels; mean logarithm of the distance and share rejected; the autoencoder's mean misfit
-        (logarithm), mean squared latent factor (logarithm), and the share of crops that it, too, explains
-        best by the class they were given; 0 without one.
+        ``count``; ``mean_probability``, the mean of the greatest class probability; and `BATCH_FEATURES`,
+        the shares of answers that stay when each crop is disturbed once more, in four ways each: moved by
+        whole pixels along both axes; turned, sheared and magnified; given white noise as strong as it has
+        already. Moves and deformations are 0.6 of what the classifier learnt to bear
+        (`passband.learn.invariant.Nuisances`).
 
     Raises
     ------
+    CalibrationError
+        If there are no crops.
     ParameterError
-        If the crops do not fit the model, or there are none.
+        If the crops do not fit the model.
     """
     answer = classify_particles(model, crops)
     if not len(crops):
         raise CalibrationError("no crops came; an estimate wants one at least")
-    best = answer.probabilities.max(1)
-    entropy = -(answer.probabilities * np.log(answer.probabilities + 1e-12)).sum(1)
-    smooth = avg_pool2d(torch.from_numpy(crops)[:, None], 3, 1, 1, count_include_pad=False)[:, 0].numpy()
-    again = classify_particles(model, smooth)
-    misfit = latent = generated = 0.0
-    if model.generator is not None:
-        d = describe_particles(model, crops, answer=answer)
-        misfit = float(np.log(d.misfit.clip(1e-6)).mean())
-        latent = float(np.log1p((d.latent**2).mean(1)).mean())
-        generated = float((explained_best(model, crops) == answer.label).mean())
-    values = (
-        float(best.mean()),
-        float(best.std()),
-        float((best > _SURE).mean()),
-        float(entropy.mean()),
-        float((again.label == answer.label).mean()),
-        float(np.log(answer.distance + 1e-3).mean()),
-        float(answer.rejected.mean()),
-        misfit,
-        latent,
-        generated,
-    )
-    return {"count": float(len(crops)), **dict(zip(BATCH_FEATURES, values, strict=True))}
+    values = [np.mean([_same(model, c, answer.label) for c in again]) for again in _disturbed(model, crops)]
+    return {
+        "count": float(len(crops)),
+        "mean_probability": float(answer.probabilities.max(1).mean()),
+        **{name: float(v) for name, v in zip(BATCH_FEATURES, values, strict=True)},
+    }
+
+
+def _same(model: ParticleModel, crops: Float32[np.ndarray, "n y x"], label: Int[np.ndarray, " n"]) -> float:
+    return float((classify_particles(model, crops).label == label).mean())
+
+
+def _disturbed(
+    model: ParticleModel, crops: Float32[np.ndarray, "n y x"]
+) -> Iterator[Iterator[Float32[np.ndarray, "n y x"]]]:
+    """The crops in the three ways that `BATCH_FEATURES` names, four times each; alike for all crops."""
+    size = crops.shape[1]
+    images, one = torch.from_numpy(crops), np.ones(len(crops))
+    known = Nuisances() if model.classifier is None else model.classifier.settings.nuisances
+    step = max(1, round(_PART * known.shift * size))
+
+    def deformed(place: int) -> Float32[np.ndarray, "n y x"]:
+        a, b, c = _PART * _SIGNS[place] * (known.shear, known.shear, known.scale)
+        affine = Affine(
+            angle=(_TURN + 90 * place) * one, shear_x=a * one, shear_y=b * one, scale=(1 + c) * one,
+            shift_x=0 * one, shift_y=0 * one,
+        )  # fmt: skip
+        moved: np.ndarray = deform(images, affine, size).numpy()
+        return moved
+
+    def shifted(place: int) -> Float32[np.ndarray, "n y x"]:
+        down, right = step * _SIGNS[place, :2]
+        moved = np.zeros_like(crops)
+        ends = [(max(d, 0), size + min(d, 0)) for d in (down, right)]
+        (top, bottom), (left, end) = ends
+        moved[:, top:bottom, left:end] = crops[:, top - down : bottom - down, left - right : end - right]
+        return moved
+
+    with torch.inference_mode():
+        noise = model.classifier.noise(images) if model.classifier else (roughness(images) / 4).sqrt()
+    spread = noise.numpy()[:, None, None]
+    rng = np.random.default_rng(0)
+    yield (shifted(i) for i in range(len(_SIGNS)))
+    yield (deformed(i) for i in range(len(_SIGNS)))
+    yield (crops + spread * rng.standard_normal((size, size), np.float32) for _ in _SIGNS)
 
 
 def batch_row(

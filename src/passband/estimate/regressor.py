@@ -41,18 +41,7 @@ class Recipe:
     blend: bool
 
 
-BATCH_FEATURES: tuple[str, ...] = (
-    "mean_probability",
-    "std_probability",
-    "share_0_9",
-    "mean_entropy",
-    "agreement",
-    "mean_log_distance",
-    "share_rejected",
-    "mean_log_misfit",
-    "mean_latent",
-    "share_explained",
-)
+BATCH_FEATURES: tuple[str, ...] = ("same_shifted", "same_deformed", "same_noisier")
 """Of a particle model's answer on a batch of crops: `passband.estimate.batches` computes them."""
 
 RECIPES: dict[str, Recipe] = {
