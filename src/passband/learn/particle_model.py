@@ -155,7 +155,7 @@ def describe_particles(
             label = torch.from_numpy(answer.label[i : i + _BATCH])
             p = generator.encode(images, Pairs(torch.arange(len(images)), label))
             excess = _excess(generator, images, p, label)
-            own = p.pose[:, [0, 3]] - generator.frame[label]
+            own = p.pose[:, [0, 3]] - generator.upright(p.latent, label)
             turn = torch.remainder(own[:, 0] + torch.pi, 2 * torch.pi) - torch.pi
             parts.append(
                 [
@@ -219,7 +219,7 @@ def reconstruct(model: ParticleModel, description: Description) -> Float32[np.nd
     d = description
     label = torch.from_numpy(d.answer.label)
     pose = torch.from_numpy(np.column_stack([np.deg2rad(d.angle), d.shift / half, np.log(d.scale)])).float()
-    pose[:, [0, 3]] += generator.frame[label]
+    pose[:, [0, 3]] += generator.upright(torch.from_numpy(d.latent), label)
     images = [
         generator.render(
             pose[i : i + _BATCH],
@@ -266,7 +266,7 @@ def traverse(
             f'no factor {factor!r}; there are 0 to {latent.shape[1] - 1}, "angle" and "scale"'
         )
     labels = torch.full((n,), label)
-    pose[:, [0, 3]] += generator.frame[labels]
+    pose[:, [0, 3]] += generator.upright(latent, labels)
     images: np.ndarray = generator.render(pose, latent, labels).numpy()
     return images
 

@@ -194,6 +194,8 @@ class RVAE(nn.Module):
     frame: Tensor
     """Angle and logarithm of the scale, (classes, 2), at which the decoder has a class's typical particle:
     nothing in the objective fixes either."""
+    lean: Tensor
+    """How that angle changes with the latent factors, rad, (classes, latent): a factor may hold a turn."""
     typical: Tensor
     """Mean and standard deviation of each class's latent factors, (2, classes, latent)."""
 
@@ -229,6 +231,7 @@ class RVAE(nn.Module):
         prior = torch.full((s.classes,), 1 / s.classes) if isinstance(s.class_prior, str) else s.class_prior
         self.register_buffer("log_prior", torch.as_tensor(prior).log())
         self.register_buffer("frame", torch.zeros(s.classes, 2))
+        self.register_buffer("lean", torch.zeros(s.classes, s.latent))
         typical = torch.stack([torch.zeros(s.classes, s.latent), torch.ones(s.classes, s.latent)])
         self.register_buffer("typical", typical)
         if s.start_pose:
@@ -332,6 +335,11 @@ class RVAE(nn.Module):
             h = torch.tanh_(layer(h))
         out: Tensor = self.decode_out(h)
         return out.view(len(pose), -1)
+
+    def upright(self, latent: Float[Tensor, "p z"], label: Int[Tensor, " p"]) -> Float[Tensor, "p 2"]:
+        """Angle and log of the scale at which the decoder has particles upright and of their class's size."""
+        turn = ((latent - self.typical[0, label]) * self.lean[label]).sum(1)
+        return self.frame[label] + torch.stack([turn, torch.zeros_like(turn)], 1)
 
     def render(self, pose: Tensor, latent: Tensor, label: Tensor) -> Float[Tensor, "p y x"]:
         """Images of particles, without gradients."""

@@ -35,6 +35,8 @@ from passband.learn.rvae import (
 
 _CHECKPOINT = "rvae.safetensors"
 _LOG = "rvae.csv"
+_UPRIGHT = math.radians(30)  # a labelled crop that starts from less is in its class's orientation
+_SLOPE_RIDGE = 0.5  # labelled crops vary by some 5 degrees about a slope of some 7 a standard deviation
 _TYPICAL = 500  # crops of a class that its typical factors are found from
 
 
@@ -211,8 +213,8 @@ def train_rvae(
                 seconds=before + time.process_time() - began,
             )
         )
-        _find_frame(model, labelled, labels)
         _find_typical(model, labelled, labels, unlabelled, probabilities)
+        _find_frame(model, labelled, labels)
         run.keep(model, optimizer, log)
         if on_epoch:
             on_epoch(log[-1])
@@ -221,14 +223,30 @@ def train_rvae(
 
 @torch.no_grad()
 def _find_frame(model: RVAE, images: Tensor, labels: Tensor) -> None:
-    """Where the decoder has the labelled particles, on the mean: their own orientation becomes angle 0."""
+    """Where the decoder has the labelled particles: their own orientation becomes angle 0, on the mean.
+
+    If most of them are upright, by the turn that the encoder starts from, a factor that turns them in the
+    decoder shows as a slope of the angle over it, and is taken out.
+    """
     for k in range(model.settings.classes):
         mine = images[labels == k].to(model.grid.device)
-        if len(mine):
-            found = _encoded(model, mine, k)
-            pose = found.pose - found.start  # the start is about the labelled orientation, or half a turn off
-            model.frame[k, 0] = torch.atan2(torch.sin(pose[:, 0]).mean(), torch.cos(pose[:, 0]).mean())
-            model.frame[k, 1] = pose[:, 3].mean()
+        if not len(mine):
+            continue
+        found = _encoded(model, mine, k)
+        upright = found.start[:, 0].expand(len(mine)).abs() < _UPRIGHT
+        model.frame[k, 1] = found.pose[:, 3].mean()
+        model.lean[k] = 0.0
+        if upright.float().mean() <= 0.5:
+            turn = found.pose[:, 0] - found.start[:, 0]  # about the labelled orientation, or half a turn off
+            model.frame[k, 0] = torch.atan2(torch.sin(turn).mean(), torch.cos(turn).mean())
+            continue
+        turn, factors = found.pose[upright, 0], found.latent[upright] - model.typical[0, k]
+        middle = torch.atan2(torch.sin(turn).mean(), torch.cos(turn).mean())
+        away = torch.remainder(turn - middle + math.pi, 2 * math.pi) - math.pi
+        spread = factors - factors.mean(0)
+        weight = spread.T @ spread + _SLOPE_RIDGE * torch.eye(spread.shape[1], device=spread.device)
+        model.lean[k] = torch.linalg.solve(weight, spread.T @ (away - away.mean()))
+        model.frame[k, 0] = middle + away.mean() - factors.mean(0) @ model.lean[k]
 
 
 @torch.no_grad()
