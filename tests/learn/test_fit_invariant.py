@@ -10,7 +10,7 @@ import torch
 from made_cards import small_pool
 from passband.errors import ParameterError
 from passband.learn.fit_invariant import deformed_pool, fit_classifier
-from passband.learn.harmonics import HarmonicSettings
+from passband.learn.harmonics import HarmonicSettings, harmonics, invariants
 from passband.learn.invariant import ClassifierSettings, Nuisances
 
 TINY = ClassifierSettings(harmonics=HarmonicSettings(size=12, rings=5, orders=2), steps=3, hidden=4)
@@ -145,3 +145,18 @@ def test_every_fault_is_named_at_once(as_in_the_product):
         quick(np.full((10, 12, 12), np.nan, np.float32), np.zeros(9, int), classes=3)
     for words in ("not finite", "10 labelled crops but 9 labels", "no labelled crop of class 1, 2"):
         assert words in str(e.value)
+
+
+def test_mirrored_crops_are_drawn_only_where_a_particle_may_lie_on_either_side():
+    """Invariants tell hands apart, so each deformed crop shows which one it was made from."""
+    crop = np.zeros((1, 48, 48), np.float32)
+    crop[0, 12:36, 18:22] = crop[0, 12:16, 18:32] = crop[0, 22:25, 18:27] = 1  # an F
+    still = {"shift": 0.0, "shear": 0.0, "scale": 0.0, "noise": ((0.0, 0.0),), "contamination": 0.0}
+    shape = HarmonicSettings(size=48)
+    hands = torch.from_numpy(np.concatenate([crop, crop[:, :, ::-1]]))
+    each = invariants(harmonics(hands, shape), shape)
+    for mirrored, seen in ((False, {0}), (True, {0, 1})):
+        settings = ClassifierSettings(harmonics=shape, nuisances=Nuisances(**still, mirrored=mirrored))
+        pool = deformed_pool(crop, np.zeros(1, int), settings, seed=0, size=40)
+        found = torch.cdist(invariants(pool.coefficients, shape), each).argmin(1)
+        assert set(found.tolist()) == seen

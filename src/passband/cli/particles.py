@@ -174,6 +174,10 @@ def fit(
     classes_only: Annotated[
         bool, typer.Option("--classes-only", help="No autoencoder: much quicker, but no poses or factors.")
     ] = False,
+    either_side: Annotated[
+        bool,
+        typer.Option("--either-side", help="Mirror images of labelled crops are of the same class."),
+    ] = False,
     calibrate: Annotated[
         bool,
         typer.Option("--calibrate", help="Learn to tell its accuracy, from labelled crops made worse."),
@@ -192,12 +196,18 @@ def fit(
     that get their right class, and judges.
     """
     from passband.learn.fit_particles import ParticleConfig
+    from passband.learn.invariant import Nuisances
     from passband.learn.train_rvae import RVAETraining
     from passband.particle_libraries import fit_in_words, fit_library, passes_of
 
     training = RVAETraining(epochs=epochs or passes_of(library), seed=seed)
     config = ParticleConfig(
-        name=out.stem, generative=not classes_only, training=training, steps=steps, seed=seed
+        name=out.stem,
+        generative=not classes_only,
+        nuisances=Nuisances(mirrored=either_side),
+        training=training,
+        steps=steps,
+        seed=seed,
     )
     with show_progress("fitting") as progress:
         done = fit_library(library, out, config, calibrate=calibrate, progress=progress)

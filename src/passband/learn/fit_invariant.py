@@ -154,7 +154,10 @@ def deformed_pool(
             shift_x=rng.uniform(-full, full, n),
             shift_y=rng.uniform(-full, full, n),
         )
-        moved = deform(torch.from_numpy(crops[of]), affine, side)
+        images = crops[of]
+        if nuisances.mirrored:
+            images = np.where(rng.random(n)[:, None, None] < 0.5, images[:, :, ::-1], images)
+        moved = deform(torch.from_numpy(images), affine, side)
         parts.append(harmonics(moved, settings.harmonics))
         rough.append(roughness(moved))
     return Pool(

@@ -40,6 +40,8 @@ class Nuisances:
         then a value in it. Half the crops get none.
     contamination
         Greatest share of pixels with an intensity of 1 on top; a quarter of the crops have some.
+    mirrored
+        Whether a particle may lie on either side.
 
     Raises
     ------
@@ -57,6 +59,7 @@ class Nuisances:
     scale: float = 0.1
     noise: tuple[tuple[float, float], ...] = ((0.0, 0.3), (0.5, 0.9))
     contamination: float = 0.15
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         faults = [] if 0 <= self.shift <= 0.5 else [f"shift must lie in 0 to 0.5, got {self.shift}"]
