@@ -46,9 +46,9 @@ def ours_step(images: torch.Tensor) -> Callable[[], None]:
 
     def step() -> None:
         how = Step(1.0, REFERENCE_TRAINING.sampling, generator)
-        loss = unlabelled_objective(model, images, class_probabilities(model, images), how)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        for some in images.split(16):  # as train_rvae does with four classes
+            unlabelled_objective(model, some, class_probabilities(model, some), how).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step

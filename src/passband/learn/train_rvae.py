@@ -37,6 +37,7 @@ _CHECKPOINT = "rvae.safetensors"
 _LOG = "rvae.csv"
 _UPRIGHT = math.radians(30)  # a labelled crop that starts from less is in its class's orientation
 _SLOPE_RIDGE = 0.5  # labelled crops vary by some 5 degrees about a slope of some 7 a standard deviation
+_PAIRS = 64  # of crop and class, that one backward pass holds on a processor
 _TYPICAL = 500  # crops of a class that its typical factors are found from
 
 
@@ -179,6 +180,7 @@ def train_rvae(
     before = log[-1].seconds if log else 0.0
     began = time.process_time()
     device = model.grid.device
+    at_once = _crops_at_once(model, training)
     for number in range(len(log) + 1, training.epochs + 1):
         generator = torch.Generator(device).manual_seed(training.seed * 1_000_003 + number)
         share = min(1.0, (number - 1) / training.beta_epochs)
@@ -186,23 +188,23 @@ def train_rvae(
         step = Step(beta, training.sampling, generator)
         total, seen = 0.0, torch.zeros(model.settings.classes, device=device)
         for known, chosen in _batches(len(labelled), len(unlabelled), training.batch, generator):
-            if known:
-                images = labelled[chosen].to(device)
-                known_labels = labels[chosen].to(device)
-                loss = labelled_objective(model, images, known_labels, step, emphasis=training.emphasis)
-            else:
-                images = unlabelled[chosen].to(device)
-                if probabilities is None:
-                    believed = class_probabilities(model, images)
-                else:
-                    believed = probabilities[chosen].to(device)
-                loss = unlabelled_objective(model, images, believed, step)
-                seen += believed.detach().sum(0)
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            for some in chosen.split(len(chosen) if known else at_once):  # type: ignore[no-untyped-call]
+                if known:
+                    images, known_labels = labelled[some].to(device), labels[some].to(device)
+                    loss = labelled_objective(model, images, known_labels, step, emphasis=training.emphasis)
+                else:
+                    images = unlabelled[some].to(device)
+                    if probabilities is None:
+                        believed = class_probabilities(model, images)
+                    else:
+                        believed = probabilities[some].to(device)
+                    loss = unlabelled_objective(model, images, believed, step)
+                    seen += believed.detach().sum(0)
+                loss.backward()  # type: ignore[no-untyped-call]
+                if not known or not len(unlabelled):
+                    total += float(loss.detach())
             optimizer.step()
-            if not known or not len(unlabelled):
-                total += float(loss.detach())
         if model.settings.class_prior == "learned" and len(unlabelled):
             model.log_prior.copy_(((seen + 1) / (seen + 1).sum()).log())
         log.append(
@@ -219,6 +221,12 @@ def train_rvae(
         if on_epoch:
             on_epoch(log[-1])
     return log
+
+
+def _crops_at_once(model: RVAE, training: RVAETraining) -> int:
+    """How many crops of a batch go backward together: the objective is their sum, so memory alone says."""
+    every_class = model.grid.device.type == "cpu" and not training.sampling.thinning
+    return max(1, _PAIRS // model.settings.classes) if every_class else training.batch
 
 
 @torch.no_grad()
