@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cards_table import templates
+from recovered_cards import templates
 
 from passband.data.cards import card_set
 from passband.data.files import write_whole

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cards_curve import reference_model
-from cards_table import templates
+from recovered_cards import templates
 
 from passband.data.cards import PROTOCOLS, card_set, draw_cards, make_cards
 from passband.data.files import write_whole

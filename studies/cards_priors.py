@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cards_table import drawn, labelled, templates
+from recovered_cards import drawn, labelled, templates
 
 from passband.data.cards import PROTOCOLS, SYMMETRY, angle_error, draw_cards, make_cards
 from passband.data.files import write_whole

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cards_poses import EPOCHS, learnt
-from cards_table import drawn, templates
+from recovered_cards import drawn, templates
 
 from passband.data.files import write_whole
 from passband.estimate.evaluate import evaluate

@@ -13,23 +13,18 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from cards_curve import reference_model
 from cards_methods import METHODS, Scores
+from recovered_cards import drawn, labelled, templates
 
 from passband.data.cards import (
-    PROTOCOLS,
     STRANGERS,
-    draw_cards,
     draw_template,
-    draw_templates,
-    make_cards,
-    read_templates,
 )
 from passband.data.files import write_whole
 from passband.estimate.metrics import auroc
@@ -49,25 +44,6 @@ FEW = (1, 3, 10)
 REFERENCES = ("ss-VAE", "ss-rVAE")
 PUBLISHED = {"60": 0.873, "120": 0.717, "180": 0.666, "noise 0.4": 0.855, "noise 1.0": 0.70}
 COLUMNS = ("method", "seed", "seconds", *CONDITIONS, *(f"{n} a class" for n in FEW), "stranger")
-
-
-def templates() -> dict[str, np.ndarray]:
-    """The recovered ones where they are, else ours."""
-    path = Path(os.environ.get("PASSBAND_DATA", "../shared/data")) / "cards" / "templates64.npz"
-    return read_templates(path) if path.exists() else draw_templates()
-
-
-def drawn(shapes: list[np.ndarray], count: int, seed: int, **changes: float) -> tuple[np.ndarray, np.ndarray]:
-    """Unlabelled or test cards with their suits."""
-    disorder = replace(PROTOCOLS["paper-notebook"].unlabelled, **changes)
-    record = draw_cards(disorder, count, seed=seed, suits=len(shapes))
-    return make_cards(record, shapes), record.suit
-
-
-def labelled(shapes: list[np.ndarray], count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Labelled cards, so many of each suit."""
-    record = draw_cards(PROTOCOLS["paper-notebook"].labelled, count, seed=seed)
-    return make_cards(record, shapes), record.suit
 
 
 def measure(name: str, seed: int, shapes: list[np.ndarray]) -> dict[str, object]:
@@ -98,8 +74,6 @@ def accuracies(scores: Scores, seed: int, shapes: list[np.ndarray]) -> dict[str,
 
 def measure_reference(name: str, shapes: list[np.ndarray]) -> dict[str, object]:
     """The row of the paper's method, by the setting reference."""
-    from cards_curve import reference_model
-
     model = reference_model(name, 0, 30)
     scores = accuracies(lambda x: classify_particles(model, x).probabilities, 0, shapes)
     return {**dict.fromkeys(COLUMNS, ""), "method": name, "seed": 0, **scores}
