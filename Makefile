@@ -48,7 +48,7 @@ real: setup
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
 .PHONY: bundle paper held-out pairs evidence strangers thon fuzz requirements
-.PHONY: cards-table cards-curve cards-paper cards-poses cards-stress particles
+.PHONY: cards-table cards-curve cards-paper cards-poses cards-priors cards-stress particles
 bundle: setup
 	$(PY) studies/shipped_bundle.py
 
@@ -88,6 +88,9 @@ cards-paper: setup
 
 cards-poses: setup
 	$(PY) studies/cards_poses.py
+
+cards-priors: setup
+	$(PY) studies/cards_priors.py
 
 cards-stress: setup
 	$(PY) studies/cards_stress.py

@@ -123,7 +123,7 @@ def report(model: ParticleModel, crops: CropSet, record: object, folder: Path) -
     print(f"{'rejected: cards / shapes never seen':44}{d.answer.rejected.mean():.3f} / {rejected:.3f}")
     affine = record.affine  # type: ignore[attr-defined]
     symmetry = np.array([SYMMETRY[c] for c in crops.classes])[truth]
-    for name, angle in (("drawn angle", affine.angle), ("turn, shear included", affine.rotation)):
+    for name, angle in (("drawn angle", affine.angle), ("turn with shear", affine.rotation)):
         error = np.median(angle_error(d.angle.astype(float), angle, symmetry))
         print(f"{'median error of the angle, ' + name:44}{error:.2f} degrees")
     for k, suit in enumerate(crops.classes):

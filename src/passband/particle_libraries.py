@@ -205,7 +205,7 @@ def fit_library(
     crops = crops_of_library(open_library(folder))
 
     def calibrated(model: ParticleModel) -> ParticleModel:
-        rows = stress_rows(model, crops.labelled, crops.labels, seed=1, strengths=8, batches=2)
+        rows = stress_rows(model, crops.labelled, crops.labels, seed=1, strengths=8, batches=3, least=4)
         return calibrate_particles(model, list(rows))
 
     config = config or ParticleConfig(name=bundle.stem)

@@ -245,3 +245,11 @@ def test_any_bytes_give_crops_or_a_read_error(tmp_path, compressed):
         except ReadError:
             refused += 1
     assert refused > 100
+
+
+def test_a_text_file_is_called_no_archive_and_nothing_is_said_of_unpickling(tmp_path):
+    path = tmp_path / "labels.npz"
+    path.write_text("particle,label\n1,round\n")
+    with pytest.raises(ReadError, match=r"no \.npz archive") as refused:
+        read_crop_set(path)
+    assert "pickle" not in str(refused.value)

@@ -76,6 +76,16 @@ def test_one_crop_is_too_few_for_a_stress_test(model, crops):
         next(stress_rows(model, crops[0][:1], crops[1][:1], seed=0))
 
 
+def test_batches_differ_in_size_only_where_that_is_asked_for(model, crops):
+    some = {"noise": DISORDERS["noise"]}
+    asked = {"seed": 0, "strengths": 3, "batches": 2, "size": 16, "disorders": some}
+    alike, varied = (
+        [r.features["count"] for r in stress_rows(model, *crops, **asked, least=least)] for least in (None, 4)
+    )
+    assert set(alike) == {16}
+    assert len(set(varied)) > 2 and 4 <= min(varied) <= max(varied) <= 16
+
+
 @pytest.fixture(scope="module")
 def calibrated(model, crops, tmp_path_factory):
     some = {name: DISORDERS[name] for name in ("noise", "blur", "shift")}

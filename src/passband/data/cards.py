@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 
-from passband.data.crop_sets import NPZ_FAULTS, CropSet
+from passband.data.crop_sets import NPZ_FAULTS, CropSet, npz_fault
 from passband.data.warping import Affine, deform
 from passband.errors import ParameterError, ReadError
 
@@ -124,7 +124,9 @@ def read_templates(path: str | Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as file:
             templates = {name: np.asarray(file[name], np.float32) for name in file.files}
     except NPZ_FAULTS as e:
-        raise ReadError(f"{path}: not templates (wanted an .npz of square arrays in [0, 1]): {e}") from e
+        raise ReadError(
+            f"{path}: not templates (wanted an .npz of square arrays in [0, 1]): {npz_fault(path, e)}"
+        ) from e
     faults = [] if len(templates) > 1 else [f"{len(templates)} arrays, at least 2 classes are wanted"]
     for name, values in templates.items():
         if values.ndim != 2 or values.shape[0] != values.shape[1] or values.shape[0] < SIZE:

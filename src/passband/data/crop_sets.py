@@ -158,13 +158,18 @@ def read_crop_set(path: str | Path) -> CropSet:
     except FileNotFoundError as e:
         raise ReadError(f"{path}: no such file; wanted {_WANTED}") from e
     except NPZ_FAULTS as e:
-        raise ReadError(f"{path}: cannot be read ({e}); wanted {_WANTED}") from e
+        raise ReadError(f"{path}: cannot be read ({npz_fault(path, e)}); wanted {_WANTED}") from e
     if ("X_lab" not in arrays or "y_lab" not in arrays) and not {"X_test", "X_unl"} & set(arrays):
         raise ReadError(f"{path}: holds {', '.join(sorted(arrays)) or 'nothing'}; wanted {_WANTED}")
     try:
         return _crop_set(arrays)
     except (ParameterError, ValueError, TypeError) as e:
         raise ReadError(f"{path}: {e}; wanted {_WANTED}") from e
+
+
+def npz_fault(path: str | Path, error: Exception) -> str:
+    """What is wrong with a file that NumPy did not read: what is no archive, it takes for a pickle."""
+    return str(error) if zipfile.is_zipfile(path) else "it is no .npz archive, or a damaged one"
 
 
 def scaled(values: np.ndarray) -> np.ndarray:

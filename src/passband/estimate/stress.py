@@ -79,6 +79,7 @@ def stress_rows(
     strengths: int = 12,
     batches: int = 3,
     size: int = 200,
+    least: int | None = None,
     disorders: Mapping[str, Worsening] = DISORDERS,
 ) -> Iterator[CalibrationRow]:
     """Batches under each disorder at rising strengths, with the model's accuracy on them.
@@ -97,6 +98,9 @@ def stress_rows(
         At each step.
     size
         Crops a batch.
+    least
+        Of the smallest batch, where batches shall differ, as micrographs do: then each has from this many
+        crops to ``size``, drawn evenly in the logarithm.
     disorders
         By name; every one is a domain.
 
@@ -112,7 +116,8 @@ def stress_rows(
         for step in range(strengths):
             strength = disorder.greatest * step / max(strengths - 1, 1)
             for batch in range(batches):
-                chosen = rng.choice(len(crops), size, replace=len(crops) < size)
+                n = size if least is None else round(float(np.exp(rng.uniform(*np.log([least, size])))))
+                chosen = rng.choice(len(crops), n, replace=len(crops) < n)
                 worse = disorder.apply(crops[chosen], rng, strength)
                 label = f"{name} {strength:.3g} #{batch + 1}"
                 yield batch_row(model, worse, labels[chosen], domain=name, name=label)
