@@ -225,13 +225,17 @@ def _assess_particles(
 
 
 def _judged(
-    m: Micrograph, findings: list[Finding], d: Detections, outlook: Outlook | None, sizes: Sizes
+    micrograph: Micrograph,
+    findings: list[Finding],
+    detections: Detections,
+    outlook: Outlook | None,
+    sizes: Sizes,
 ) -> Verdict:
     return Verdict(
-        path=m.name,
+        path=micrograph.name,
         verdict=findings[0].answer,
         reasons=tuple(finding.reason for finding in findings),
-        detections=d,
+        detections=detections,
         estimates={} if outlook is None else outlook.estimates,
         novelty=None if outlook is None else outlook.novelty,
         sizes=sizes,
