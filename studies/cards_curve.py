@@ -1,9 +1,12 @@
 """How ss-VAE and ss-rVAE learn by the setting reference: accuracy over the passes, beside the paper's.
 
     python studies/cards_curve.py [--seeds 3] [--only SEED] [--epochs 30]      ten minutes of a core a seed
+    python studies/cards_curve.py --film [--only SEED] [--epochs 10]           both trainings as films
 
 Protocol paper-notebook: 800 labels at +-4 degrees, 12,000 unlabelled cards at +-60, 4,000 test cards of
-another seed. `--only` trains one seed, so that two cores can share the work; a run that was stopped goes on.
+another seed. `--only` trains one seed, so that two cores can share the work; a run that was stopped goes on,
+and then its film shows the passes of the last start. A film has a frame a pass: each class as the first
+factor goes from -2 to 2 standard deviations, and the accuracy so far.
 """
 
 from __future__ import annotations
@@ -21,9 +24,10 @@ from passband.data.cards import card_set
 from passband.data.files import write_whole
 from passband.learn.fit_particles import ParticleConfig, fit_particle_model
 from passband.learn.particle_bundle import read_particle_model, write_particle_model
-from passband.learn.particle_model import ParticleModel, classify_particles
+from passband.learn.particle_model import ParticleModel, classify_particles, traverse
 from passband.learn.rvae import RVAE
 from passband.learn.train_rvae import REFERENCE_TRAINING, Epoch
+from passband.plot.film import TrainingFrame, animate_training
 
 RESULTS = Path(__file__).parent / "results"
 FOLDER = Path("out/cards_curve")
@@ -43,17 +47,26 @@ def reference_model(name: str, seed: int, epochs: int) -> ParticleModel:
     curve = FOLDER / f"{name}_{seed}_{epochs}.csv"
     curve.parent.mkdir(parents=True, exist_ok=True)
 
+    accuracies: list[float] = []
+    frames: list[TrainingFrame] = []
+
     def tell(generator: RVAE, epoch: Epoch) -> None:
         seen = ParticleModel(name="", classes=cards.classes, classifier=None, generator=generator)
         accuracy = float((classify_particles(seen, images).label == truth).mean())
         print(f"{name} seed {seed} epoch {epoch.number}: {accuracy:.3f}, {epoch.seconds:.0f} s", flush=True)
+        accuracies.append(accuracy)
+        rows = np.stack([traverse(seen, k, 0, np.linspace(-2, 2, 5)) for k in range(len(cards.classes))])
+        frames.append(TrainingFrame(manifold=rows, accuracy=tuple(accuracies)))
         kept = curve.read_text().splitlines()[: epoch.number - 1] if curve.exists() else []
         write_whole(curve, "\n".join([*kept, f"{epoch.number},{accuracy:.4f},{epoch.seconds:.1f}"]) + "\n")
 
     training = replace(REFERENCE_TRAINING, epochs=epochs, seed=seed)
     config = ParticleConfig(name=name, reference=True, invariances=KINDS[name], training=training, seed=seed)
     run = FOLDER / f"{name}_{seed}_{epochs}"
-    write_particle_model(fit_particle_model(cards, config, folder=run, on_epoch=tell), path)
+    model = fit_particle_model(cards, config, folder=run, on_epoch=tell)
+    if frames:
+        animate_training(frames, path.with_suffix(".gif"))
+    write_particle_model(model, path)
     return read_particle_model(path)
 
 
@@ -70,8 +83,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", type=int)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--film", action="store_true", help="ten passes of both kinds, and no table")
     asked = parser.parse_args()
+    if asked.film:
+        for name in KINDS:
+            reference_model(name, asked.only or 0, asked.epochs or 10)
+        return
+    asked.epochs = asked.epochs or 30
     if asked.only is not None:
         reference_model("ss-rVAE", asked.only, asked.epochs)
         return

@@ -224,9 +224,12 @@ def train_rvae(
 
 
 def _crops_at_once(model: RVAE, training: RVAETraining) -> int:
-    """How many crops of a batch go backward together: the objective is their sum, so memory alone says."""
-    every_class = model.grid.device.type == "cpu" and not training.sampling.thinning
-    return max(1, _PAIRS // model.settings.classes) if every_class else training.batch
+    """How many crops of a batch go backward together: the objective is their sum, so memory alone says.
+
+    It is short on a processor where the decoder runs for every pixel, and for every class.
+    """
+    short = model.settings.invariances and model.grid.device.type == "cpu" and not training.sampling.thinning
+    return max(1, _PAIRS // model.settings.classes) if short else training.batch
 
 
 @torch.no_grad()
