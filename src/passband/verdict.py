@@ -193,7 +193,7 @@ def _assess_particles(
     micrograph: Micrograph, model: ParticleModel, given: Detections | None, policy: Policy
 ) -> Verdict:
     """Find particles, classify them, estimate the share that gets its right class, and judge."""
-    findings, particles, outlook = unusable(micrograph, policy), None, None
+    findings, outlook = unusable(micrograph, policy), None
     found = Detections(image_shape=micrograph.shape, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0))
     if not findings:
         settings = _extraction(model)
@@ -210,9 +210,8 @@ def _assess_particles(
                 scores=answer.probabilities.max(1).astype(float),
             )
             if model.calibration is not None:
-                outlook = estimate_scores(
-                    from_record(model.calibration), batch_features(model, particles.crops)
-                )
+                features = batch_features(model, particles.crops, answer=answer)
+                outlook = estimate_scores(from_record(model.calibration), features)
         evidence = Evidence(
             detections=found,
             outlook=outlook,

@@ -6,27 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from made_cards import NAMES, made_ours, made_reference, quick, small, unseen_cards
+from made_cards import NAMES, quick, small
 from passband.errors import BundleError
 from passband.learn.bundle import Bundle, CalibrationRecord, read_bundle, write_bundle
 from passband.learn.detector import SLIM
 from passband.learn.particle_bundle import read_particle_model, write_particle_model
 from passband.learn.particle_model import classify_particles, describe_particles, reconstruct
-
-
-@pytest.fixture(scope="module")
-def ours():
-    return made_ours()
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return made_reference()
-
-
-@pytest.fixture(scope="module")
-def unseen():
-    return unseen_cards()
 
 
 def answers_equal(one, other):

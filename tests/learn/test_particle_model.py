@@ -6,7 +6,7 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from made_cards import made_ours, made_reference, quick, small, unseen_cards
+from made_cards import quick, small
 from passband.data.cards import SYMMETRY, angle_error
 from passband.errors import ParameterError
 from passband.learn.fit_particles import ParticleConfig
@@ -19,21 +19,6 @@ from passband.learn.particle_model import (
 )
 
 FOLDS = np.array(list(SYMMETRY.values()))
-
-
-@pytest.fixture(scope="module")
-def ours():
-    return made_ours()
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return made_reference()
-
-
-@pytest.fixture(scope="module")
-def unseen():
-    return unseen_cards()
 
 
 @pytest.fixture(scope="module")

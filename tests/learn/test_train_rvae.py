@@ -268,6 +268,22 @@ def test_beta_rises_evenly_from_the_first_pass(monkeypatch):
     assert REFERENCE_TRAINING.beta == (1.0, 2.0) and REFERENCE_TRAINING.epochs == 100
 
 
+def test_a_pass_sees_every_crop_once_however_few_go_backward_together(monkeypatch):
+    seen = []
+    real = module.unlabelled_objective
+    monkeypatch.setattr(
+        module, "unlabelled_objective", lambda m, i, p, step: seen.append(i) or real(m, i, p, step)
+    )
+    monkeypatch.setattr(module, "_PAIRS", 9)
+    every = replace(TRAINING, epochs=1, batch=10, sampling=Sampling(stride=2))
+    train(tiny(), every)
+    assert sorted(map(len, seen)) == [1, 3, 3, 3]
+    found, wanted = torch.cat(seen).flatten(1), crops(10, 2).flatten(1)
+    assert len(found) == len(wanted)
+    assert torch.cdist(wanted, found).argmin(1).unique().numel() == len(wanted)
+    assert torch.cdist(wanted, found).amin(1).max() < 1e-6
+
+
 def test_the_rate_of_the_reference_is_that_of_two_steps_of_which_one_has_no_gradient():
     """The way that torch's Adam goes under a steady gradient, from the rate of the paper's notebook."""
     w = torch.nn.Parameter(torch.zeros(1))

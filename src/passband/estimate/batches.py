@@ -19,7 +19,7 @@ from passband.estimate.performance import fit_calibration
 from passband.estimate.records import to_record
 from passband.estimate.regressor import BATCH_FEATURES
 from passband.estimate.rows import CalibrationRow
-from passband.learn.invariant import Nuisances, roughness
+from passband.learn.invariant import Answer, Nuisances, roughness
 from passband.learn.particle_model import ParticleModel, classify_particles
 from passband.measure.matching import OPTIMAL
 
@@ -28,7 +28,9 @@ _TURN = 37.0  # degrees; then in quarter turns from there
 _SIGNS = np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)])
 
 
-def batch_features(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) -> dict[str, float]:
+def batch_features(
+    model: ParticleModel, crops: Float32[np.ndarray, "n y x"], *, answer: Answer | None = None
+) -> dict[str, float]:
     """Statistics of a model's answer on crops.
 
     Parameters
@@ -37,6 +39,8 @@ def batch_features(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) ->
         The model.
     crops
         Of its size, one or more; about 200 make a steady estimate.
+    answer
+        Theirs, if it is known already.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def batch_features(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) ->
     ParameterError
         If the crops do not fit the model.
     """
-    answer = classify_particles(model, crops)
+    answer = answer or classify_particles(model, crops)
     if not len(crops):
         raise CalibrationError("no crops came; an estimate wants one at least")
     values = [np.mean([_same(model, c, answer.label) for c in again]) for again in _disturbed(model, crops)]
@@ -125,14 +129,14 @@ def batch_row(
     name
         Of the batch.
     """
-    said = classify_particles(model, crops).label
+    answer = classify_particles(model, crops)
     k = len(model.classes)
     table = np.zeros((k, k))
-    np.add.at(table, (labels, said), 1)
+    np.add.at(table, (labels, answer.label), 1)
     right = table.diagonal()
     known, given = table.sum(1), table.sum(0)
     return CalibrationRow(
-        features=batch_features(model, crops),
+        features=batch_features(model, crops, answer=answer),
         f1=float(right.sum() / max(known.sum(), 1)),
         precision=float(np.mean((right / given.clip(1))[known > 0])),
         recall=float(np.mean((right / known.clip(1))[known > 0])),

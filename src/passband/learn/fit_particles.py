@@ -152,7 +152,13 @@ def fit_particle_model(
         )
     generator, recipe = None, config.recipe
     if config.generative:
-        generator = RVAE(settings)
+        generator = trained = RVAE(settings)
+
+        def tell(epoch: Epoch) -> None:
+            report("train the autoencoder", epoch.number, recipe.epochs)
+            if on_epoch:
+                on_epoch(trained, epoch)
+
         log = train_rvae(
             generator,
             torch.from_numpy(grey(crops.labelled)),
@@ -161,10 +167,7 @@ def fit_particle_model(
             recipe,
             probabilities=None if answer is None else torch.from_numpy(answer.probabilities),
             folder=folder,
-            on_epoch=lambda e: (
-                report("train the autoencoder", e.number, recipe.epochs),
-                on_epoch(generator, e) if on_epoch and generator else None,
-            )[0],
+            on_epoch=tell,
         )
         generator.eval()
         about |= {"epochs": len(log), "training": asdict(recipe)}

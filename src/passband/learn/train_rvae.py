@@ -36,7 +36,7 @@ from passband.learn.rvae import (
 _CHECKPOINT = "rvae.safetensors"
 _LOG = "rvae.csv"
 _UPRIGHT = math.radians(30)  # a labelled crop that starts from less is in its class's orientation
-_SLOPE_RIDGE = 0.5  # labelled crops vary by some 5 degrees about a slope of some 7 a standard deviation
+_SLOPE_RIDGE = 0.5  # in squared factors: a few labelled crops hardly make a slope
 _PAIRS = 64  # of crop and class, that one backward pass holds on a processor
 _TYPICAL = 500  # crops of a class that its typical factors are found from
 
