@@ -179,7 +179,17 @@ def test_a_full_disk_is_told_and_the_folder_can_be_resumed(tmp_path, monkeypatch
     assert tree(folder) == tree(made_dataset(32))
 
 
-def test_a_worker_that_dies_or_fails_is_told(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("gone", [False, True], ids=["now or later", "before its first order"])
+def test_a_worker_that_dies_or_fails_is_told(tmp_path, monkeypatch, gone) -> None:
+    if gone:  # as under load, where a worker may end before anything is asked of it
+        start = simulation._start
+
+        def start_and_wait() -> subprocess.Popen[str]:
+            worker = start()
+            worker.wait()
+            return worker
+
+        monkeypatch.setattr(simulation, "_start", start_and_wait)
     study = write_study(tmp_path, scenes=32)
     monkeypatch.setattr(simulation, "_BOOT", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     with pytest.raises(PassbandError, match=r"died \(exit status -9\).*is kept.*fewer --workers"):

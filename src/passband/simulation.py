@@ -299,7 +299,7 @@ def _drive(
     shards: queue.SimpleQueue[int],
     events: queue.SimpleQueue[_Event | BaseException | None],
 ) -> None:
-    """Give one worker its shards and pass on what it says."""
+    """Give one worker its shards and pass on what it says, its last words before that it is gone."""
     assert process.stdout is not None
     try:
         _order(process, json.dumps(str(store.folder.absolute())))
@@ -334,9 +334,11 @@ def _drive(
 
 
 def _order(process: subprocess.Popen[str], words: str) -> None:
+    """Tell a worker what to do; one that is gone already may have said why, which is read next."""
     assert process.stdin is not None
-    process.stdin.write(words + "\n")
-    process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(words + "\n")
+        process.stdin.flush()
 
 
 def _close(process: subprocess.Popen[str]) -> None:
