@@ -36,14 +36,19 @@ def scene(seed=0):
     return Micrograph(pixels=image.pixels, name=f"scene {seed}", pixel_size=4.0), truth_of(image)
 
 
+def log_of(folder):
+    return [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+
+
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+def test_a_killed_run_goes_on_to_the_same_weights_and_the_same_log(tmp_path, monkeypatch):
+    monkeypatch.setattr("passband.learn.train.LOG_STEPS", 3)  # the checkpoint is within a line,
     whole = train_detector(TINY, tmp_path / "whole")
-    monkeypatch.setattr("passband.learn.train.CHECKPOINT_STEPS", 2)
+    monkeypatch.setattr("passband.learn.train.CHECKPOINT_STEPS", 2)  # and the kill after its end
 
     class Killed(BaseException):
         pass
@@ -64,6 +69,16 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     resumed = train_detector(TINY, tmp_path / "parts")
     for key, value in whole.weights.items():
         torch.testing.assert_close(resumed.weights[key], value, rtol=1e-4, atol=1e-6, msg=key)
+    one, other = log_of(tmp_path / "whole"), log_of(tmp_path / "parts")
+    assert one[0] == other[0] and [line[0] for line in one[1:]] == ["3", "4"]
+    for a, b in zip(one[1:], other[1:], strict=True):
+        assert a[0] == b[0] and [float(v) for v in a[2:]] == pytest.approx(
+            [float(v) for v in b[2:]], rel=1e-3
+        )
+    assert float(other[1][1]) <= float(other[2][1])
+    (tmp_path / "parts" / "log.csv").unlink()  # the checkpoint holds it whole
+    train_detector(TINY, tmp_path / "parts")
+    assert log_of(tmp_path / "parts") == other
 
 
 def test_another_configuration_does_not_go_on_from_a_checkpoint(tmp_path):

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -110,7 +111,8 @@ def train_detector(
     config
         What to train.
     out
-        Folder for the checkpoint and ``log.csv``; a run that was stopped goes on from there.
+        Folder for the checkpoint and ``log.csv``; a run that was stopped goes on from there, and its log is
+        that of a run which was not.
     samples
         Images to train on instead of simulated ones: each with the masks of all its objects, none if
         it shows none, and no smaller than a crop.
@@ -148,11 +150,11 @@ def train_detector(
     if samples is not None:
         _refuse_unusable(samples, config.crop)
     fingerprint = _fingerprint(config, samples)
-    first = _resume(out, fingerprint, model, optimizer, average)
+    log = _Log(out / "log.csv")
+    first = _resume(out, fingerprint, model, optimizer, average, log)
     given = _simulated(config, report) if samples is None else samples
     seen = [_sample(micrograph, truth, input_channels(config.detector)) for micrograph, truth in given]
     model.train()
-    began, recent = time.monotonic(), list[dict[str, float]]()
     for step in range(first, config.steps):
         rng = np.random.default_rng([config.seed, 1, step])  # a resumed run draws the same crops,
         torch.manual_seed(int(rng.integers(2**62)))  # and torchvision's samplers the same regions
@@ -171,13 +173,12 @@ def train_detector(
                 average[key].lerp_(value, 1 - decay)
             else:
                 average[key].copy_(value)
-        recent.append({k: float(v.detach()) for k, v in losses.items()})
+        log.recent.append({k: float(v.detach()) for k, v in losses.items()})
         if (step + 1) % LOG_STEPS == 0 or step + 1 == config.steps:
-            _log(out, step + 1, recent, time.monotonic() - began)
-            recent.clear()
+            log.end_line(step + 1)
             report("train", step + 1, config.steps)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
-            _checkpoint(out, fingerprint, model, optimizer, average, step + 1)
+            _checkpoint(out, {"config": fingerprint, **log.state()}, model, optimizer, average, step + 1)
     return Bundle(
         name=config.name,
         detector=config.detector,
@@ -342,16 +343,49 @@ def _schedule(step: int, steps: int) -> float:
     return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
 
 
-def _log(out: Path, step: int, recent: list[dict[str, float]], seconds: float) -> None:
-    """Add a line of mean losses since the last one."""
-    path, names = out / "log.csv", list(recent[0])
-    new = not path.exists()
-    with path.open("a", newline="") as f:
-        writer = csv.writer(f)
-        if new:
-            writer.writerow(["step", "seconds", *names])
-        means = (sum(r[n] for r in recent) / len(recent) for n in names)
-        writer.writerow([step, round(seconds, 1), *(round(m, 5) for m in means)])
+class _Log:
+    """Mean losses in a file; the checkpoint holds it too, so that steps made twice are told once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lines: list[dict[str, float]] = []
+        self.recent: list[dict[str, float]] = []
+        self.before, self.began = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Of training, in this process and before."""
+        return self.before + time.monotonic() - self.began
+
+    def end_line(self, step: int) -> None:
+        """Add a line of mean losses since the last one."""
+        means = {n: sum(r[n] for r in self.recent) / len(self.recent) for n in self.recent[0]}
+        self.lines.append(
+            {"step": step, "seconds": round(self.seconds, 1)} | {n: round(m, 5) for n, m in means.items()}
+        )
+        self.recent.clear()
+        self.write()
+
+    def write(self) -> None:
+        """Write the file as it stands."""
+        if not self.lines:
+            self.path.unlink(missing_ok=True)
+            return
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.lines[0]))
+        writer.writeheader()
+        writer.writerows(self.lines)
+        write_whole(self.path, text.getvalue())
+
+    def state(self) -> dict[str, str]:
+        """What a checkpoint says of it."""
+        return {"log": json.dumps([self.lines, self.recent, self.seconds])}
+
+    def resume(self, about: Mapping[str, str]) -> None:
+        """Go on from what a checkpoint says, or from nothing."""
+        self.lines, self.recent, self.before = json.loads(about.get("log", "[[], [], 0]"))
+        self.began = time.monotonic()
+        self.write()
 
 
 def _fingerprint(config: TrainConfig, samples: Sequence[Labelled] | None) -> str:
@@ -369,7 +403,7 @@ def _fingerprint(config: TrainConfig, samples: Sequence[Labelled] | None) -> str
 
 def _checkpoint(
     out: Path,
-    fingerprint: str,
+    about: Mapping[str, str],
     model: MaskRCNN,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
@@ -379,7 +413,7 @@ def _checkpoint(
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": v.contiguous() for k, v in state.items()}
-    content = save(tensors, {"step": str(step), "config": fingerprint})
+    content = save(tensors, {"step": str(step), **about})
     write_whole(out / "checkpoint.safetensors", content)
 
 
@@ -389,13 +423,14 @@ def _resume(
     model: MaskRCNN,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
+    log: _Log,
 ) -> int:
     """Load the folder's checkpoint, if there is one, and return the step to go on with."""
     from safetensors import safe_open
 
     path = out / "checkpoint.safetensors"
     if not path.exists():
-        (out / "log.csv").unlink(missing_ok=True)
+        log.resume({})
         return 0
     with safe_open(path, "pt") as f:
         about = f.metadata()
@@ -412,4 +447,5 @@ def _resume(
             _, index, name = key.split(".")
             state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    log.resume(about)
     return int(about["step"])

@@ -382,6 +382,7 @@ class _Run:
             ) from e
         model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
         optimizer.load_state({k[10:]: v for k, v in tensors.items() if k.startswith("optimizer.")})
+        self._write(log)  # a run may stop between its checkpoint and its log
         return log
 
     def keep(self, model: RVAE, optimizer: Adam, log: list[Epoch]) -> None:
@@ -394,7 +395,12 @@ class _Run:
         write_whole(
             self.folder / _CHECKPOINT, save(tensors, {"run": self.fingerprint, "log": json.dumps(rows)})
         )
+        self._write(log)
+
+    def _write(self, log: list[Epoch]) -> None:
+        assert self.folder is not None
         text = io.StringIO()
+        rows = [asdict(row) for row in log]
         writer = csv.DictWriter(text, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
