@@ -21,13 +21,13 @@ import torch
 from recovered_cards import templates
 
 from passband.data.cards import card_set
-from passband.data.files import write_whole
 from passband.learn.fit_particles import ParticleConfig, fit_particle_model
 from passband.learn.particle_bundle import read_particle_model, write_particle_model
 from passband.learn.particle_model import ParticleModel, classify_particles, traverse
 from passband.learn.rvae import RVAE
 from passband.learn.train_rvae import REFERENCE_TRAINING, Epoch
 from passband.plot.film import TrainingFrame, animate_training
+from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 FOLDER = Path("out/cards_curve")

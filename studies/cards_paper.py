@@ -23,7 +23,6 @@ from cards_curve import reference_model
 from recovered_cards import templates
 
 from passband.data.cards import PROTOCOLS, card_set, draw_cards, make_cards
-from passband.data.files import write_whole
 from passband.learn.fit_particles import ParticleConfig, fit_particle_model
 from passband.learn.particle_bundle import read_particle_model, write_particle_model
 from passband.learn.particle_model import ParticleModel, classify_particles, traverse
@@ -35,6 +34,7 @@ from passband.plot.particles import (
     draw_confusion,
     draw_manifold,
 )
+from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 ANGLES = np.array([0, 24, 48, 60, 72, 84, 96, 120, 144, 180])

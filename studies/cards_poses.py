@@ -22,11 +22,11 @@ from scipy.stats import spearmanr
 
 from passband.data.cards import PROTOCOLS, SYMMETRY, angle_error, draw_cards, make_cards
 from passband.data.crop_sets import CropSet
-from passband.data.files import write_whole
 from passband.learn.fit_particles import ParticleConfig, fit_particle_model
 from passband.learn.particle_bundle import read_particle_model, write_particle_model
 from passband.learn.particle_model import ParticleModel, describe_particles
 from passband.learn.train_rvae import RVAETraining
+from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 EPOCHS = 25

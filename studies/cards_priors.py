@@ -21,9 +21,9 @@ import torch
 from recovered_cards import drawn, labelled, templates
 
 from passband.data.cards import PROTOCOLS, SYMMETRY, angle_error, draw_cards, make_cards
-from passband.data.files import write_whole
 from passband.learn.rvae import RVAE, Pairs, RVAESettings
 from passband.learn.train_rvae import RVAETraining, train_rvae
+from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 EVERY = ("rotation", "translation", "scale")

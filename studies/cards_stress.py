@@ -18,11 +18,11 @@ import torch
 from cards_poses import EPOCHS, learnt
 from recovered_cards import drawn, templates
 
-from passband.data.files import write_whole
 from passband.estimate.evaluate import evaluate
 from passband.estimate.metrics import format_table
 from passband.estimate.regressor import BATCH_FEATURES, RECIPES
 from passband.estimate.stress import stress_rows
+from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 NAMED = ("angle", "shear", "noise", "contamination")

@@ -26,10 +26,10 @@ from passband.data.cards import (
     STRANGERS,
     draw_template,
 )
-from passband.data.files import write_whole
 from passband.estimate.metrics import auroc
 from passband.learn.invariant import Answer
 from passband.learn.particle_model import classify_particles
+from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 CONDITIONS = {

@@ -20,7 +20,6 @@ import torch
 from evidence_features import EVIDENCE_FEATURES, detect_with_evidence
 from shipped_bundle import CALIBRATION, SEEDS, exported, labelled
 
-from passband.data.files import write_whole
 from passband.estimate.blend import fit_blend, guess_blend
 from passband.estimate.calibrate import calibration_row
 from passband.estimate.features import PAPER_FEATURES
@@ -29,6 +28,7 @@ from passband.estimate.regressor import TARGETS
 from passband.learn.bundle import default_bundle
 from passband.physics.cavities import CavityRecord
 from passband.physics.cavity_domains import draw_set
+from passband.store.files import write_whole
 
 RESULTS = Path("studies/results")
 ROWS = RESULTS / "evidence_rows.csv"

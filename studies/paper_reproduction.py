@@ -27,7 +27,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from passband import plot
-from passband.data.files import write_whole
 from passband.estimate.diagnostics import classify
 from passband.estimate.evaluate import evaluate
 from passband.estimate.explain import shapley_values
@@ -37,6 +36,7 @@ from passband.estimate.metrics import Evaluation, Metrics, Predictions
 from passband.estimate.regressor import TARGETS, image_folds
 from passband.estimate.tables import Table, read_table
 from passband.plot.evaluations import domain_means, held_rows
+from passband.store.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 REPEATS = 10

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Picture
 
-from passband.data.files import write_whole
 from passband.data.instance_masks import masks_from_labels
 from passband.data.micrograph import Micrograph
 from passband.data.particle_outlines import clusters_of, kept_labels
@@ -35,6 +34,7 @@ from passband.measure.matching import (
     match_optimal,
 )
 from passband.measure.scores import Scores, object_scores
+from passband.store.files import write_whole
 from passband.types import InstanceMask, LabelImage
 
 TRIED = {

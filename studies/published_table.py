@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from passband.data.files import write_whole
 from passband.estimate.diagnostics import kept_means
 from passband.estimate.evaluate import MODELS, PROTOCOLS, evaluate
 from passband.estimate.metrics import Evaluation, bootstrap, format_table
 from passband.estimate.regressor import TARGETS
 from passband.estimate.tables import read_table
+from passband.store.files import write_whole
 
 SHARES = (1.0, 0.9, 0.75, 0.5)
 

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 from passband.data.detections import Detections
-from passband.data.files import write_whole
 from passband.data.micrograph import Micrograph
 from passband.data.simulated import truth_of
 from passband.estimate.calibrate import calibrate_bundle, calibration_row
@@ -41,6 +40,7 @@ from passband.measure.scores import object_scores
 from passband.physics.cavities import CavityRecord, simulate_cavities
 from passband.physics.cavity_domains import draw_set
 from passband.plot import save_figure
+from passband.store.files import write_whole
 
 OUT = Path("out/detector")
 RESULTS = Path("studies/results")

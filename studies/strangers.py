@@ -23,7 +23,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from passband.data.files import write_whole
 from passband.data.instance_masks import masks_from_labels
 from passband.data.micrograph import Micrograph
 from passband.data.readers import read_micrograph
@@ -35,6 +34,7 @@ from passband.learn.bundle import Bundle, default_bundle
 from passband.measure.matching import OPTIMAL, match_boxes
 from passband.measure.scores import object_scores
 from passband.plot import draw_verdicts, save_figure
+from passband.store.files import write_whole
 from passband.types import Image
 from passband.verdict import Verdict, assess
 

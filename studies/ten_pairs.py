@@ -25,7 +25,6 @@ import torch
 from shipped_bundle import exported, labelled
 
 from passband.data.detections import Detections
-from passband.data.files import write_whole
 from passband.data.micrograph import Micrograph
 from passband.estimate.calibrate import calibration_row
 from passband.estimate.evaluate import evaluate
@@ -41,6 +40,7 @@ from passband.learn.train import TrainConfig, train_detector
 from passband.measure.matching import OPTIMAL, match_boxes
 from passband.measure.scores import object_scores
 from passband.physics.cavity_domains import PAIRS, draw_set
+from passband.store.files import write_whole
 
 OUT = Path("out/pairs")
 RESULTS = Path("studies/results")

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from passband.data.files import write_whole
 from passband.measure.thon import fit_thon_rings
 from passband.physics.conditions import ImagingConditions
 from passband.physics.imaging import simulate_micrographs
 from passband.physics.scattering import ExitWave, exit_wave
 from passband.physics.specimen import Specimen, SpecimenRanges, build_specimen, draw_specimen
+from passband.store.files import write_whole
 
 SEEDS = {"choose": 51_000, "report": 134_000}
 SCENES = {"choose": 80, "report": 70}

@@ -23,7 +23,6 @@ import torch
 from cards_methods import METHODS, Method
 from PIL import Image as Picture
 
-from passband.data.files import write_whole
 from passband.data.micrograph import Micrograph
 from passband.data.particle_crops import cut_particles, reaches
 from passband.data.particle_outlines import clusters_of, kept_labels
@@ -32,6 +31,7 @@ from passband.data.readers import read_micrograph
 from passband.learn.fit_invariant import fit_classifier
 from passband.learn.harmonics import HarmonicSettings
 from passband.learn.invariant import ClassifierSettings, Nuisances, classify_crops
+from passband.store.files import write_whole
 from passband.types import LabelImage
 
 COUNTS = {1: 304, 2: 93, 3: 49, 4: 31}

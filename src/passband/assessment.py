@@ -15,7 +15,6 @@ from pathlib import Path
 from passband import __version__
 from passband.data.detection_files import read_detections
 from passband.data.detections import Detections
-from passband.data.files import write_whole
 from passband.data.micrograph import Micrograph
 from passband.data.readers import SUFFIXES, read_micrograph
 from passband.data.sidecar import sidecar_pixel_size
@@ -30,6 +29,7 @@ from passband.learn.particle_model import ParticleModel
 from passband.policy import DEFAULT_POLICY, Policy
 from passband.report import Sheet, picture_of, write_report
 from passband.report.parts import load_part, save_part
+from passband.store.files import write_whole
 from passband.verdict import Verdict, assess
 
 Progress = Callable[[str, int, int], None]

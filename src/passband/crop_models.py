@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from passband.data.columns import columns_csv
 from passband.data.crop_sets import CropSet, read_crop_set
-from passband.data.files import write_whole
 from passband.errors import ParameterError
 from passband.learn.fit_particles import ParticleConfig, Progress, fit_into
 from passband.learn.invariant import Answer
 from passband.learn.particle_bundle import read_particle_model
 from passband.learn.particle_model import ParticleModel, classify_particles, describe_particles
 from passband.learn.rvae import INVARIANCES
+from passband.store.columns import columns_csv
+from passband.store.files import write_whole
 
 Summary = dict[str, Any]
 """JSON values."""

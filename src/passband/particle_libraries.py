@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from passband.data.columns import columns_csv
 from passband.data.crop_sets import CropSet
 from passband.data.particle_library import ParticleLibrary, open_library
 from passband.data.particle_store import write_file
@@ -25,6 +24,7 @@ from passband.learn.train_rvae import RVAETraining
 from passband.report.crop_pictures import batches
 from passband.report.library import write_library_report
 from passband.report.particle_table import ClassifiedLibrary, class_columns, join_descriptions
+from passband.store.columns import columns_csv
 
 Progress = Callable[[str, int, int], None]
 CLASSES = "classes.csv"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from passband.errors import BundleError
 from passband.learn.bundle import SHIPPED, Bundle, CalibrationRecord, read_bundle, write_bundle
 from passband.learn.detector import PAPER, SLIM, DetectorConfig
-from passband.learn.sealed import FORMAT
+from passband.store.tensors import FORMAT
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_a_truncated_bundle_is_refused(written, tmp_path, keep):
 
 
 def test_a_newer_format_says_to_upgrade(written, tmp_path, monkeypatch):
-    monkeypatch.setattr("passband.learn.sealed.FORMAT", FORMAT + 1)
+    monkeypatch.setattr("passband.store.tensors.FORMAT", FORMAT + 1)
     newer = tmp_path / "newer.safetensors"
     write_bundle(written[1], newer)
     monkeypatch.undo()

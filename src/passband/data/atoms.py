@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from passband.data.files import write_whole
 from passband.errors import ParameterError, PassbandError, ReadError
 from passband.physics.crystals import B_TO_U, DEFAULT_DEBYE_WALLER, Material, material_from_atoms
 from passband.physics.specimen import Specimen
+from passband.store.files import write_whole
 
 LEAST_DISTANCE = 0.6
 """Å: no two nuclei are nearer; the bond of hydrogen is 0.74."""

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from passband.data.detections import Detections
-from passband.data.files import write_whole
 from passband.data.gathering import Faults, Gathered, inside, number, shown
 from passband.data.image_names import KnownImages, checked_shape, is_id, note_others, short_names
 from passband.data.instance_masks import centre_pixel, mask_from_polygons, mask_from_rle, rle_from_mask
 from passband.errors import DetectionsError
+from passband.store.files import write_whole
 from passband.types import InstanceMask
 
 _Box = tuple[float, float, float, float]

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
-from passband.data.files import write_whole
 from passband.errors import ParameterError, ReadError
+from passband.store.files import write_whole
 
 NPZ_FAULTS = (
     OSError, ValueError, TypeError, AttributeError, EOFError, KeyError, NotImplementedError, RuntimeError,

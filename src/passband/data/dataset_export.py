@@ -16,12 +16,12 @@ import scipy.ndimage
 from passband.data.coco import write_coco
 from passband.data.dataset import Dataset, Scene
 from passband.data.detections import Detections
-from passband.data.files import write_whole
 from passband.data.instance_masks import tight_mask
 from passband.data.simulated import imagej_tiff
 from passband.errors import ParameterError
 from passband.physics.conditions import ImagingConditions
 from passband.physics.imaging import focal_points
+from passband.store.files import write_whole
 from passband.types import InstanceMask, LabelImage
 
 SLIVER = 3

@@ -33,10 +33,10 @@ from passband.data.dataset_store import (
     sealed,
     temporaries,
 )
-from passband.data.files import write_whole
 from passband.data.simulation_study import SPLITS, SimulationStudy, study_differences
 from passband.errors import DatasetError, PassbandError
 from passband.physics.specimen import SpecimenRecord
+from passband.store.files import write_whole
 
 if TYPE_CHECKING:
     import zarr

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from passband.data.columns import columns_csv
 from passband.data.dataset_store import content_sha256, sealed
 from passband.data.detection_files import read_detections
 from passband.data.detections import Detections
@@ -40,6 +39,7 @@ from passband.data.particles import ExtractionSettings, find_particles
 from passband.data.readers import read_micrograph
 from passband.data.sidecar import sidecar_pixel_size
 from passband.errors import DatasetError, DetectionsError, ParameterError, PassbandError
+from passband.store.columns import columns_csv
 from passband.types import LabelImage
 from passband.units import NM
 

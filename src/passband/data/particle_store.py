@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from passband.data.dataset_store import listed_names, sealed
-from passband.data.files import write_whole
 from passband.data.particle_crops import Particles
 from passband.data.particles import ExtractionSettings
 from passband.errors import DatasetError, ParameterError, PassbandError
+from passband.store.files import write_whole
 
 if TYPE_CHECKING:
     import zarr

@@ -11,9 +11,9 @@ import numpy as np
 
 from passband.data.detection_files import read_detections, write_coco
 from passband.data.detections import Detections
-from passband.data.files import write_whole
 from passband.errors import DetectionsError
 from passband.physics.cavities import CavityImage, CavityRecord, simulate_cavities
+from passband.store.files import write_whole
 from passband.units import NM
 
 GAIN = 10.0

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from passband.data.files import write_whole
 from passband.data.formats.npy import read_header
 from passband.data.picture import RefusalError
 from passband.errors import ParameterError, ReadError
 from passband.physics.scattering import ExitWave, wave_from_array
+from passband.store.files import write_whole
 
 _LARGEST = 16384 * 16384
 

@@ -24,11 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
-from passband.data.files import write_whole
 from passband.errors import CalibrationError
 from passband.estimate.features import PAPER_FEATURES
 from passband.estimate.regressor import TARGETS
 from passband.estimate.rows import CalibrationRow, name_faults
+from passband.store.files import write_whole
 from passband.types import Vector
 
 SWELLING = "swelling_error"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from passband.errors import BundleError
 from passband.learn.detector import DetectorConfig
-from passband.learn.sealed import Sealed, read_sealed, write_sealed
+from passband.store.tensors import Sealed, read_sealed, write_sealed
 
 SHIPPED = Path(__file__).parents[1] / "bundles" / "cavities-slim.safetensors"
 """The bundle that comes with the package."""

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from passband.data.crop_sets import CropSet
-from passband.data.files import refuse_unwritable
 from passband.errors import ParameterError
 from passband.learn.fit_invariant import fit_classifier
 from passband.learn.harmonics import HarmonicSettings
@@ -21,6 +20,7 @@ from passband.learn.particle_bundle import write_particle_model
 from passband.learn.particle_model import ParticleModel, grey
 from passband.learn.rvae import RVAE, RVAESettings, reference_settings
 from passband.learn.train_rvae import REFERENCE_TRAINING, Epoch, RVAETraining, train_rvae
+from passband.store.files import refuse_unwritable
 
 Progress = Callable[[str, int, int], None]
 _CONCENTRATION = 4.0  # of angles about the one that the correlation with a template gives: 30 degrees

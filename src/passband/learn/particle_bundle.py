@@ -10,7 +10,7 @@ from passband.learn.bundle import Bundle, calibration_parts, open_bundle, open_c
 from passband.learn.invariant import ClassifierSettings, InvariantClassifier
 from passband.learn.particle_model import ParticleModel
 from passband.learn.rvae import RVAE, RVAESettings
-from passband.learn.sealed import Sealed, read_sealed, write_sealed
+from passband.store.tensors import Sealed, read_sealed, write_sealed
 
 _CLASSIFIER, _GENERATOR = "classifier.", "generator."
 

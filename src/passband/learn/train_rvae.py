@@ -18,7 +18,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from passband.data.files import write_whole
 from passband.errors import ParameterError
 from passband.learn.adam import Adam
 from passband.learn.alignment import learn_templates
@@ -32,6 +31,7 @@ from passband.learn.rvae import (
     labelled_objective,
     unlabelled_objective,
 )
+from passband.store.files import write_whole
 
 _CHECKPOINT = "rvae.safetensors"
 _LOG = "rvae.csv"

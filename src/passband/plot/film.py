@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from passband.data.files import write_whole
 from passband.errors import ParameterError
 from passband.plot.particles import tile_images
 from passband.plot.saving import ACCENT
+from passband.store.files import write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

@@ -6,8 +6,8 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from passband.data.files import write_whole
 from passband.errors import ParameterError
+from passband.store.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from passband.data.detection_files import write_coco
-from passband.data.files import write_whole
 from passband.estimate.calibration import HeldOutScores
 from passband.report.page import report_page
 from passband.report.pictures import Picture, picture_of
 from passband.report.sheet import Sheet
 from passband.report.tables import objects_csv, results_csv
+from passband.store.files import write_whole
 from passband.verdict import verdicts_to_json
 
 __all__ = ["Picture", "Sheet", "picture_of", "report_page", "write_report"]

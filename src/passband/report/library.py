@@ -15,8 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
-from passband.data.columns import columns_csv
-from passband.data.files import write_whole
 from passband.data.particle_crops import COLUMNS
 from passband.errors import DatasetError
 from passband.learn.particle_model import traverse
@@ -33,6 +31,8 @@ from passband.report.crop_pictures import (
 )
 from passband.report.particle_table import ClassifiedLibrary, class_columns
 from passband.report.sheet import counted, number_text
+from passband.store.columns import columns_csv
+from passband.store.files import write_whole
 from passband.units import NM
 
 EMBEDDED = 3000

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from passband.data.detections import Detections
-from passband.data.files import write_whole
 from passband.data.instance_masks import mask_from_rle, rle_from_mask
 from passband.errors import PassbandError
 from passband.estimate.calibration import Estimate
 from passband.report.pictures import Picture
 from passband.report.sheet import Sheet
+from passband.store.files import write_whole
 from passband.verdict import Verdict, measure_sizes
 
 FORMAT = 1

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from passband.data.files import write_whole
 from passband.errors import BundleError
+from passband.store.files import write_whole
 
 FORMAT = 1
 """Of the file; raised when an older Passband could misread a newer file."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from passband.data.columns import columns_csv
+from passband.store.columns import columns_csv
 
 
 def test_a_table_leaves_cells_empty_where_nothing_is_known():

@@ -1,0 +1,1 @@
+"""Files written whole, stores under checksums, and runs that a kill does not undo."""
