@@ -16,10 +16,10 @@ def peak(side: int, backbone: str) -> None:
     import numpy as np
     import torch
 
-    from passband.data.micrograph import Micrograph
     from passband.learn import infer
     from passband.learn.bundle import Bundle, default_bundle
     from passband.learn.detector import PAPER, build_detector
+    from passband.micrographs.micrograph import Micrograph
     from passband.physics.cavities import simulate_cavities
     from passband.physics.cavity_domains import draw_set
 

@@ -11,7 +11,7 @@ import mrcfile
 import numpy as np
 import tifffile
 
-from passband.data.readers import read_micrograph
+from passband.micrographs.readers import read_micrograph
 
 PEERS = {
     ".tif": lambda p: tifffile.imread(p).astype(np.float32),

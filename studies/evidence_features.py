@@ -14,11 +14,11 @@ import numpy as np
 from scipy import ndimage
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.errors import ParameterError
 from passband.estimate.features import SCORE_FLOOR
 from passband.learn.bundle import Bundle
 from passband.learn.infer import detect
+from passband.micrographs.micrograph import Micrograph
 from passband.types import Image
 
 EVIDENCE_FEATURES: tuple[str, ...] = (

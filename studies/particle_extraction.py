@@ -21,10 +21,8 @@ import numpy as np
 from PIL import Image as Picture
 
 from passband.data.instance_masks import masks_from_labels
-from passband.data.micrograph import Micrograph
 from passband.data.particle_outlines import clusters_of, kept_labels
 from passband.data.particles import ExtractionSettings, find_particles
-from passband.data.readers import read_micrograph
 from passband.measure.matching import (
     OPTIMAL,
     Candidates,
@@ -34,6 +32,8 @@ from passband.measure.matching import (
     match_optimal,
 )
 from passband.measure.scores import Scores, object_scores
+from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.readers import read_micrograph
 from passband.store.files import write_whole
 from passband.types import InstanceMask, LabelImage
 

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.data.simulated import truth_of
 from passband.estimate.calibrate import calibrate_bundle, calibration_row
 from passband.estimate.evaluate import MODELS, PROTOCOLS, evaluate
@@ -37,6 +36,7 @@ from passband.learn.infer import detect
 from passband.learn.train import TrainConfig, train_detector
 from passband.measure.matching import OPTIMAL, PAPER, match_boxes
 from passband.measure.scores import object_scores
+from passband.micrographs.micrograph import Micrograph
 from passband.physics.cavities import CavityRecord, simulate_cavities
 from passband.physics.cavity_domains import draw_set
 from passband.plot import save_figure

@@ -25,7 +25,6 @@ import torch
 from shipped_bundle import exported, labelled
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.estimate.calibrate import calibration_row
 from passband.estimate.evaluate import evaluate
 from passband.estimate.features import SCORE_FLOOR
@@ -39,6 +38,7 @@ from passband.learn.infer import detect
 from passband.learn.train import TrainConfig, train_detector
 from passband.measure.matching import OPTIMAL, match_boxes
 from passband.measure.scores import object_scores
+from passband.micrographs.micrograph import Micrograph
 from passband.physics.cavity_domains import PAIRS, draw_set
 from passband.store.files import write_whole
 

@@ -11,10 +11,10 @@ import scipy.ndimage
 import torch
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.estimate.calibrate import calibrate_bundle, calibration_row
 from passband.learn.bundle import Bundle, read_bundle, write_bundle
 from passband.learn.detector import SLIM
+from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
 # Sums, and so the last bits of a wave, depend on how many threads share them: one, as in the product.

@@ -11,7 +11,7 @@ import pytest
 
 from passband.data.detection_files import read_detections
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
+from passband.micrographs.micrograph import Micrograph
 from passband.report import Sheet, picture_of, report_page, write_report
 from passband.report.parts import load_part, save_part
 from passband.report.pictures import within_budget

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
+from passband.micrographs.micrograph import Micrograph
 from passband.policy import Evidence, Policy, unusable, weigh
 from passband.verdict import SCHEMA, assess, measure_sizes, verdicts_to_json
 

@@ -15,9 +15,6 @@ from pathlib import Path
 from passband import __version__
 from passband.data.detection_files import read_detections
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
-from passband.data.readers import SUFFIXES, read_micrograph
-from passband.data.sidecar import sidecar_pixel_size
 from passband.errors import CalibrationError, DetectionsError, ParameterError, PassbandError, ReadError
 from passband.estimate.calibrate import adapt_bundle, calibrate_bundle, calibration_row
 from passband.estimate.intervals import MIN_DOMAIN_ROWS
@@ -26,6 +23,9 @@ from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle
 from passband.learn.infer import detect
 from passband.learn.particle_model import ParticleModel
+from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.readers import SUFFIXES, read_micrograph
+from passband.micrographs.sidecar import sidecar_pixel_size
 from passband.policy import DEFAULT_POLICY, Policy
 from passband.report import Sheet, picture_of, write_report
 from passband.report.parts import load_part, save_part

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from passband import __version__
-from passband.data.micrograph import Micrograph
-from passband.data.readers import SUFFIXES, read_micrograph
 from passband.errors import BundleError, ParameterError
 from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle, CalibrationRecord, default_bundle
 from passband.learn.particle_model import ParticleModel
 from passband.measure.thon import ThonFit, fit_thon_rings
+from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.readers import SUFFIXES, read_micrograph
 from passband.physics.cavity_domains import DOMAINS
 from passband.physics.conditions import ImagingConditions
 from passband.physics.resolution import first_zero, information_limit, scherzer_defocus, transfer_profile

@@ -10,10 +10,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.errors import ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.reasons import Moved
+from passband.micrographs.micrograph import Micrograph
 from passband.units import NM
 
 Answer = Literal["trust", "review", "reject"]

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.data.particle_crops import cut_particles
 from passband.data.particle_outlines import labels_of_detections
 from passband.data.particles import ExtractionSettings, find_particles
@@ -32,6 +31,7 @@ from passband.learn.bundle import Bundle
 from passband.learn.infer import detect
 from passband.learn.particle_model import ParticleModel, classify_particles
 from passband.measure.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
+from passband.micrographs.micrograph import Micrograph
 from passband.policy import DEFAULT_POLICY, Answer, Evidence, Finding, Policy, unusable, weigh
 from passband.types import Vector
 from passband.units import NM

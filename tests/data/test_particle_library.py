@@ -20,8 +20,8 @@ from passband.data.particle_crops import COLUMNS, cut_particles
 from passband.data.particle_labels import set_labels
 from passband.data.particle_library import Reading, extend_library, open_library
 from passband.data.particles import ExtractionSettings, find_particles
-from passband.data.readers import read_micrograph
 from passband.errors import DatasetError, DetectionsError
+from passband.micrographs.readers import read_micrograph
 
 DEFAULT = ExtractionSettings()
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from made_library import draw, made_bundle, made_library
-from passband.data.micrograph import Micrograph
 from passband.data.particle_library import open_library
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.batches import batch_features, batch_row, calibrate_particles
@@ -13,6 +12,7 @@ from passband.estimate.stress import DISORDERS, stress_rows
 from passband.information import about_particle_model
 from passband.learn.particle_bundle import read_particle_model, write_particle_model
 from passband.learn.particle_model import classify_particles, explained_best
+from passband.micrographs.micrograph import Micrograph
 from passband.verdict import assess
 
 

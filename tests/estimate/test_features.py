@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.estimate.features import (
     CANDIDATE_FEATURES,
     PAPER_FEATURES,
@@ -23,6 +22,7 @@ from passband.estimate.features import (
     ellipse_circularity,
     image_features,
 )
+from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
 DATA = Path(os.environ.get("PASSBAND_DATA", Path(__file__).parents[3] / "shared" / "data"))

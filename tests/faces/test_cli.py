@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from passband.cli import app
 from passband.data.detection_files import write_coco
-from passband.data.readers import read_micrograph
 from passband.estimate.features import CANDIDATE_FEATURES
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import write_table
 from passband.learn.bundle import read_bundle
+from passband.micrographs.readers import read_micrograph
 from passband.physics.cavities import CavityRecord
 from passband.verdict import assess
 

@@ -16,7 +16,7 @@ from made_dataset import made_dataset, tree, write_study
 from passband.cli import app
 from passband.data.dataset import open_dataset
 from passband.data.detection_files import read_detections
-from passband.data.readers import read_micrograph
+from passband.micrographs.readers import read_micrograph
 
 Call = Callable[..., SimpleNamespace]
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from passband.data.micrograph import Micrograph
 from passband.data.simulated import truth_of
 from passband.errors import ParameterError
 from passband.learn.augment import Augmentation, augment_image, draw_augmentation, turn
@@ -23,6 +22,7 @@ from passband.learn.train import (
     _schedule,
     train_detector,
 )
+from passband.micrographs.micrograph import Micrograph
 from passband.physics.cavities import simulate_cavities
 from passband.physics.cavity_domains import draw_set
 from passband.types import InstanceMask

@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from passband.data.micrograph import Micrograph
 from passband.errors import ParameterError
+from passband.micrographs.micrograph import Micrograph
 from passband.plot.scenes import ScenePanel, draw_scenes, label_overlay
 
 

@@ -87,7 +87,7 @@ def assess(
     Exit status: 0 all done, 2 something could not be read, 3 --fail-on met.
     """
     from passband.assessment import Plan, assess_files
-    from passband.data.readers import read_sidecar
+    from passband.micrographs.readers import read_sidecar
     from passband.policy import Policy
     from passband.verdict import verdicts_to_json
 
@@ -155,8 +155,8 @@ def calibrate(
     For example `passband calibrate --images labelled/ --annotations labels.json --out mine.safetensors`.
     """
     from passband.assessment import calibrate_files
-    from passband.data.readers import read_sidecar
     from passband.learn.bundle import write_bundle
+    from passband.micrographs.readers import read_sidecar
 
     table = {} if sidecar is None else read_sidecar(sidecar)
     with show_progress("calibrating") as progress:

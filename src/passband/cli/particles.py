@@ -101,7 +101,7 @@ def extract(
     from passband.assessment import find_micrographs
     from passband.data.particle_library import Reading, extend_library
     from passband.data.particles import ExtractionSettings
-    from passband.data.readers import read_sidecar
+    from passband.micrographs.readers import read_sidecar
 
     settings = ExtractionSettings(
         polarity=polarity.value,

@@ -83,8 +83,8 @@ def focus(
     The focus is that of the amorphous film. A negative --cs-mm is refused. Exit status:
     0 also where the fit is not to be believed.
     """
-    from passband.data.readers import read_micrograph
     from passband.information import about_focus, focus_of, focus_to_json
+    from passband.micrographs.readers import read_micrograph
     from passband.units import KEV, MM
 
     fit = focus_of(

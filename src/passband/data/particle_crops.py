@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float32
 
-from passband.data.micrograph import Micrograph
 from passband.data.particles import ExtractionSettings, in_pixels
 from passband.errors import ParameterError
+from passband.micrographs.micrograph import Micrograph
 from passband.types import Image, LabelImage, Mask
 from passband.units import NM
 

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from passband.data.dataset_store import content_sha256, sealed
 from passband.data.detection_files import read_detections
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.data.particle_crops import COLUMNS, WINDOW, Particles, cut_particles, reaches
 from passband.data.particle_outlines import kept_labels, labels_of_detections
 from passband.data.particle_store import (
@@ -36,9 +35,10 @@ from passband.data.particle_store import (
     write_file,
 )
 from passband.data.particles import ExtractionSettings, find_particles
-from passband.data.readers import read_micrograph
-from passband.data.sidecar import sidecar_pixel_size
 from passband.errors import DatasetError, DetectionsError, ParameterError, PassbandError
+from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.readers import read_micrograph
+from passband.micrographs.sidecar import sidecar_pixel_size
 from passband.store.columns import columns_csv
 from passband.types import LabelImage
 from passband.units import NM

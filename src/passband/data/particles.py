@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from passband.data.micrograph import Micrograph
 from passband.errors import ParameterError
+from passband.micrographs.micrograph import Micrograph
 from passband.types import Image, LabelImage, Mask
 from passband.units import NM
 

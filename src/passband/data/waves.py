@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from passband.data.formats.npy import read_header
-from passband.data.picture import RefusalError
 from passband.errors import ParameterError, ReadError
+from passband.micrographs.formats.npy import read_header
+from passband.micrographs.picture import RefusalError
 from passband.physics.scattering import ExitWave, wave_from_array
 from passband.store.files import write_whole
 

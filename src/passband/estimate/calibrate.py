@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.errors import CalibrationError
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import adapt, fit_calibration
@@ -15,6 +14,7 @@ from passband.estimate.rows import CalibrationRow
 from passband.learn.bundle import Bundle
 from passband.measure.matching import OPTIMAL, MatchingRule, match_boxes
 from passband.measure.scores import object_scores
+from passband.micrographs.micrograph import Micrograph
 
 
 def calibration_row(

@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.measure import spectra
+from passband.micrographs.micrograph import Micrograph
 from passband.types import Vector
 
 SCORE_FLOOR = 0.1

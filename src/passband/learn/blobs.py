@@ -15,10 +15,10 @@ import scipy.ndimage
 from jaxtyping import Float64
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.errors import ParameterError
 from passband.measure.matching import OPTIMAL, match_boxes
 from passband.measure.scores import object_scores
+from passband.micrographs.micrograph import Micrograph
 from passband.types import Boxes, Image, InstanceMask
 
 Polarity = Literal["bright", "dark", "either"]

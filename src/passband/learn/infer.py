@@ -16,10 +16,10 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import nms
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.errors import BundleError, ParameterError
 from passband.learn.bundle import Bundle
 from passband.learn.detector import build_detector, detector_input, input_channels
+from passband.micrographs.micrograph import Micrograph
 from passband.types import Image, InstanceMask
 
 TILES = (1024, 768, 512, 384, 256)

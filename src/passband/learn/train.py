@@ -24,12 +24,12 @@ from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.data.simulated import truth_of
 from passband.errors import ParameterError
 from passband.learn.augment import augment_image, draw_augmentation, turn
 from passband.learn.bundle import Bundle, read_bundle
 from passband.learn.detector import SLIM, DetectorConfig, build_detector, detector_input, input_channels
+from passband.micrographs.micrograph import Micrograph
 from passband.physics.cavities import CavityImage, CavityRecord, simulate_cavities
 from passband.physics.cavity_domains import DOMAINS, draw_set
 from passband.store.files import write_whole

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
 from passband.errors import ParameterError
+from passband.micrographs.micrograph import Micrograph
 from passband.plot.saving import ACCENT
 from passband.types import Vector
 from passband.units import NM

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from passband.data.micrograph import Micrograph
 from passband.errors import ParameterError
+from passband.micrographs.micrograph import Micrograph
 from passband.types import LabelImage
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from passband.data.detections import Detections
-from passband.data.micrograph import Micrograph
+from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
 SIDE = 1000

@@ -21,7 +21,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from passband.data.picture import Request
+from passband.micrographs.picture import Request
 
 START_LIMIT_S = 60.0
 """Seconds for the child to start and load a library; no file is read in them."""
@@ -32,7 +32,7 @@ _LINE_LIMIT = 2**20
 _BOOT = """
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
-from passband.data.parsing import serve
+from passband.micrographs.parsing import serve
 serve()
 """
 

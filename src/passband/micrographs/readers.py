@@ -1,7 +1,7 @@
 """Image files to micrographs. Any bytes give a `Micrograph` or a `ReadError`, in bounded time and memory.
 
 No byte of an image is interpreted in this process: all parsing is done by a child under limits
-(`passband.data.parser_process`). This module looks at the file from outside, and words the errors.
+(`passband.micrographs.parser_process`). This module looks at the file from outside, and words the errors.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import os
 import stat
 from pathlib import Path
 
-from passband.data.micrograph import Micrograph
-from passband.data.parser_process import Answer, ParserError, parse
-from passband.data.picture import Request
-from passband.data.sidecar import read_sidecar
 from passband.errors import ParameterError, PassbandError, ReadError
+from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.parser_process import Answer, ParserError, parse
+from passband.micrographs.picture import Request
+from passband.micrographs.sidecar import read_sidecar
 
 __all__ = ["SUFFIXES", "read_micrograph", "read_sidecar"]
 

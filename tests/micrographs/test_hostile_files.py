@@ -11,10 +11,10 @@ import zlib
 import numpy as np
 import pytest
 
-from passband.data import parser_process, readers
-from passband.data.micrograph import Micrograph
-from passband.data.readers import read_micrograph
 from passband.errors import ReadError
+from passband.micrographs import parser_process, readers
+from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.readers import read_micrograph
 
 MUTATIONS = int(os.environ.get("PASSBAND_MUTATIONS", "100"))
 FORMATS = {

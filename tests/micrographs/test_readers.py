@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from passband.data import parser_process, readers
-from passband.data.micrograph import Micrograph
-from passband.data.readers import SUFFIXES, read_micrograph
 from passband.errors import ParameterError, ReadError
+from passband.micrographs import parser_process, readers
+from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.readers import SUFFIXES, read_micrograph
 
 REC_601 = np.array([0.299, 0.587, 0.114])
 
@@ -406,8 +406,8 @@ class TestTheParserProcess:
         script = """
 import os, sys, signal
 os.close(0)
-from passband.data import parser_process
-from passband.data.readers import read_micrograph
+from passband.micrographs import parser_process
+from passband.micrographs.readers import read_micrograph
 read_micrograph(sys.argv[1])
 parent = parser_process._child.process.pid
 parser_process._lock.acquire()  # as a thread would that is reading just now

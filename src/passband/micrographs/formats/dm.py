@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from passband.data.picture import (
+from passband.micrographs.picture import (
     Picture,
     RefusalError,
     Request,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from passband.data.picture import (
+from passband.micrographs.picture import (
     Picture,
     RefusalError,
     Request,

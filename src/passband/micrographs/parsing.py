@@ -1,7 +1,7 @@
 """The parser process: it alone reads the bytes of image files.
 
 A library that meets a hostile file may crash, hang, or ask for all memory. It does so here, in a
-child under limits, which the parent (`passband.data.parser_process`) replaces. Nothing imported here
+child under limits, which the parent (`passband.micrographs.parser_process`) replaces. Nothing imported here
 may bring torch, which takes seconds and gigabytes of address space.
 
 Protocol: a request is one line of JSON on stdin. The answer on stdout is a line ``{"ready": true}`` when
@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from passband.data.picture import Picture, RefusalError, Request
+from passband.micrographs.picture import Picture, RefusalError, Request
 
 PARSERS = {
     "tiff": ("tiff", "read_tiff", "tifffile"),
@@ -38,7 +38,7 @@ PARSERS = {
     "emd": ("emd", "read_emd", "h5py"),
     "ser": ("ser", "read_ser", "numpy"),
 }
-"""Kind of file: module in passband.data.formats, function, library to load before the clock starts."""
+"""Kind of file: module in passband.micrographs.formats, function, library to load before the clock starts."""
 # Rec. 601, as Pillow and ImageJ weigh colours.
 _LUMINANCE = (0.299, 0.587, 0.114)
 _ORPHAN_SECONDS = 5.0
@@ -64,7 +64,7 @@ def _answer(job: dict[str, Any], answers: BinaryIO) -> None:
     request = Request(**job["request"])
     module, name, library = PARSERS[request.kind]
     importlib.import_module(library)
-    read = getattr(importlib.import_module(f"passband.data.formats.{module}"), name)
+    read = getattr(importlib.import_module(f"passband.micrographs.formats.{module}"), name)
     answers.write(b'{"ready": true}\n')
     answers.flush()
     pixels: NDArray[np.float32] | None = None

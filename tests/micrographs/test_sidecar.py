@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passband.data.sidecar import read_sidecar, sidecar_pixel_size
 from passband.errors import PassbandError, ReadError
+from passband.micrographs.sidecar import read_sidecar, sidecar_pixel_size
 
 # The form of the published table of cavity micrographs, byte-order mark and placeholders included.
 PUBLISHED = (

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from passband.data.picture import (
+from passband.micrographs.picture import (
     Picture,
     RefusalError,
     Request,

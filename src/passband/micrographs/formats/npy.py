@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from passband.data.picture import Picture, RefusalError, Request, check_image, choose_frame, raw_image
+from passband.micrographs.picture import Picture, RefusalError, Request, check_image, choose_frame, raw_image
 
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:

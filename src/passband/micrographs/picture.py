@@ -1,6 +1,6 @@
 """What a parser is asked and what it hands back, with the checks that all formats share.
 
-Everything here runs in the parser process (see `passband.data.parsing`), on files that may be hostile:
+Everything here runs in the parser process (see `passband.micrographs.parsing`), on files that may be hostile:
 sizes are compared with the file and with a budget before anything is allocated.
 """
 

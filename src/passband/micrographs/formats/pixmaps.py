@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passband.data.picture import Picture, Pixels, RefusalError, Request, check_image, choose_frame
+from passband.micrographs.picture import Picture, Pixels, RefusalError, Request, check_image, choose_frame
 
 # No deflate stream unpacks to more than this many times its length.
 _DEFLATE_RATIO = 1032
