@@ -19,7 +19,7 @@ import numpy as np
 from skimage.measure import regionprops
 from sklearn.ensemble import RandomForestRegressor
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.estimate.calibration import Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.forest import from_sklearn, predict

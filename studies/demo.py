@@ -15,11 +15,11 @@ import numpy as np
 import torch
 
 from passband.assessment import Plan, assess_files
-from passband.data.detection_files import read_detections
 from passband.data.simulated import TRUTH, write_simulated
+from passband.detections.files import read_detections
+from passband.detections.matching import OPTIMAL, match_boxes
+from passband.detections.scores import object_scores
 from passband.learn.bundle import default_bundle
-from passband.measure.matching import OPTIMAL, match_boxes
-from passband.measure.scores import object_scores
 from passband.micrographs.readers import read_micrograph
 from passband.physics.cavity_domains import draw_set
 from passband.plot import ScorePair, draw_parity, draw_verdicts, save_figure

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.errors import ParameterError
 from passband.estimate.features import SCORE_FLOOR
 from passband.learn.bundle import Bundle

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Picture
 
-from passband.data.instance_masks import masks_from_labels
 from passband.data.particle_outlines import clusters_of, kept_labels
 from passband.data.particles import ExtractionSettings, find_particles
-from passband.measure.matching import (
+from passband.detections.masks import masks_from_labels
+from passband.detections.matching import (
     OPTIMAL,
     Candidates,
     Matches,
@@ -31,7 +31,7 @@ from passband.measure.matching import (
     match_boxes,
     match_optimal,
 )
-from passband.measure.scores import Scores, object_scores
+from passband.detections.scores import Scores, object_scores
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
 from passband.store.files import write_whole

@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from ten_pairs import Labelled, best_threshold, blobs_of, f1_of, kept, progress, save
 
-from passband.data.detections import Detections
-from passband.data.instance_masks import masks_from_labels
+from passband.detections.detections import Detections
+from passband.detections.masks import masks_from_labels
 from passband.estimate.calibrate import calibration_row
 from passband.learn.blobs import detect_blobs, fit_blobs
 from passband.learn.bundle import read_bundle, write_bundle

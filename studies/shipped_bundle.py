@@ -24,8 +24,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from passband.data.detections import Detections
 from passband.data.simulated import truth_of
+from passband.detections.detections import Detections
+from passband.detections.matching import OPTIMAL, PAPER, match_boxes
+from passband.detections.scores import object_scores
 from passband.estimate.calibrate import calibrate_bundle, calibration_row
 from passband.estimate.evaluate import MODELS, PROTOCOLS, evaluate
 from passband.estimate.metrics import format_table
@@ -34,8 +36,6 @@ from passband.estimate.tables import read_table, write_table
 from passband.learn.bundle import SHIPPED, Bundle, read_bundle, write_bundle
 from passband.learn.infer import detect
 from passband.learn.train import TrainConfig, train_detector
-from passband.measure.matching import OPTIMAL, PAPER, match_boxes
-from passband.measure.scores import object_scores
 from passband.micrographs.micrograph import Micrograph
 from passband.physics.cavities import CavityRecord, simulate_cavities
 from passband.physics.cavity_domains import draw_set

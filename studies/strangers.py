@@ -23,14 +23,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from passband.data.instance_masks import masks_from_labels
+from passband.detections.masks import masks_from_labels
+from passband.detections.matching import OPTIMAL, match_boxes
+from passband.detections.scores import object_scores
 from passband.estimate.calibration import Calibration, Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
 from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle, default_bundle
-from passband.measure.matching import OPTIMAL, match_boxes
-from passband.measure.scores import object_scores
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
 from passband.plot import draw_verdicts, save_figure

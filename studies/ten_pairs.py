@@ -24,7 +24,9 @@ import numpy as np
 import torch
 from shipped_bundle import exported, labelled
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
+from passband.detections.matching import OPTIMAL, match_boxes
+from passband.detections.scores import object_scores
 from passband.estimate.calibrate import calibration_row
 from passband.estimate.evaluate import evaluate
 from passband.estimate.features import SCORE_FLOOR
@@ -36,8 +38,6 @@ from passband.learn.blobs import BlobConfig, detect_blobs, fit_blobs
 from passband.learn.bundle import Bundle, default_bundle, read_bundle, write_bundle
 from passband.learn.infer import detect
 from passband.learn.train import TrainConfig, train_detector
-from passband.measure.matching import OPTIMAL, match_boxes
-from passband.measure.scores import object_scores
 from passband.micrographs.micrograph import Micrograph
 from passband.physics.cavity_domains import PAIRS, draw_set
 from passband.store.files import write_whole

@@ -10,7 +10,7 @@ import pytest
 import scipy.ndimage
 import torch
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.estimate.calibrate import calibrate_bundle, calibration_row
 from passband.learn.bundle import Bundle, read_bundle, write_bundle
 from passband.learn.detector import SLIM

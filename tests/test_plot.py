@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.errors import ParameterError, PassbandError
 from passband.estimate.calibration import Estimate
 from passband.plot import ScorePair, draw_detections, draw_parity, draw_sizes, save_figure

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from passband.data.detection_files import read_detections
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
+from passband.detections.files import read_detections
 from passband.micrographs.micrograph import Micrograph
 from passband.report import Sheet, picture_of, report_page, write_report
 from passband.report.parts import load_part, save_part

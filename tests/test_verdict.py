@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.micrographs.micrograph import Micrograph

@@ -19,7 +19,7 @@ __version__ = "0.1.0"
 PUBLIC = {
     "Bundle": "passband.learn.bundle",
     "ConditionRanges": "passband.physics.conditions",
-    "Detections": "passband.data.detections",
+    "Detections": "passband.detections.detections",
     "ImagingConditions": "passband.physics.conditions",
     "Micrograph": "passband.micrographs.micrograph",
     "PassbandError": "passband.errors",
@@ -36,7 +36,7 @@ PUBLIC = {
     "fit_thon_rings": "passband.measure.thon",
     "open_dataset": "passband.data.dataset",
     "read_bundle": "passband.learn.bundle",
-    "read_detections": "passband.data.detection_files",
+    "read_detections": "passband.detections.files",
     "read_micrograph": "passband.micrographs.readers",
     "simulate_cavities": "passband.physics.cavities",
     "simulate_micrographs": "passband.physics.imaging",

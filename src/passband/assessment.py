@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from passband import __version__
-from passband.data.detection_files import read_detections
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
+from passband.detections.files import read_detections
 from passband.errors import CalibrationError, DetectionsError, ParameterError, PassbandError, ReadError
 from passband.estimate.calibrate import adapt_bundle, calibrate_bundle, calibration_row
 from passband.estimate.intervals import MIN_DOMAIN_ROWS

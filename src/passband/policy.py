@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.errors import ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.reasons import Moved

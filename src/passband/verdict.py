@@ -16,10 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from passband.data.detections import Detections
 from passband.data.particle_crops import cut_particles
 from passband.data.particle_outlines import labels_of_detections
 from passband.data.particles import ExtractionSettings, find_particles
+from passband.detections.detections import Detections
+from passband.detections.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.batches import batch_features
 from passband.estimate.calibration import Estimate, Outlook
@@ -30,7 +31,6 @@ from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle
 from passband.learn.infer import detect
 from passband.learn.particle_model import ParticleModel, classify_particles
-from passband.measure.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
 from passband.micrographs.micrograph import Micrograph
 from passband.policy import DEFAULT_POLICY, Answer, Evidence, Finding, Policy, unusable, weigh
 from passband.types import Vector

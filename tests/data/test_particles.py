@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passband.data.detections import Detections
 from passband.data.particle_crops import COLUMNS, cut_particles, reaches, window_of
 from passband.data.particle_outlines import clusters_of, kept_labels, labels_of_detections
 from passband.data.particles import ExtractionSettings, find_particles
+from passband.detections.detections import Detections
 from passband.errors import DetectionsError, ParameterError
 from passband.micrographs.micrograph import Micrograph
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.estimate.features import (
     CANDIDATE_FEATURES,
     PAPER_FEATURES,

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from passband.detections.matching import OPTIMAL, PAPER
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.blend import standardise, to_logit
 from passband.estimate.calibration import HeldOutScores
@@ -24,7 +25,6 @@ from passband.estimate.regressor import guess
 from passband.estimate.rows import CalibrationRow
 from passband.learn.bundle import Bundle, CalibrationRecord, default_bundle, read_bundle, write_bundle
 from passband.learn.detector import SLIM
-from passband.measure.matching import OPTIMAL, PAPER
 
 
 def rows(n=120, domains=3, seed=0, shift=0.1):

@@ -7,13 +7,13 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from passband.detections.matching import OPTIMAL
 from passband.errors import ParameterError
 from passband.estimate.features import PAPER_FEATURES
 from passband.estimate.performance import fit_calibration
 from passband.estimate.reasons import what_moved
 from passband.estimate.regressor import guess
 from passband.estimate.rows import CalibrationRow
-from passband.measure.matching import OPTIMAL
 
 
 @pytest.fixture(scope="module", params=["passband", "paper-rf"])

@@ -13,7 +13,7 @@ import tifffile
 from typer.testing import CliRunner
 
 from passband.cli import app
-from passband.data.detection_files import write_coco
+from passband.detections.files import write_coco
 from passband.estimate.features import CANDIDATE_FEATURES
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import write_table

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from made_dataset import made_dataset, tree, write_study
 from passband.cli import app
 from passband.data.dataset import open_dataset
-from passband.data.detection_files import read_detections
+from passband.detections.files import read_detections
 from passband.micrographs.readers import read_micrograph
 
 Call = Callable[..., SimpleNamespace]

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from passband.detections.matching import OPTIMAL, match_boxes
+from passband.detections.scores import object_scores
 from passband.errors import BundleError, ParameterError
 from passband.learn import infer
 from passband.learn.bundle import default_bundle
 from passband.learn.infer import detect, rescaling
-from passband.measure.matching import OPTIMAL, match_boxes
-from passband.measure.scores import object_scores
 from passband.micrographs.micrograph import Micrograph
 from passband.physics.cavities import simulate_cavities
 from passband.physics.cavity_domains import draw_set

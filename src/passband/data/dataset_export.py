@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import scipy.ndimage
 
-from passband.data.coco import write_coco
 from passband.data.dataset import Dataset, Scene
-from passband.data.detections import Detections
-from passband.data.instance_masks import tight_mask
 from passband.data.simulated import imagej_tiff
+from passband.detections.coco import write_coco
+from passband.detections.detections import Detections
+from passband.detections.masks import tight_mask
 from passband.errors import ParameterError
 from passband.physics.conditions import ImagingConditions
 from passband.physics.imaging import focal_points

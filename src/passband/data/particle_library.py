@@ -14,8 +14,6 @@ import numpy as np
 import numpy.typing as npt
 
 from passband.data.dataset_store import content_sha256, sealed
-from passband.data.detection_files import read_detections
-from passband.data.detections import Detections
 from passband.data.particle_crops import COLUMNS, WINDOW, Particles, cut_particles, reaches
 from passband.data.particle_outlines import kept_labels, labels_of_detections
 from passband.data.particle_store import (
@@ -35,6 +33,8 @@ from passband.data.particle_store import (
     write_file,
 )
 from passband.data.particles import ExtractionSettings, find_particles
+from passband.detections.detections import Detections
+from passband.detections.files import read_detections
 from passband.errors import DatasetError, DetectionsError, ParameterError, PassbandError
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from passband.data.detections import Detections
-from passband.data.instance_masks import masks_from_labels
 from passband.data.particles import ExtractionSettings, Indices, limits_px, within_limits
+from passband.detections.detections import Detections
+from passband.detections.masks import masks_from_labels
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import LabelImage

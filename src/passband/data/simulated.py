@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from passband.data.detection_files import read_detections, write_coco
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
+from passband.detections.files import read_detections, write_coco
 from passband.errors import DetectionsError
 from passband.physics.cavities import CavityImage, CavityRecord, simulate_cavities
 from passband.store.files import write_whole

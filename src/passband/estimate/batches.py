@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float32, Int
 
 from passband.data.warping import Affine, deform
+from passband.detections.matching import OPTIMAL
 from passband.errors import CalibrationError
 from passband.estimate.performance import fit_calibration
 from passband.estimate.records import to_record
@@ -21,7 +22,6 @@ from passband.estimate.regressor import BATCH_FEATURES
 from passband.estimate.rows import CalibrationRow
 from passband.learn.invariant import Answer, Nuisances, roughness
 from passband.learn.particle_model import ParticleModel, classify_particles
-from passband.measure.matching import OPTIMAL
 
 _PART = 0.6
 _TURN = 37.0  # degrees; then in quarter turns from there

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
+from passband.detections.matching import OPTIMAL, MatchingRule, match_boxes
+from passband.detections.scores import object_scores
 from passband.errors import CalibrationError
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import adapt, fit_calibration
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
 from passband.learn.bundle import Bundle
-from passband.measure.matching import OPTIMAL, MatchingRule, match_boxes
-from passband.measure.scores import object_scores
 from passband.micrographs.micrograph import Micrograph
 
 

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool
 
+from passband.detections.matching import MatchingRule
 from passband.errors import CalibrationError
 from passband.estimate.blend import Blend
 from passband.estimate.effects import DomainEffect, Labelled
@@ -25,7 +26,6 @@ from passband.estimate.regressor import (
     Regressor,
     ScoreTable,
 )
-from passband.measure.matching import MatchingRule
 from passband.types import Vector
 
 

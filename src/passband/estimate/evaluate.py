@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool
 
+from passband.detections.matching import PAPER
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.calibration import Calibration, Forecast
 from passband.estimate.features import SCORE_FLOOR
@@ -30,7 +31,6 @@ from passband.estimate.regressor import (
     training_rows,
 )
 from passband.estimate.rows import CalibrationRow, RowTable, tabulate
-from passband.measure.matching import PAPER
 from passband.types import Vector
 
 MODELS: tuple[str, ...] = (*RECIPES, *PEERS, QUANTILE_FOREST)

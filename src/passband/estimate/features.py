@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.measure import spectra
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Vector
@@ -190,7 +190,7 @@ def _circularities(detections: Detections, kept: np.ndarray) -> Vector:
     b = detections.boxes_xyxy[kept]
     values = ellipse_circularity(b[:, 2] - b[:, 0], b[:, 3] - b[:, 1])
     if detections.masks is not None:
-        from passband.measure.scores import heywood_circularities
+        from passband.detections.scores import heywood_circularities
 
         seen = [i for i, k in enumerate(kept) if detections.masks[k].pixels.any()]
         values[seen] = heywood_circularities([detections.masks[kept[i]] for i in seen])

@@ -17,6 +17,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Float64
 
+from passband.detections.matching import MatchingRule
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate import novelty
 from passband.estimate.blend import Blend, from_logit, standardise, to_logit
@@ -40,7 +41,6 @@ from passband.estimate.regressor import (
     guess,
 )
 from passband.estimate.rows import CalibrationRow, name_faults, number_faults, tabulate
-from passband.measure.matching import MatchingRule
 from passband.types import Vector
 
 MOST_LABELLED = 200
@@ -91,7 +91,7 @@ def fit_calibration(
 
     Examples
     --------
-    >>> from passband.measure.matching import OPTIMAL
+    >>> from passband.detections.matching import OPTIMAL
     >>> from passband.estimate.features import CANDIDATE_FEATURES
     >>> rows = [
     ...     CalibrationRow(
@@ -171,7 +171,7 @@ def adapt(calibration: Calibration, rows: Sequence[CalibrationRow], *, domain: s
 
     Examples
     --------
-    >>> from passband.measure.matching import OPTIMAL
+    >>> from passband.detections.matching import OPTIMAL
     >>> from passband.estimate.features import CANDIDATE_FEATURES
     >>> rows = [
     ...     CalibrationRow(

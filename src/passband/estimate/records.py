@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from passband.detections.matching import MatchingRule
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate import forest
 from passband.estimate.blend import Blend
@@ -16,7 +17,6 @@ from passband.estimate.effects import DomainEffect, Labelled
 from passband.estimate.intervals import Reach
 from passband.estimate.novelty import Reference
 from passband.estimate.regressor import TARGETS, Forests, Regressor
-from passband.measure.matching import MatchingRule
 
 if TYPE_CHECKING:
     from passband.learn.bundle import CalibrationRecord

@@ -14,10 +14,10 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Float64
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
+from passband.detections.matching import OPTIMAL, match_boxes
+from passband.detections.scores import object_scores
 from passband.errors import ParameterError
-from passband.measure.matching import OPTIMAL, match_boxes
-from passband.measure.scores import object_scores
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Boxes, Image, InstanceMask
 

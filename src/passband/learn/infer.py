@@ -15,7 +15,7 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import nms
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.errors import BundleError, ParameterError
 from passband.learn.bundle import Bundle
 from passband.learn.detector import build_detector, detector_input, input_channels

@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
-from passband.data.detections import Detections
 from passband.data.simulated import truth_of
+from passband.detections.detections import Detections
 from passband.errors import ParameterError
 from passband.learn.augment import augment_image, draw_augmentation, turn
 from passband.learn.bundle import Bundle, read_bundle

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.plot.saving import ACCENT

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from passband.data.detection_files import write_coco
+from passband.detections.files import write_coco
 from passband.estimate.calibration import HeldOutScores
 from passband.report.page import report_page
 from passband.report.pictures import Picture, picture_of

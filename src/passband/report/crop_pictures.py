@@ -14,9 +14,9 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from passband.data.dataset_store import content_sha256
-from passband.data.detections import Detections
 from passband.data.particle_library import ParticleLibrary
 from passband.data.particle_store import MicrographRecord, read_records
+from passband.detections.detections import Detections
 from passband.errors import PassbandError
 from passband.micrographs.readers import read_micrograph
 from passband.report.pictures import Picture, picture_of, within_budget

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from passband.data.detections import Detections
-from passband.data.instance_masks import mask_from_rle, rle_from_mask
+from passband.detections.detections import Detections
+from passband.detections.masks import mask_from_rle, rle_from_mask
 from passband.errors import PassbandError
 from passband.estimate.calibration import Estimate
 from passband.report.pictures import Picture

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 

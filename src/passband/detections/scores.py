@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from passband.detections.hulls import hull_circularities
+from passband.detections.matching import Matches, MatchingRule
 from passband.errors import ParameterError
-from passband.measure.hulls import hull_circularities
-from passband.measure.matching import Matches, MatchingRule
 from passband.types import InstanceMask, Vector
 
 
@@ -35,7 +35,7 @@ class Scores:
 
     Examples
     --------
-    >>> from passband.measure.matching import OPTIMAL
+    >>> from passband.detections.matching import OPTIMAL
     >>> print(Scores(precision=1.0, recall=0.5, f1=2 / 3, true_positives=1, false_positives=0, misses=1,
     ...              rule=OPTIMAL))
     F1 0.67 (optimal one-to-one, box IoU >= 0.5)
@@ -64,7 +64,7 @@ def object_scores(matches: Matches) -> Scores:
     Parameters
     ----------
     matches
-        From `passband.measure.matching.match_boxes`.
+        From `passband.detections.matching.match_boxes`.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def object_scores(matches: Matches) -> Scores:
     Examples
     --------
     >>> import numpy as np
-    >>> from passband.measure.matching import OPTIMAL, match_boxes
+    >>> from passband.detections.matching import OPTIMAL, match_boxes
     >>> truth = np.array([[0, 0, 10, 10], [20, 0, 30, 10]])
     >>> print(object_scores(match_boxes(truth, truth[:1], OPTIMAL)))
     F1 0.67 (optimal one-to-one, box IoU >= 0.5)

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from passband.errors import ParameterError
-from passband.measure.matching import (
+from passband.detections.matching import (
     MATCHERS,
     OPTIMAL,
     PAPER,
@@ -20,7 +19,8 @@ from passband.measure.matching import (
     mask_iou,
     match_boxes,
 )
-from passband.measure.scores import object_scores
+from passband.detections.scores import object_scores
+from passband.errors import ParameterError
 from passband.types import InstanceMask
 
 # Other work on the machine must not fail a law.

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial import ConvexHull
 
-from passband.measure.hulls import hull_circularities
-from passband.measure.scores import heywood_circularities
+from passband.detections.hulls import hull_circularities
+from passband.detections.scores import heywood_circularities
 from passband.types import InstanceMask
 
 
@@ -40,7 +40,7 @@ def test_large_and_small_masks_keep_their_places(monkeypatch):
     ]
     wanted = [qhull(m) for m in masks]
     assert hull_circularities(masks) == pytest.approx(wanted, rel=1e-12)
-    monkeypatch.setattr("passband.measure.hulls._MOST_PAIRS", 1)  # one mask at a time
+    monkeypatch.setattr("passband.detections.hulls._MOST_PAIRS", 1)  # one mask at a time
     assert hull_circularities(masks) == pytest.approx(wanted, rel=1e-12)
 
 

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from passband.data.coco import read_coco, read_image_list, write_coco
-from passband.data.detections import Detections
-from passband.data.gathering import Faults, Gathered, shown
-from passband.data.image_names import MAX_PIXELS, KnownImages, checked_shapes, note_others
-from passband.data.instance_masks import centre_pixel, mask_from_polygons, masks_from_labels, tight_mask
-from passband.data.yolo import read_yolo
+from passband.detections.coco import read_coco, read_image_list, write_coco
+from passband.detections.detections import Detections
+from passband.detections.gathering import Faults, Gathered, shown
+from passband.detections.image_names import MAX_PIXELS, KnownImages, checked_shapes, note_others
+from passband.detections.masks import centre_pixel, mask_from_polygons, masks_from_labels, tight_mask
+from passband.detections.yolo import read_yolo
 from passband.errors import DetectionsError
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from passband.data.gathering import number, shown
+from passband.detections.gathering import number, shown
 from passband.errors import DetectionsError
 from passband.types import InstanceMask
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TypeGuard
 
-from passband.data.gathering import Faults, shown, whole_number
+from passband.detections.gathering import Faults, shown, whole_number
 from passband.errors import DetectionsError
 
 # Room for 30,000 x 30,000; a larger size in a file is damage or an attack, and is not allocated.

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passband.errors import ParameterError
-from passband.measure.matching import OPTIMAL, PAPER, Matches, match_boxes
-from passband.measure.scores import (
+from passband.detections.matching import OPTIMAL, PAPER, Matches, match_boxes
+from passband.detections.scores import (
     box_circularities,
     box_diameters,
     equivalent_diameters,
@@ -19,6 +18,7 @@ from passband.measure.scores import (
     object_scores,
     swelling_percent,
 )
+from passband.errors import ParameterError
 from passband.types import InstanceMask
 
 # Other work on the machine must not fail a law.

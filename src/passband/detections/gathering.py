@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.errors import DetectionsError
 from passband.types import InstanceMask
 

@@ -1,6 +1,6 @@
 """Convex hulls of many small masks at once: every point of an outline is weighed against every other.
 
-The hull is that of the midpoints of a mask's pixel edges, as everywhere in `passband.measure.scores`. For
+The hull is that of the midpoints of a mask's pixel edges, as everywhere in `passband.detections.scores`. For
 one mask a library is as good; for the thousands of a dense micrograph a call for each costs seconds.
 """
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from passband.data.detections import Detections
-from passband.data.gathering import Faults, Gathered, inside, number, shown
-from passband.data.image_names import KnownImages, note_others
-from passband.data.instance_masks import centre_pixel, mask_from_polygons
+from passband.detections.detections import Detections
+from passband.detections.gathering import Faults, Gathered, inside, number, shown
+from passband.detections.image_names import KnownImages, note_others
+from passband.detections.masks import centre_pixel, mask_from_polygons
 from passband.errors import DetectionsError
 
 # Text files that annotation tools leave among the labels.

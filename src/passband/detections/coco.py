@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from passband.data.detections import Detections
-from passband.data.gathering import Faults, Gathered, inside, number, shown
-from passband.data.image_names import KnownImages, checked_shape, is_id, note_others, short_names
-from passband.data.instance_masks import centre_pixel, mask_from_polygons, mask_from_rle, rle_from_mask
+from passband.detections.detections import Detections
+from passband.detections.gathering import Faults, Gathered, inside, number, shown
+from passband.detections.image_names import KnownImages, checked_shape, is_id, note_others, short_names
+from passband.detections.masks import centre_pixel, mask_from_polygons, mask_from_rle, rle_from_mask
 from passband.errors import DetectionsError
 from passband.store.files import write_whole
 from passband.types import InstanceMask
@@ -124,7 +124,7 @@ def write_coco(path: str | os.PathLike[str], detections: Mapping[str, Detections
     """Write detections as one COCO file, with images, annotations, scores and packed run lengths.
 
     Besides COCO's own keys it holds each image's "score_threshold" and "has_masks" and each object's
-    "bbox_xyxy", so that `passband.data.detection_files.read_detections` gives back the same values exactly.
+    "bbox_xyxy", so that `passband.detections.files.read_detections` gives back the same values exactly.
     Masks come back cropped to their pixels.
 
     Parameters
@@ -144,7 +144,7 @@ def write_coco(path: str | os.PathLike[str], detections: Mapping[str, Detections
     Examples
     --------
     >>> import tempfile
-    >>> from passband.data.detection_files import read_detections
+    >>> from passband.detections.files import read_detections
     >>> d = Detections(image_shape=(64, 64), boxes_xyxy=np.array([[3.0, 4, 13, 16]]), scores=np.array([0.9]))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_coco(Path(folder, "found.json"), {"a.png": d})

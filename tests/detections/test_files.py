@@ -14,7 +14,8 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from tifffile import imwrite
 
-from passband.data.detection_files import (
+from passband.detections.detections import Detections
+from passband.detections.files import (
     FORMATS,
     from_label_image,
     from_torchvision,
@@ -22,8 +23,7 @@ from passband.data.detection_files import (
     read_detections,
     write_coco,
 )
-from passband.data.detections import Detections
-from passband.data.instance_masks import mask_from_polygons, mask_from_rle, rle_from_mask, tight_mask
+from passband.detections.masks import mask_from_polygons, mask_from_rle, rle_from_mask, tight_mask
 from passband.errors import DetectionsError, PassbandError
 from passband.types import InstanceMask
 

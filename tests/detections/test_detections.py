@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from passband.data.detections import Detections
+from passband.detections.detections import Detections
 from passband.errors import DetectionsError
 from passband.types import InstanceMask
 

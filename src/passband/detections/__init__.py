@@ -1,0 +1,1 @@
+"""What was found in micrographs: its files, matching with the truth, and scores."""
