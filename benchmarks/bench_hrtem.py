@@ -30,9 +30,9 @@ import scipy.fft
 import torch
 
 from passband.allocator import keep_freed_memory
-from passband.physics.bands import from_band, to_band
-from passband.physics.camera import count_electrons
-from passband.physics.conditions import ConditionRanges, Uniform, draw_conditions
+from passband.optics.bands import from_band, to_band
+from passband.optics.camera import count_electrons
+from passband.optics.conditions import ConditionRanges, Uniform, draw_conditions
 from passband.physics.imaging import simulate_micrographs
 from passband.physics.labels import disc_labels
 from passband.physics.potential import projected_potential, sampling_band

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
-from passband.physics.conditions import ImagingConditions
+from passband.optics.conditions import ImagingConditions
+from passband.optics.transfer import lens_of
 from passband.physics.imaging import focal_points, image_intensity
 from passband.physics.scattering import ExitWave, WaveSettings, exit_wave
 from passband.physics.specimen import SpecimenRanges, build_specimen, draw_specimen
-from passband.physics.transfer import lens_of
 from passband.store.files import write_whole
 
 RESULT = Path("studies/results/focal_average.txt")

@@ -17,7 +17,7 @@ import torch
 from passband.data.dataset import open_dataset
 from passband.data.dataset_check import check_dataset, check_in_words
 from passband.data.study_file import read_study
-from passband.physics.conditions import ImagingConditions
+from passband.optics.conditions import ImagingConditions
 from passband.plot import draw_conditions, draw_contrast_transfer, draw_exit_wave, save_figure
 from passband.report.contact_sheet import write_contact_sheet
 from passband.simulation import simulate_dataset

@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from passband.measure.thon import fit_thon_rings
-from passband.physics.conditions import ImagingConditions
+from passband.optics.conditions import ImagingConditions
+from passband.optics.thon import fit_thon_rings
 from passband.physics.imaging import simulate_micrographs
 from passband.physics.scattering import ExitWave, exit_wave
 from passband.physics.specimen import Specimen, SpecimenRanges, build_specimen, draw_specimen
@@ -268,7 +268,7 @@ def figure() -> None:
     from matplotlib.figure import Figure
     from scipy import fft
 
-    from passband.measure.thon import ring_profile
+    from passband.optics.thon import ring_profile
     from passband.plot.saving import ACCENT, QUIET, save_figure
     from passband.units import electron_wavelength
 

@@ -18,9 +18,9 @@ __version__ = "0.1.0"
 
 PUBLIC = {
     "Bundle": "passband.learn.bundle",
-    "ConditionRanges": "passband.physics.conditions",
+    "ConditionRanges": "passband.optics.conditions",
     "Detections": "passband.detections.detections",
-    "ImagingConditions": "passband.physics.conditions",
+    "ImagingConditions": "passband.optics.conditions",
     "Micrograph": "passband.micrographs.micrograph",
     "PassbandError": "passband.errors",
     "Policy": "passband.verdict",
@@ -33,7 +33,7 @@ PUBLIC = {
     "draw_cavities": "passband.physics.cavity_domains",
     "draw_specimen": "passband.physics.specimen",
     "exit_wave": "passband.physics.scattering",
-    "fit_thon_rings": "passband.measure.thon",
+    "fit_thon_rings": "passband.optics.thon",
     "open_dataset": "passband.data.dataset",
     "read_bundle": "passband.learn.bundle",
     "read_detections": "passband.detections.files",

@@ -23,7 +23,7 @@ from passband.data.dataset_store import (
 )
 from passband.data.study_file import read_study
 from passband.errors import DatasetError, ParameterError
-from passband.physics.conditions import ConditionRanges, Uniform
+from passband.optics.conditions import ConditionRanges, Uniform
 from passband.physics.imaging import simulate_micrographs
 from passband.simulation import simulate_dataset, simulate_scene
 

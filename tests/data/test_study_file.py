@@ -8,7 +8,7 @@ import pytest
 from passband.data.simulation_study import SimulationStudy, Splits, study_differences
 from passband.data.study_file import read_study, study_from_values
 from passband.errors import ParameterError
-from passband.physics.conditions import ConditionRanges, Grid, Normal, Uniform
+from passband.optics.conditions import ConditionRanges, Grid, Normal, Uniform
 
 STUDIES = sorted(Path(__file__).parents[2].glob("studies/*.toml"))
 

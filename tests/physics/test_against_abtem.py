@@ -14,14 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from passband.physics.bands import from_band
-from passband.physics.conditions import (
+from passband.optics.bands import from_band
+from passband.optics.conditions import (
     ConditionRanges,
     Grid,
     ImagingConditions,
     Uniform,
     draw_conditions,
 )
+from passband.optics.transfer import lens_of
 from passband.physics.imaging import image_intensity, simulate_micrographs
 from passband.physics.potential import projected_potential, sampling_band
 from passband.physics.scattering import (
@@ -31,7 +32,6 @@ from passband.physics.scattering import (
     wave_from_array,
 )
 from passband.physics.specimen import Specimen
-from passband.physics.transfer import lens_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CELL = (18.0, 14.4, 12.0)

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passband.errors import ParameterError
+from passband.optics.conditions import ImagingConditions
 from passband.physics.cavities import Body, CavityRecord, Foil, simulate_cavities
 from passband.physics.cavity_domains import DOMAINS, PAIRS, draw_cavities, draw_set, parse_domain
-from passband.physics.conditions import ImagingConditions
 from passband.units import electron_wavelength
 
 SIDE, PIXEL = 128, 2.0

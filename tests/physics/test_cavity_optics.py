@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from passband.errors import ParameterError
+from passband.optics.conditions import ImagingConditions
 from passband.physics.cavity_optics import (
     aberration_phase,
     count_electrons,
@@ -13,7 +14,6 @@ from passband.physics.cavity_optics import (
     frequency_squared,
     propagate_to_image,
 )
-from passband.physics.conditions import ImagingConditions
 from passband.units import electron_wavelength
 
 

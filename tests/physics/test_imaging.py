@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from passband.errors import ParameterError
-from passband.physics.conditions import ImagingConditions
+from passband.optics.conditions import ImagingConditions
+from passband.optics.transfer import lens_of
 from passband.physics.imaging import focal_points, image_intensity, simulate_micrographs
 from passband.physics.scattering import ExitWave, wave_from_array
-from passband.physics.transfer import lens_of
 
 N, PIXEL = 64, 0.4
 BASE = ImagingConditions(

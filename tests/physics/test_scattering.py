@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from passband.errors import ParameterError
-from passband.physics.bands import from_band, to_band
+from passband.optics.bands import from_band, to_band
 from passband.physics.potential import projected_potential, sampling_band
 from passband.physics.scattering import (
     WaveSettings,

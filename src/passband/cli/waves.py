@@ -12,7 +12,7 @@ import typer
 from passband.cli.shell import angstrom
 
 if TYPE_CHECKING:
-    from passband.physics.conditions import ImagingConditions
+    from passband.optics.conditions import ImagingConditions
 
 PixelSize = Annotated[float, typer.Option(help="Å.")]
 EnergyKev = Annotated[float, typer.Option(help="Electron energy.")]
@@ -231,7 +231,7 @@ def _conditions(
     """Imaging conditions from a command's units."""
     import math
 
-    from passband.physics.conditions import ImagingConditions
+    from passband.optics.conditions import ImagingConditions
     from passband.units import KEV, MM
 
     return ImagingConditions(

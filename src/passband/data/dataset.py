@@ -27,7 +27,7 @@ from passband.data.dataset_store import (
 )
 from passband.data.simulation_study import SPLITS, SimulationStudy
 from passband.errors import DatasetError, ParameterError
-from passband.physics.conditions import ConditionRanges, ImagingConditions, draw_conditions
+from passband.optics.conditions import ConditionRanges, ImagingConditions, draw_conditions
 from passband.physics.specimen import SpecimenRecord
 from passband.types import Image
 
@@ -214,7 +214,7 @@ class Dataset:
         """Exit wave of a scene."""
         import torch
 
-        from passband.physics.bands import Band
+        from passband.optics.bands import Band
         from passband.physics.scattering import ExitWave
 
         spectrum = read_item(self.store, self._waves, "waves", self.record(number))

@@ -19,7 +19,7 @@ from passband.detections.coco import write_coco
 from passband.detections.detections import Detections
 from passband.detections.masks import tight_mask
 from passband.errors import ParameterError
-from passband.physics.conditions import ImagingConditions
+from passband.optics.conditions import ImagingConditions
 from passband.physics.imaging import focal_points
 from passband.store.files import write_whole
 from passband.types import InstanceMask, LabelImage

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from passband.errors import ParameterError
-from passband.physics.conditions import ConditionRanges, Grid, ImagingConditions, Normal, Range, Uniform
+from passband.optics.conditions import ConditionRanges, Grid, ImagingConditions, Normal, Range, Uniform
 from passband.physics.scattering import WaveSettings
 from passband.physics.specimen import SpecimenRanges
 from passband.units import electron_wavelength

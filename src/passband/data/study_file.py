@@ -13,7 +13,7 @@ from typing import Any
 
 from passband.data.simulation_study import SimulationStudy, Splits, StudyError, shown_value
 from passband.errors import ParameterError
-from passband.physics.conditions import ConditionRanges
+from passband.optics.conditions import ConditionRanges
 from passband.physics.scattering import WaveSettings
 from passband.physics.specimen import SpecimenRanges
 

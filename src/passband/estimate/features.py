@@ -11,8 +11,8 @@ import math
 import numpy as np
 
 from passband.detections.detections import Detections
-from passband.measure import spectra
 from passband.micrographs.micrograph import Micrograph
+from passband.optics import spectra
 from passband.types import Vector
 
 SCORE_FLOOR = 0.1

@@ -20,8 +20,8 @@ import scipy.ndimage
 from jaxtyping import Float64
 
 from passband.errors import ParameterError
+from passband.optics.conditions import ImagingConditions
 from passband.physics.cavity_optics import count_electrons, frequency_squared, propagate_to_image
-from passband.physics.conditions import ImagingConditions
 from passband.types import Image, InstanceMask, LabelImage, Wave
 from passband.units import interaction_constant
 

@@ -16,8 +16,8 @@ from typing import Literal
 import numpy as np
 
 from passband.errors import ParameterError
+from passband.optics.conditions import ImagingConditions
 from passband.physics.cavities import Body, CavityRecord, Foil, Line, Shape, Texture
-from passband.physics.conditions import ImagingConditions
 
 Range = tuple[float, float]
 Focus = Literal["under", "over", "in"]

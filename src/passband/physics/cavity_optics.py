@@ -11,7 +11,7 @@ import scipy.fft
 from jaxtyping import Float32
 
 from passband.errors import ParameterError
-from passband.physics.conditions import ImagingConditions
+from passband.optics.conditions import ImagingConditions
 from passband.types import Image, Wave
 from passband.units import electron_wavelength
 

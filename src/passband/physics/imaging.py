@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from passband.errors import ParameterError
-from passband.physics.bands import Band, from_band, real_from_band, real_to_band
-from passband.physics.camera import Noise, blur, count_electrons
-from passband.physics.conditions import ImagingConditions
+from passband.optics.bands import Band, from_band, real_from_band, real_to_band
+from passband.optics.camera import Noise, blur, count_electrons
+from passband.optics.conditions import ImagingConditions
+from passband.optics.transfer import Lens, is_round, lens_of, transfer_function
 from passband.physics.scattering import ExitWave
-from passband.physics.transfer import Lens, is_round, lens_of, transfer_function
 from passband.units import electron_wavelength
 
 QUASI_COHERENT_BELOW = 15.0

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from passband.errors import ParameterError
-from passband.physics.bands import Band, band_within, real_from_band, real_to_band
+from passband.optics.bands import Band, band_within, real_from_band, real_to_band
 from passband.physics.scattering_factors import scattering_factor
 from passband.physics.specimen import Specimen
 from passband.units import POTENTIAL_PER_SCATTERING_FACTOR

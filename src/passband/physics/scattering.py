@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from passband.errors import ParameterError
-from passband.physics.bands import Band, band_within, crop, from_band, to_band
+from passband.optics.bands import Band, band_within, crop, from_band, to_band
 from passband.physics.potential import (
     antialias_cutoff,
     sampling_band,

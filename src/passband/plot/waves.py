@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from passband.errors import ParameterError
-from passband.physics.conditions import ImagingConditions
+from passband.optics.conditions import ImagingConditions
+from passband.optics.resolution import first_zero, information_limit, transfer_profile
+from passband.optics.transfer import lens_of, spatial_envelope, temporal_envelope
 from passband.physics.imaging import simulate_micrographs
-from passband.physics.resolution import first_zero, information_limit, transfer_profile
 from passband.physics.scattering import ExitWave
-from passband.physics.transfer import lens_of, spatial_envelope, temporal_envelope
 from passband.plot.saving import ACCENT, QUIET, place
 from passband.units import KEV, MM, NM
 

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64
 from scipy import fft, ndimage, special
 from scipy.interpolate import BSpline
 
-from passband.measure.spectra import sample_tiles
+from passband.optics.spectra import sample_tiles
 from passband.types import Image, Vector
 
 Lens = Float64[np.ndarray, "3"]

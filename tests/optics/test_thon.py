@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from passband.errors import ParameterError
-from passband.measure.thon import fit_thon_rings, ring_profile
-from passband.physics.conditions import ImagingConditions
+from passband.optics.conditions import ImagingConditions
+from passband.optics.thon import fit_thon_rings, ring_profile
 from passband.physics.imaging import simulate_micrographs
 from passband.physics.scattering import exit_wave
 from passband.physics.specimen import SpecimenRanges, build_specimen, draw_specimen

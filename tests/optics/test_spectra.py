@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passband.errors import ParameterError
-from passband.measure import spectra
+from passband.optics import spectra
 
 
 def noise(shape=(256, 256), seed=0):

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from passband.physics import cavity_optics
-from passband.physics.conditions import ImagingConditions
-from passband.physics.transfer import (
+from passband.optics.conditions import ImagingConditions
+from passband.optics.transfer import (
     Lens,
     aberration_phase,
     aberration_slope_squared,
@@ -20,6 +19,7 @@ from passband.physics.transfer import (
     temporal_envelope,
     transfer_function,
 )
+from passband.physics import cavity_optics
 
 EVERYTHING = ImagingConditions(
     energy=300e3,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from passband.physics.bands import (
+from passband.optics.bands import (
     Band,
     band_within,
     from_band,

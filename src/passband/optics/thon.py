@@ -13,7 +13,7 @@ import numpy as np
 from scipy import special
 
 from passband.errors import ParameterError
-from passband.measure.thon_fit import (
+from passband.optics.thon_fit import (
     Candidate,
     RingModel,
     RingProblem,

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 
 from passband.errors import ParameterError
-from passband.physics.camera import blur, count_electrons
+from passband.optics.camera import blur, count_electrons
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.03, 0.31, 1.0, 2.53, 7.77, 16.0, 19.99, 47.97, 48.3, 85.3, 200.0])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
-from passband.physics.conditions import ImagingConditions
+from passband.optics.conditions import ImagingConditions
 from passband.units import electron_wavelength
 
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from passband.physics.conditions import ImagingConditions
-from passband.physics.transfer import contrast_transfer, lens_of, transfer_function
+from passband.optics.conditions import ImagingConditions
+from passband.optics.transfer import contrast_transfer, lens_of, transfer_function
 from passband.units import electron_wavelength
 
 
