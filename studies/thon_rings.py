@@ -268,8 +268,8 @@ def figure() -> None:
     from matplotlib.figure import Figure
     from scipy import fft
 
+    from passband.drawing.saving import ACCENT, QUIET, save_figure
     from passband.optics.thon import ring_profile
-    from passband.plot.saving import ACCENT, QUIET, save_figure
     from passband.units import electron_wavelength
 
     # The first whose particles' spots show beside the rings.

@@ -11,10 +11,10 @@ import pytest
 
 from passband.detections.detections import Detections
 from passband.detections.files import read_detections
+from passband.drawing.thumbnails import within_budget
 from passband.micrographs.micrograph import Micrograph
 from passband.report import Sheet, picture_of, report_page, write_report
 from passband.report.parts import load_part, save_part
-from passband.report.pictures import within_budget
 from passband.types import InstanceMask
 from passband.verdict import assess, verdicts_to_json
 

@@ -4,6 +4,7 @@ Each ``draw_`` function gives a `Figure` of matplotlib without touching its glob
 writes it.
 """
 
+from passband.drawing.saving import ACCENT, save_figure
 from passband.plot.evaluations import (
     draw_coverage,
     draw_domain_means,
@@ -13,7 +14,6 @@ from passband.plot.evaluations import (
     draw_scores,
 )
 from passband.plot.pictures import COLOURS, draw_detections, draw_sizes, draw_verdicts
-from passband.plot.saving import ACCENT, save_figure
 from passband.plot.scores import ScorePair, draw_explanations, draw_parity, draw_reliability
 from passband.plot.telling import draw_classification, draw_confusion, draw_precision_recall
 from passband.plot.waves import conditions_in_words, draw_conditions, draw_contrast_transfer, draw_exit_wave

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from passband.drawing.saving import ACCENT, QUIET, place
 from passband.errors import ParameterError
 from passband.estimate.diagnostics import kept_means
 from passband.estimate.metrics import Evaluation, Predictions
 from passband.estimate.regressor import TARGETS
-from passband.plot.saving import ACCENT, QUIET, place
 from passband.types import Vector
 
 if TYPE_CHECKING:

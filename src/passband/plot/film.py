@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from passband.drawing.saving import ACCENT
 from passband.errors import ParameterError
 from passband.plot.particles import tile_images
-from passband.plot.saving import ACCENT
 from passband.store.files import write_whole
 
 if TYPE_CHECKING:

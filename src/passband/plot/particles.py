@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from passband.drawing.saving import QUIET, place
 from passband.errors import ParameterError
-from passband.plot.saving import QUIET, place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

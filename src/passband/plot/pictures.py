@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from passband.detections.detections import Detections
+from passband.drawing.saving import ACCENT
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
-from passband.plot.saving import ACCENT
 from passband.types import Vector
 from passband.units import NM
 from passband.verdict import Sizes, Verdict

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from passband.drawing.saving import ACCENT, QUIET, place
 from passband.errors import ParameterError
 from passband.estimate.calibration import Estimate
 from passband.estimate.diagnostics import reliability
-from passband.plot.saving import ACCENT, QUIET, place
 from passband.types import Vector
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from passband.drawing.saving import ACCENT, QUIET, place
 from passband.errors import ParameterError
 from passband.optics.conditions import ImagingConditions
 from passband.optics.resolution import first_zero, information_limit, transfer_profile
 from passband.optics.transfer import lens_of, spatial_envelope, temporal_envelope
 from passband.physics.imaging import simulate_micrographs
 from passband.physics.scattering import ExitWave
-from passband.plot.saving import ACCENT, QUIET, place
 from passband.units import KEV, MM, NM
 
 if TYPE_CHECKING:

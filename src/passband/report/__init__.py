@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from passband.detections.files import write_coco
+from passband.drawing.thumbnails import Picture, picture_of
 from passband.estimate.calibration import HeldOutScores
 from passband.report.page import report_page
-from passband.report.pictures import Picture, picture_of
 from passband.report.sheet import Sheet
 from passband.report.tables import objects_csv, results_csv
 from passband.store.files import write_whole

@@ -17,11 +17,11 @@ from passband.data.dataset import Dataset, Scene
 from passband.data.dataset_export import truth_of_labels
 from passband.data.dataset_summary import summarise_dataset, summary_lines
 from passband.data.simulation_study import SPLITS
+from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import DatasetError
 from passband.micrographs.micrograph import Micrograph
 from passband.plot import conditions_in_words, save_figure
 from passband.plot.scenes import ScenePanel, draw_scenes
-from passband.report.pictures import Picture, picture_of, within_budget
 from passband.store.files import write_whole
 from passband.units import NM
 

@@ -17,9 +17,9 @@ from passband.data.dataset_store import content_sha256
 from passband.data.particle_library import ParticleLibrary
 from passband.data.particle_store import MicrographRecord, read_records
 from passband.detections.detections import Detections
+from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import PassbandError
 from passband.micrographs.readers import read_micrograph
-from passband.report.pictures import Picture, picture_of, within_budget
 
 ACROSS = 32
 """Crops in a row of a sprite sheet, and rows in a sheet."""

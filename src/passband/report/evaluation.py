@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from passband import plot
+from passband.drawing.html import figure_html
 from passband.estimate.metrics import Evaluation, Metrics
 from passband.estimate.regressor import TARGETS
 from passband.plot.evaluations import held_rows
-from passband.report.figures import figure_html
 from passband.report.sheet import LABELS, counted
 from passband.store.files import write_whole
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from passband import plot
+from passband.drawing.html import figure_html
+from passband.drawing.thumbnails import within_budget
 from passband.estimate.calibration import HeldOutScores
-from passband.report.figures import figure_html
-from passband.report.pictures import within_budget
 from passband.report.sheet import (
     MARKS,
     Sheet,

@@ -12,9 +12,9 @@ import numpy as np
 
 from passband.detections.detections import Detections
 from passband.detections.masks import mask_from_rle, rle_from_mask
+from passband.drawing.thumbnails import Picture
 from passband.errors import PassbandError
 from passband.estimate.calibration import Estimate
-from passband.report.pictures import Picture
 from passband.report.sheet import Sheet
 from passband.store.files import write_whole
 from passband.verdict import Verdict, measure_sizes

@@ -11,9 +11,9 @@ from html import escape
 
 import numpy as np
 
+from passband.drawing.thumbnails import Picture
 from passband.estimate.calibration import Estimate
 from passband.policy import Answer
-from passband.report.pictures import Picture
 from passband.units import NM, UM
 from passband.verdict import SCORES, Verdict
 
