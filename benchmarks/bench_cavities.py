@@ -4,8 +4,8 @@ import time
 
 import numpy as np
 
-from passband.physics.cavities import simulate_cavities
-from passband.physics.cavity_domains import draw_set
+from passband.cavities.domains import draw_set
+from passband.cavities.image import simulate_cavities
 
 taken, bare = {"A": [], "B": [], "C": []}, []
 for record in draw_set(["A:under", "B:under", "C:under"], 30, seed=9):

@@ -16,12 +16,12 @@ def peak(side: int, backbone: str) -> None:
     import numpy as np
     import torch
 
+    from passband.cavities.domains import draw_set
+    from passband.cavities.image import simulate_cavities
     from passband.learn import infer
     from passband.learn.bundle import Bundle, default_bundle
     from passband.learn.detector import PAPER, build_detector
     from passband.micrographs.micrograph import Micrograph
-    from passband.physics.cavities import simulate_cavities
-    from passband.physics.cavity_domains import draw_set
 
     torch.set_num_threads(1)
     if backbone == "slim":

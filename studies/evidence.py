@@ -20,14 +20,14 @@ import torch
 from evidence_features import EVIDENCE_FEATURES, detect_with_evidence
 from shipped_bundle import CALIBRATION, SEEDS, exported, labelled
 
+from passband.cavities.domains import draw_set
+from passband.cavities.image import CavityRecord
 from passband.estimate.blend import fit_blend, guess_blend
 from passband.estimate.calibrate import calibration_row
 from passband.estimate.features import PAPER_FEATURES
 from passband.estimate.metrics import auroc
 from passband.estimate.regressor import TARGETS
 from passband.learn.bundle import default_bundle
-from passband.physics.cavities import CavityRecord
-from passband.physics.cavity_domains import draw_set
 from passband.store.files import write_whole
 
 RESULTS = Path("studies/results")

@@ -24,7 +24,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from passband.data.simulated import truth_of
+from passband.cavities.domains import draw_set
+from passband.cavities.files import truth_of
+from passband.cavities.image import CavityRecord, simulate_cavities
 from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, PAPER, match_boxes
 from passband.detections.scores import object_scores
@@ -37,8 +39,6 @@ from passband.learn.bundle import SHIPPED, Bundle, read_bundle, write_bundle
 from passband.learn.infer import detect
 from passband.learn.train import TrainConfig, train_detector
 from passband.micrographs.micrograph import Micrograph
-from passband.physics.cavities import CavityRecord, simulate_cavities
-from passband.physics.cavity_domains import draw_set
 from passband.plot import save_figure
 from passband.store.files import write_whole
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from shipped_bundle import exported, labelled
 
+from passband.cavities.domains import PAIRS, draw_set
 from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
@@ -39,7 +40,6 @@ from passband.learn.bundle import Bundle, default_bundle, read_bundle, write_bun
 from passband.learn.infer import detect
 from passband.learn.train import TrainConfig, train_detector
 from passband.micrographs.micrograph import Micrograph
-from passband.physics.cavity_domains import PAIRS, draw_set
 from passband.store.files import write_whole
 
 OUT = Path("out/pairs")

@@ -30,7 +30,7 @@ PUBLIC = {
     "build_specimen": "passband.physics.specimen",
     "default_bundle": "passband.learn.bundle",
     "detect": "passband.learn.infer",
-    "draw_cavities": "passband.physics.cavity_domains",
+    "draw_cavities": "passband.cavities.domains",
     "draw_specimen": "passband.physics.specimen",
     "exit_wave": "passband.physics.scattering",
     "fit_thon_rings": "passband.optics.thon",
@@ -38,7 +38,7 @@ PUBLIC = {
     "read_bundle": "passband.learn.bundle",
     "read_detections": "passband.detections.files",
     "read_micrograph": "passband.micrographs.readers",
-    "simulate_cavities": "passband.physics.cavities",
+    "simulate_cavities": "passband.cavities.image",
     "simulate_micrographs": "passband.physics.imaging",
     "write_bundle": "passband.learn.bundle",
 }

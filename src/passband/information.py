@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from passband import __version__
+from passband.cavities.domains import DOMAINS
 from passband.errors import BundleError, ParameterError
 from passband.estimate.records import from_record
 from passband.learn.bundle import Bundle, CalibrationRecord, default_bundle
@@ -18,7 +19,6 @@ from passband.micrographs.readers import SUFFIXES, read_micrograph
 from passband.optics.conditions import ImagingConditions
 from passband.optics.resolution import first_zero, information_limit, scherzer_defocus, transfer_profile
 from passband.optics.thon import ThonFit, fit_thon_rings
-from passband.physics.cavity_domains import DOMAINS
 from passband.units import KEV, NM, electron_wavelength
 
 Lines = list[tuple[str, str]]

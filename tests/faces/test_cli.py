@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from typer.testing import CliRunner
 
+from passband.cavities.image import CavityRecord
 from passband.cli import app
 from passband.detections.files import write_coco
 from passband.estimate.features import CANDIDATE_FEATURES
@@ -19,7 +20,6 @@ from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import write_table
 from passband.learn.bundle import read_bundle
 from passband.micrographs.readers import read_micrograph
-from passband.physics.cavities import CavityRecord
 from passband.verdict import assess
 
 pytestmark = pytest.mark.usefixtures("fake_detector")

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from passband.cavities.domains import draw_set
+from passband.cavities.image import simulate_cavities
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
 from passband.errors import BundleError, ParameterError
@@ -13,8 +15,6 @@ from passband.learn import infer
 from passband.learn.bundle import default_bundle
 from passband.learn.infer import detect, rescaling
 from passband.micrographs.micrograph import Micrograph
-from passband.physics.cavities import simulate_cavities
-from passband.physics.cavity_domains import draw_set
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from passband.data.simulated import truth_of
+from passband.cavities.domains import draw_set
+from passband.cavities.files import truth_of
+from passband.cavities.image import simulate_cavities
 from passband.errors import ParameterError
 from passband.learn.augment import Augmentation, augment_image, draw_augmentation, turn
 from passband.learn.bundle import write_bundle
@@ -23,8 +25,6 @@ from passband.learn.train import (
     train_detector,
 )
 from passband.micrographs.micrograph import Micrograph
-from passband.physics.cavities import simulate_cavities
-from passband.physics.cavity_domains import draw_set
 from passband.types import InstanceMask
 
 TINY = TrainConfig(images=2, batch=2, steps=4, crop=96, domains=("B:under",), seed=3)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from passband.cavities import optics as cavity_optics
 from passband.optics.conditions import ImagingConditions
 from passband.optics.transfer import (
     Lens,
@@ -19,7 +20,6 @@ from passband.optics.transfer import (
     temporal_envelope,
     transfer_function,
 )
-from passband.physics import cavity_optics
 
 EVERYTHING = ImagingConditions(
     energy=300e3,

@@ -35,8 +35,8 @@ def simulate_cavities(
 
     For example `passband simulate cavities --out demo --count 20 --domain B --focus over --seed 1`.
     """
-    from passband.data.simulated import write_simulated
-    from passband.physics.cavity_domains import draw_set
+    from passband.cavities.domains import draw_set
+    from passband.cavities.files import write_simulated
 
     records = list(draw_set([f"{domain}:{focus.value}"], count, seed=seed, shape=(size, size)))
     with show_progress("simulating") as progress:

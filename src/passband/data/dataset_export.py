@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import scipy.ndimage
 
+from passband.cavities.files import imagej_tiff
 from passband.data.dataset import Dataset, Scene
-from passband.data.simulated import imagej_tiff
 from passband.detections.coco import write_coco
 from passband.detections.detections import Detections
 from passband.detections.masks import tight_mask

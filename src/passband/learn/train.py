@@ -23,15 +23,15 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
-from passband.data.simulated import truth_of
+from passband.cavities.domains import DOMAINS, draw_set
+from passband.cavities.files import truth_of
+from passband.cavities.image import CavityImage, CavityRecord, simulate_cavities
 from passband.detections.detections import Detections
 from passband.errors import ParameterError
 from passband.learn.augment import augment_image, draw_augmentation, turn
 from passband.learn.bundle import Bundle, read_bundle
 from passband.learn.detector import SLIM, DetectorConfig, build_detector, detector_input, input_channels
 from passband.micrographs.micrograph import Micrograph
-from passband.physics.cavities import CavityImage, CavityRecord, simulate_cavities
-from passband.physics.cavity_domains import DOMAINS, draw_set
 from passband.store.files import write_whole
 from passband.types import InstanceMask
 
@@ -252,7 +252,7 @@ def simulate_all(
 
     Examples
     --------
-    >>> from passband.physics.cavity_domains import draw_set
+    >>> from passband.cavities.domains import draw_set
     >>> records = list(draw_set(["A:under"], 2, seed=0, shape=(64, 64)))
     >>> [image.pixels.shape for image in simulate_all(records, workers=1)]
     [(64, 64), (64, 64)]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from passband.cavities.domains import DOMAINS, PAIRS, draw_cavities, draw_set, parse_domain
+from passband.cavities.image import Body, CavityRecord, Foil, simulate_cavities
 from passband.errors import ParameterError
 from passband.optics.conditions import ImagingConditions
-from passband.physics.cavities import Body, CavityRecord, Foil, simulate_cavities
-from passband.physics.cavity_domains import DOMAINS, PAIRS, draw_cavities, draw_set, parse_domain
 from passband.units import electron_wavelength
 
 SIDE, PIXEL = 128, 2.0
@@ -87,7 +87,7 @@ def test_label_area_of_a_cube_seen_along_an_axis_is_its_face():
 
 
 def test_the_volume_of_a_truncated_octahedron_does_not_depend_on_its_orientation():
-    from passband.physics.cavities import exit_wave
+    from passband.cavities.image import exit_wave
 
     r, volumes = record(0.0), []
     for rotation in [(1.0, 0, 0, 0), (0.3, 0.5, -0.7, 0.2), (0.0, 0.9, 0.1, 0.4)]:

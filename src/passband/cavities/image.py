@@ -19,9 +19,9 @@ import scipy.fft
 import scipy.ndimage
 from jaxtyping import Float64
 
+from passband.cavities.optics import count_electrons, frequency_squared, propagate_to_image
 from passband.errors import ParameterError
 from passband.optics.conditions import ImagingConditions
-from passband.physics.cavity_optics import count_electrons, frequency_squared, propagate_to_image
 from passband.types import Image, InstanceMask, LabelImage, Wave
 from passband.units import interaction_constant
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from passband.cavities.image import CavityImage, CavityRecord, simulate_cavities
 from passband.detections.detections import Detections
 from passband.detections.files import read_detections, write_coco
 from passband.errors import DetectionsError
-from passband.physics.cavities import CavityImage, CavityRecord, simulate_cavities
 from passband.store.files import write_whole
 from passband.units import NM
 
@@ -55,7 +55,7 @@ def write_simulated(
         Gets ``SET_FOCUS_0000.tif`` ..., ``records/SET_FOCUS_0000.json`` ... and ``truth.coco.json``.
         What an earlier run of the same records has finished is left as it is.
     records
-        From `passband.physics.cavity_domains.draw_set`.
+        From `passband.cavities.domains.draw_set`.
     progress
         Called with the file begun, how many are done, and how many there are.
 
@@ -72,7 +72,7 @@ def write_simulated(
     Examples
     --------
     >>> import tempfile
-    >>> from passband.physics.cavity_domains import draw_set
+    >>> from passband.cavities.domains import draw_set
     >>> records = list(draw_set(["A:under"], 1, seed=0, shape=(64, 64)))
     >>> with tempfile.TemporaryDirectory() as out:
     ...     _ = write_simulated(out, records)

@@ -15,9 +15,9 @@ from typing import Literal
 
 import numpy as np
 
+from passband.cavities.image import Body, CavityRecord, Foil, Line, Shape, Texture
 from passband.errors import ParameterError
 from passband.optics.conditions import ImagingConditions
-from passband.physics.cavities import Body, CavityRecord, Foil, Line, Shape, Texture
 
 Range = tuple[float, float]
 Focus = Literal["under", "over", "in"]

@@ -5,15 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from passband.errors import ParameterError
-from passband.optics.conditions import ImagingConditions
-from passband.physics.cavity_optics import (
+from passband.cavities.optics import (
     aberration_phase,
     count_electrons,
     envelope,
     frequency_squared,
     propagate_to_image,
 )
+from passband.errors import ParameterError
+from passband.optics.conditions import ImagingConditions
 from passband.units import electron_wavelength
 
 

@@ -1,0 +1,1 @@
+"""Simulated micrographs of cavities, with their truth."""
