@@ -23,8 +23,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from passband.allocator import keep_freed_memory
 from passband.data.cards import PROTOCOLS, card_set, draw_cards, make_cards
+from passband.hrtem.allocator import keep_freed_memory
 from passband.learn.adam import Adam
 from passband.learn.fit_invariant import fit_classifier
 from passband.learn.harmonics import HarmonicSettings

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import torch
 
+from passband.hrtem.imaging import focal_points, image_intensity
+from passband.hrtem.scattering import ExitWave, WaveSettings, exit_wave
+from passband.hrtem.specimen import SpecimenRanges, build_specimen, draw_specimen
 from passband.optics.conditions import ImagingConditions
 from passband.optics.transfer import lens_of
-from passband.physics.imaging import focal_points, image_intensity
-from passband.physics.scattering import ExitWave, WaveSettings, exit_wave
-from passband.physics.specimen import SpecimenRanges, build_specimen, draw_specimen
 from passband.store.files import write_whole
 
 RESULT = Path("studies/results/focal_average.txt")

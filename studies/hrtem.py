@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from passband.data.dataset import open_dataset
-from passband.data.dataset_check import check_dataset, check_in_words
-from passband.data.study_file import read_study
+from passband.hrtem.contact_sheet import write_contact_sheet
+from passband.hrtem.dataset import open_dataset
+from passband.hrtem.dataset_check import check_dataset, check_in_words
+from passband.hrtem.simulate import simulate_dataset
+from passband.hrtem.study_file import read_study
 from passband.optics.conditions import ImagingConditions
 from passband.plot import draw_conditions, draw_contrast_transfer, draw_exit_wave, save_figure
-from passband.report.contact_sheet import write_contact_sheet
-from passband.simulation import simulate_dataset
 
 STUDY = Path(__file__).with_name("hrtem_small.toml")
 BASE = {"energy": 300e3, "angular_spread": 0.0, "pixel_size": 0.2}

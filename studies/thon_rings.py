@@ -24,11 +24,11 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from passband.hrtem.imaging import simulate_micrographs
+from passband.hrtem.scattering import ExitWave, exit_wave
+from passband.hrtem.specimen import Specimen, SpecimenRanges, build_specimen, draw_specimen
 from passband.optics.conditions import ImagingConditions
 from passband.optics.thon import fit_thon_rings
-from passband.physics.imaging import simulate_micrographs
-from passband.physics.scattering import ExitWave, exit_wave
-from passband.physics.specimen import Specimen, SpecimenRanges, build_specimen, draw_specimen
 from passband.store.files import write_whole
 
 SEEDS = {"choose": 51_000, "report": 134_000}

@@ -19,9 +19,9 @@ import threadpoolctl
 import zarr
 
 from passband.cli import app
-from passband.data.dataset_check import check_dataset
-from passband.data.study_file import read_study
-from passband.simulation import simulate_scene
+from passband.hrtem.dataset_check import check_dataset
+from passband.hrtem.simulate import simulate_scene
+from passband.hrtem.study_file import read_study
 
 
 def start(study: str, folder: Path, prepare: Callable[[], None]) -> int:

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from made_dataset import made_dataset, tree, write_study
 from passband.cli import app
-from passband.data.dataset import open_dataset
 from passband.detections.files import read_detections
+from passband.hrtem.dataset import open_dataset
 from passband.micrographs.readers import read_micrograph
 
 Call = Callable[..., SimpleNamespace]

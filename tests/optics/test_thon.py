@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from passband.errors import ParameterError
+from passband.hrtem.imaging import simulate_micrographs
+from passband.hrtem.scattering import exit_wave
+from passband.hrtem.specimen import SpecimenRanges, build_specimen, draw_specimen
 from passband.optics.conditions import ImagingConditions
 from passband.optics.thon import fit_thon_rings, ring_profile
-from passband.physics.imaging import simulate_micrographs
-from passband.physics.scattering import exit_wave
-from passband.physics.specimen import SpecimenRanges, build_specimen, draw_specimen
 from passband.units import electron_wavelength
 
 PIXEL = 0.2

@@ -63,9 +63,9 @@ def simulate_hrtem(
     stopped, even killed, goes on with the same command. Images are drawn from the waves when they are
     needed: `passband dataset export` writes them, `passband dataset show` tells what there is.
     """
-    from passband.data.study_file import read_study
     from passband.errors import DatasetError
-    from passband.simulation import has_dataset, simulate_dataset
+    from passband.hrtem.simulate import has_dataset, simulate_dataset
+    from passband.hrtem.study_file import read_study
 
     wanted = read_study(study)
     if resume and not has_dataset(out):

@@ -126,8 +126,8 @@ def image(
     For example `passband image wave.npy --pixel-size 0.2 --energy-kev 300 --defocus 500 --cs-mm 1.2
     --focal-spread 30 --dose 400 --out image.npy`.
     """
-    from passband.data.waves import read_wave, write_array
-    from passband.physics.imaging import focal_points, simulate_micrographs
+    from passband.hrtem.imaging import focal_points, simulate_micrographs
+    from passband.hrtem.wave_files import read_wave, write_array
     from passband.units import KEV
 
     exit_wave = read_wave(
@@ -182,9 +182,9 @@ def multislice(
     """
     import math
 
-    from passband.data.atoms import read_specimen
-    from passband.data.waves import write_wave
-    from passband.physics.scattering import WaveSettings, exit_wave
+    from passband.hrtem.atom_files import read_specimen
+    from passband.hrtem.scattering import WaveSettings, exit_wave
+    from passband.hrtem.wave_files import write_wave
     from passband.units import KEV
 
     settings = WaveSettings(

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from passband.data.dataset_store import sealed
 from passband.data.particle_library import open_library, write_table
 from passband.data.particle_store import LABELS, read_labels, sole_writer, write_file
 from passband.errors import DatasetError
+from passband.hrtem.dataset_store import sealed
 
 _FAULTS_SHOWN = 20
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from passband.data.dataset_store import content_sha256, sealed
 from passband.data.particle_crops import COLUMNS, WINDOW, Particles, cut_particles, reaches
 from passband.data.particle_outlines import kept_labels, labels_of_detections
 from passband.data.particle_store import (
@@ -36,6 +35,7 @@ from passband.data.particles import ExtractionSettings, find_particles
 from passband.detections.detections import Detections
 from passband.detections.files import read_detections
 from passband.errors import DatasetError, DetectionsError, ParameterError, PassbandError
+from passband.hrtem.dataset_store import content_sha256, sealed
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
 from passband.micrographs.sidecar import sidecar_pixel_size

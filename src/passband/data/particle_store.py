@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from passband.data.dataset_store import listed_names, sealed
 from passband.data.particle_crops import Particles
 from passband.data.particles import ExtractionSettings
 from passband.errors import DatasetError, ParameterError, PassbandError
+from passband.hrtem.dataset_store import listed_names, sealed
 from passband.store.files import write_whole
 
 if TYPE_CHECKING:

@@ -5,6 +5,12 @@ writes it.
 """
 
 from passband.drawing.saving import ACCENT, save_figure
+from passband.hrtem.wave_figures import (
+    conditions_in_words,
+    draw_conditions,
+    draw_contrast_transfer,
+    draw_exit_wave,
+)
 from passband.plot.evaluations import (
     draw_coverage,
     draw_domain_means,
@@ -16,7 +22,6 @@ from passband.plot.evaluations import (
 from passband.plot.pictures import COLOURS, draw_detections, draw_sizes, draw_verdicts
 from passband.plot.scores import ScorePair, draw_explanations, draw_parity, draw_reliability
 from passband.plot.telling import draw_classification, draw_confusion, draw_precision_recall
-from passband.plot.waves import conditions_in_words, draw_conditions, draw_contrast_transfer, draw_exit_wave
 
 __all__ = [
     "ACCENT",

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from passband.data.dataset_store import content_sha256
 from passband.data.particle_library import ParticleLibrary
 from passband.data.particle_store import MicrographRecord, read_records
 from passband.detections.detections import Detections
 from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import PassbandError
+from passband.hrtem.dataset_store import content_sha256
 from passband.micrographs.readers import read_micrograph
 
 ACROSS = 32

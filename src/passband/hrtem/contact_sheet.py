@@ -1,0 +1,202 @@
+"""A contact sheet of a simulated dataset: some of its images with their labels, as a page and a picture."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from passband.drawing.thumbnails import Picture, picture_of, within_budget
+from passband.errors import DatasetError
+from passband.hrtem.dataset import Dataset, Scene
+from passband.hrtem.dataset_export import truth_of_labels
+from passband.hrtem.dataset_summary import summarise_dataset, summary_lines
+from passband.hrtem.scene_figures import ScenePanel, draw_scenes
+from passband.hrtem.study import SPLITS
+from passband.micrographs.micrograph import Micrograph
+from passband.plot import conditions_in_words, save_figure
+from passband.store.files import write_whole
+from passband.units import NM
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+SIDE = 440
+"""Longer side of a picture in the page, in pixels."""
+ON_PICTURE = 24
+"""Scenes on the PNG at most; the page shows all that are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Card:
+    """What the sheet shows of one scene."""
+
+    scene: Scene
+    image: Micrograph
+    picture: Picture
+    particles: str
+    conditions: str
+
+
+def write_contact_sheet(
+    dataset: Dataset,
+    folder: str | Path,
+    *,
+    count: int = 24,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Path:
+    """Write contact_sheet.html and contact_sheet.png: images of some scenes, labels outlined.
+
+    Parameters
+    ----------
+    dataset
+        Finished or not.
+    folder
+        Made where it is missing.
+    count
+        How many scenes, evenly spaced in the order of the splits; of each, another of its images in turn.
+    progress
+        Called with the scene begun, how many are done, and how many there are.
+
+    Returns
+    -------
+    Path
+        Of the page; it needs no network and no other file.
+
+    Raises
+    ------
+    DatasetError
+        If no scene is finished, or one is damaged.
+    PassbandError
+        If a file cannot be written.
+    """
+    numbers = chosen_scenes(dataset, count)
+    if not numbers:
+        raise DatasetError(f"{dataset.store.folder} holds no finished scene to show yet")
+    cards = []
+    for place, number in enumerate(numbers):
+        if progress:
+            progress(f"scene {number}", place, len(numbers))
+        cards.append(_card(dataset.scene(number), place))
+    folder = Path(folder)
+    figure = draw_scenes(
+        [
+            ScenePanel(
+                micrograph=c.image,
+                labels=c.scene.labels,
+                title=f"{c.scene.number} ({c.scene.split}): {c.particles}",
+                words=c.conditions,
+            )
+            for c in cards[:ON_PICTURE]
+        ],
+        columns=4,
+        title=f"{dataset.store.folder.resolve().name}: {len(dataset)} scenes",
+    )
+    save_figure(figure, folder / "contact_sheet.png", dpi=110)
+    return write_whole(folder / "contact_sheet.html", _page(dataset, cards))
+
+
+def chosen_scenes(dataset: Dataset, count: int) -> list[int]:
+    """Finished scenes to show, evenly spaced in the order of the splits, ascending within each.
+
+    Parameters
+    ----------
+    dataset
+        Finished or not.
+    count
+        How many at most.
+
+    Returns
+    -------
+    list of int
+    """
+    there = set(dataset.finished())
+    ordered = [i for name in SPLITS for i in dataset.split(name) if i in there]
+    places = np.linspace(0, len(ordered) - 1, min(count, len(ordered))).round()
+    return [ordered[int(place)] for place in places]
+
+
+def particles_words(scene: Scene) -> str:
+    """The particles of a scene, in short."""
+    kinds = Counter((p.material, p.shape) for p in scene.specimen.particles)
+    if not kinds:
+        return "carbon alone"
+    times = {kind: f"{n} × " if n > 1 else "" for kind, n in kinds.items()}  # noqa: RUF001
+    return ", ".join(f"{times[kind]}{' '.join(kind)}" for kind in kinds)
+
+
+def _card(scene: Scene, place: int) -> _Card:
+    which = place % len(scene.conditions)
+    conditions = scene.conditions[which]
+    pixels = scene.image(which)
+    image = Micrograph(
+        pixels=pixels, name=f"scene {scene.number}, image {which}", pixel_size=conditions.pixel_size
+    )
+    words = conditions_in_words(conditions).replace(" ", NO_BREAK)
+    return _Card(
+        scene=scene,
+        image=image,
+        picture=picture_of(image, truth_of_labels(scene.labels), side=SIDE),
+        particles=particles_words(scene),
+        conditions=words.replace(f",{NO_BREAK}", ", "),  # a line breaks between two of them alone
+    )
+
+
+def _page(dataset: Dataset, cards: list[_Card]) -> str:
+    summary = summarise_dataset(dataset)
+    pictures = within_budget([c.picture for c in cards])
+    lines = [(name, words) for name, words in summary_lines(summary) if name != "dataset"]
+    name = dataset.store.folder.resolve().name
+    text = resources.files("passband.hrtem").joinpath("contact_sheet.html").read_text("utf-8")
+    return Template(text).substitute(
+        title=escape(f"{name}: simulated dataset"),
+        headline=escape(name),
+        summary="".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in lines),
+        shown=escape(_shown(len(cards), summary.finished)),
+        cards="\n".join(_card_html(c, p) for c, p in zip(cards, pictures, strict=True)),
+    )
+
+
+def _shown(shown: int, finished: int) -> str:
+    which = "All" if shown == finished else f"{shown} of"
+    return (
+        f"{which} {finished} scenes, one image of each. Outlines are the labels: the union of the projected "
+        "atoms' discs, closed. A particle across the border appears on both sides."
+    )
+
+
+def _card_html(card: _Card, picture: Picture) -> str:
+    s = card.scene
+    source = "data:image/webp;base64," + base64.b64encode(picture.data).decode()
+    sizes = ", ".join(
+        f"{p.diameter / NM:.1f}{' near [' + ' '.join(map(str, p.zone)) + ']' if p.zone else ''}"
+        for p in s.specimen.particles
+    )
+    paths = "".join(f'<path d="{path}"/>' for path in picture.outlines)
+    drawn, objects = paths + _scale_bar(card, picture), len(picture.outlines)
+    return f"""<figure class="{s.split}">
+<div class="image"><img src="{source}" width="{picture.width}" height="{picture.height}"
+ alt="Simulated micrograph of scene {s.number} with {objects} outlines">
+<svg viewBox="0 0 {picture.width} {picture.height}" aria-hidden="true">{drawn}</svg></div>
+<figcaption><b>{s.number}</b> <span class="split">{s.split}</span> {escape(card.particles)}
+<br>{escape(card.conditions)}<br><span class="soft">{"⌀ " + escape(sizes) + " nm, " if sizes else ""}\
+carbon {s.specimen.thickness / NM:.1f} nm</span></figcaption>
+</figure>"""
+
+
+def _scale_bar(card: _Card, picture: Picture) -> str:
+    """A bar of 1, 2, 5 ... nm, at most a quarter of the picture."""
+    assert card.image.pixel_size is not None
+    per_nm = picture.scale * NM / card.image.pixel_size
+    power = 10.0 ** np.floor(np.log10(picture.width / 4 / per_nm))
+    length = max(m * power for m in (1, 2, 5) if m * power * per_nm <= picture.width / 4)
+    y = picture.height - 12
+    return (
+        f'<rect x="12" y="{y}" width="{length * per_nm:.1f}" height="4"/>'
+        f'<text x="12" y="{y - 6}">{length:g} nm</text>'
+    )
