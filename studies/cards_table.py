@@ -26,7 +26,7 @@ from passband.data.cards import (
     STRANGERS,
     draw_template,
 )
-from passband.estimate.metrics import auroc
+from passband.estimate.evaluation.metrics import auroc
 from passband.learn.invariant import Answer
 from passband.learn.particle_model import classify_particles
 from passband.store.files import write_whole

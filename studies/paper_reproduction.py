@@ -27,15 +27,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from passband import plot
-from passband.estimate.diagnostics import classify
-from passband.estimate.evaluate import evaluate
+from passband.estimate.evaluation.diagnostics import classify
+from passband.estimate.evaluation.figures import domain_means, held_rows
+from passband.estimate.evaluation.metrics import Evaluation, Metrics, Predictions
+from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.explain import shapley_values
 from passband.estimate.features import CANDIDATE_FEATURES, PAPER_FEATURES
 from passband.estimate.forest import from_sklearn
-from passband.estimate.metrics import Evaluation, Metrics, Predictions
 from passband.estimate.regressor import TARGETS, image_folds
 from passband.estimate.tables import Table, read_table
-from passband.plot.evaluations import domain_means, held_rows
 from passband.store.files import write_whole
 
 ROOT = Path(__file__).parents[1]

@@ -31,8 +31,8 @@ from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, PAPER, match_boxes
 from passband.detections.scores import object_scores
 from passband.estimate.calibrate import calibrate_bundle, calibration_row
-from passband.estimate.evaluate import MODELS, PROTOCOLS, evaluate
-from passband.estimate.metrics import format_table
+from passband.estimate.evaluation.metrics import format_table
+from passband.estimate.evaluation.protocols import MODELS, PROTOCOLS, evaluate
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table, write_table
 from passband.learn.bundle import SHIPPED, Bundle, read_bundle, write_bundle

@@ -29,9 +29,9 @@ from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
 from passband.estimate.calibrate import calibration_row
-from passband.estimate.evaluate import evaluate
+from passband.estimate.evaluation.metrics import ALARM, Evaluation, auroc, format_table
+from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.features import SCORE_FLOOR
-from passband.estimate.metrics import ALARM, Evaluation, auroc, format_table
 from passband.estimate.performance import estimate_scores, fit_calibration
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table, write_table

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from passband.estimate.evaluate import evaluate
+from passband.estimate.evaluation.metrics import Evaluation
+from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.features import CANDIDATE_FEATURES
-from passband.estimate.metrics import Evaluation
 from passband.estimate.rows import CalibrationRow
 
 TARGETS = ("f1", "precision", "recall")

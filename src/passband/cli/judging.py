@@ -204,7 +204,7 @@ def evaluate(
 
     Intervals, their coverage and abstention are those of rows that the model did not see.
     """
-    from passband.evaluation import Question, answer_in_words, answer_to_json, evaluate_file
+    from passband.estimate.evaluation.question import Question, answer_in_words, answer_to_json, evaluate_file
 
     question = Question(
         target=target.value, protocol=protocol.value, model=model, repeats=seeds, few_shot=few_shot
@@ -213,7 +213,7 @@ def evaluate(
         answer = evaluate_file(table, question, progress=progress)
     sys.stdout.write(answer_to_json(answer) if json else answer_in_words(answer) + "\n")
     if report is not None and answer.evaluation is not None:
-        from passband.report.evaluation import write_evaluation
+        from passband.estimate.evaluation.page import write_evaluation
 
         typer.echo(f"report: {write_evaluation(report, answer.evaluation, subtitle=table.name)}", err=json)
 

@@ -5,13 +5,7 @@ writes it.
 """
 
 from passband.drawing.saving import ACCENT, save_figure
-from passband.hrtem.wave_figures import (
-    conditions_in_words,
-    draw_conditions,
-    draw_contrast_transfer,
-    draw_exit_wave,
-)
-from passband.plot.evaluations import (
+from passband.estimate.evaluation.figures import (
     draw_coverage,
     draw_domain_means,
     draw_domain_scores,
@@ -19,9 +13,24 @@ from passband.plot.evaluations import (
     draw_rejection,
     draw_scores,
 )
+from passband.estimate.evaluation.score_figures import (
+    ScorePair,
+    draw_explanations,
+    draw_parity,
+    draw_reliability,
+)
+from passband.estimate.evaluation.telling_figures import (
+    draw_classification,
+    draw_confusion,
+    draw_precision_recall,
+)
+from passband.hrtem.wave_figures import (
+    conditions_in_words,
+    draw_conditions,
+    draw_contrast_transfer,
+    draw_exit_wave,
+)
 from passband.plot.pictures import COLOURS, draw_detections, draw_sizes, draw_verdicts
-from passband.plot.scores import ScorePair, draw_explanations, draw_parity, draw_reliability
-from passband.plot.telling import draw_classification, draw_confusion, draw_precision_recall
 
 __all__ = [
     "ACCENT",

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passband.errors import CalibrationError, ParameterError
-from passband.estimate import evaluate as module
-from passband.estimate import metrics
-from passband.estimate.evaluate import MODELS, PROTOCOLS, evaluate, sets_of
+from passband.estimate.evaluation import metrics
+from passband.estimate.evaluation import protocols as module
+from passband.estimate.evaluation.metrics import auroc, bootstrap, format_table
+from passband.estimate.evaluation.peers import PEERS
+from passband.estimate.evaluation.protocols import MODELS, PROTOCOLS, evaluate, sets_of
 from passband.estimate.features import CANDIDATE_FEATURES
-from passband.estimate.metrics import auroc, bootstrap, format_table
-from passband.estimate.peers import PEERS
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table
 

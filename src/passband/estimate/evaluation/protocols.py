@@ -17,9 +17,9 @@ from jaxtyping import Bool
 from passband.detections.matching import PAPER
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.calibration import Calibration, Forecast
+from passband.estimate.evaluation.metrics import Evaluation, Metrics, Predictions, summarise
+from passband.estimate.evaluation.peers import PEERS, QUANTILE_FOREST, peer_intervals, quantile_forest
 from passband.estimate.features import SCORE_FLOOR
-from passband.estimate.metrics import Evaluation, Metrics, Predictions, summarise
-from passband.estimate.peers import PEERS, QUANTILE_FOREST, peer_intervals, quantile_forest
 from passband.estimate.performance import adapt, fit_calibration, forecast
 from passband.estimate.regressor import (
     RECIPES,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from passband.drawing.saving import ACCENT, QUIET, place
-from passband.estimate.diagnostics import classify, confusion, precision_recall
-from passband.estimate.metrics import Evaluation
-from passband.plot.evaluations import LABELS, held_rows, say_nothing
+from passband.estimate.evaluation.diagnostics import classify, confusion, precision_recall
+from passband.estimate.evaluation.figures import LABELS, held_rows, say_nothing
+from passband.estimate.evaluation.metrics import Evaluation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from made_evaluations import abstaining, made, missing, with_intervals
 from passband import plot
 from passband.errors import ParameterError
-from passband.plot.evaluations import domain_means, held_rows, wilson
+from passband.estimate.evaluation.figures import domain_means, held_rows, wilson
 
 ALL = (
     plot.draw_estimates,

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from passband.errors import CalibrationError
-from passband.estimate.features import CANDIDATE_FEATURES, PAPER_FEATURES
-from passband.estimate.peers import (
+from passband.estimate.evaluation.peers import (
     PEERS,
     _share_above,
     difference_of_confidences,
@@ -17,6 +16,7 @@ from passband.estimate.peers import (
     quantile_forest,
     thresholded_confidence,
 )
+from passband.estimate.features import CANDIDATE_FEATURES, PAPER_FEATURES
 from passband.estimate.rows import RowTable
 
 INPUTS = [CANDIDATE_FEATURES.index(n) for n in PAPER_FEATURES]

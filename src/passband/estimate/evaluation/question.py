@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from passband.errors import CalibrationError, ParameterError
-from passband.estimate.evaluate import Progress, evaluate, evaluate_column
-from passband.estimate.metrics import Evaluation, Metrics, bootstrap
+from passband.estimate.evaluation.metrics import Evaluation, Metrics, bootstrap
+from passband.estimate.evaluation.protocols import Progress, evaluate, evaluate_column
 from passband.estimate.regressor import TARGETS
 from passband.estimate.tables import SWELLING, read_table
 
@@ -27,7 +27,7 @@ class Question:
     target
         One of `COLUMNS`.
     protocol, model, repeats, few_shot, coverage
-        As in `passband.estimate.evaluate.evaluate`.
+        As in `passband.estimate.evaluation.protocols.evaluate`.
     """
 
     target: str = "f1"

@@ -11,7 +11,7 @@ import numpy as np
 from passband.drawing.saving import ACCENT, QUIET, place
 from passband.errors import ParameterError
 from passband.estimate.calibration import Estimate
-from passband.estimate.diagnostics import reliability
+from passband.estimate.evaluation.diagnostics import reliability
 from passband.types import Vector
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ import numpy as np
 
 from passband.drawing.saving import ACCENT, QUIET, place
 from passband.errors import ParameterError
-from passband.estimate.diagnostics import kept_means
-from passband.estimate.metrics import Evaluation, Predictions
+from passband.estimate.evaluation.diagnostics import kept_means
+from passband.estimate.evaluation.metrics import Evaluation, Predictions
 from passband.estimate.regressor import TARGETS
 from passband.types import Vector
 

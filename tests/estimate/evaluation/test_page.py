@@ -11,7 +11,7 @@ import pytest
 
 from made_evaluations import abstaining, made, missing, with_intervals
 from passband.errors import PassbandError
-from passband.report.evaluation import evaluation_page, write_evaluation
+from passband.estimate.evaluation.page import evaluation_page, write_evaluation
 
 
 class _Tags(HTMLParser):

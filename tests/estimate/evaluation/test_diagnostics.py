@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from passband.errors import ParameterError
-from passband.estimate.diagnostics import classify, confusion, kept_means, precision_recall, reliability
+from passband.estimate.evaluation.diagnostics import (
+    classify,
+    confusion,
+    kept_means,
+    precision_recall,
+    reliability,
+)
 
 scores = st.integers(0, 20).map(lambda k: k / 20)  # ties are common
 pairs = st.lists(st.tuples(scores, scores), min_size=1, max_size=40)

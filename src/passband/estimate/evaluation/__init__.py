@@ -1,0 +1,1 @@
+"""How good label-free estimates are: protocols, metrics, peers, and their page."""
