@@ -20,12 +20,12 @@ from skimage.measure import regionprops
 from sklearn.ensemble import RandomForestRegressor
 
 from passband.detections.detections import Detections
+from passband.detectors.bundle import default_bundle
 from passband.estimate.calibration import Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.forest import from_sklearn, predict
 from passband.estimate.performance import estimate_scores
 from passband.estimate.records import from_record
-from passband.learn.bundle import default_bundle
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 

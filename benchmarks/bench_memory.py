@@ -18,9 +18,9 @@ def peak(side: int, backbone: str) -> None:
 
     from passband.cavities.domains import draw_set
     from passband.cavities.image import simulate_cavities
-    from passband.learn import infer
-    from passband.learn.bundle import Bundle, default_bundle
-    from passband.learn.detector import PAPER, build_detector
+    from passband.detectors import infer
+    from passband.detectors.bundle import Bundle, default_bundle
+    from passband.detectors.mask_rcnn import PAPER, build_detector
     from passband.micrographs.micrograph import Micrograph
 
     torch.set_num_threads(1)

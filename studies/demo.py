@@ -20,7 +20,7 @@ from passband.cavities.files import TRUTH, write_simulated
 from passband.detections.files import read_detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
-from passband.learn.bundle import default_bundle
+from passband.detectors.bundle import default_bundle
 from passband.micrographs.readers import read_micrograph
 from passband.plot import ScorePair, draw_parity, draw_verdicts, save_figure
 

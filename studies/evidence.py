@@ -22,12 +22,12 @@ from shipped_bundle import CALIBRATION, SEEDS, exported, labelled
 
 from passband.cavities.domains import draw_set
 from passband.cavities.image import CavityRecord
+from passband.detectors.bundle import default_bundle
 from passband.estimate.blend import fit_blend, guess_blend
 from passband.estimate.calibrate import calibration_row
 from passband.estimate.evaluation.metrics import auroc
 from passband.estimate.features import PAPER_FEATURES
 from passband.estimate.regressor import TARGETS
-from passband.learn.bundle import default_bundle
 from passband.store.files import write_whole
 
 RESULTS = Path("studies/results")

@@ -14,10 +14,10 @@ import numpy as np
 from scipy import ndimage
 
 from passband.detections.detections import Detections
+from passband.detectors.bundle import Bundle
+from passband.detectors.infer import detect
 from passband.errors import ParameterError
 from passband.estimate.features import SCORE_FLOOR
-from passband.learn.bundle import Bundle
-from passband.learn.infer import detect
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Image
 
@@ -42,7 +42,7 @@ def detect_with_evidence(
     Parameters
     ----------
     micrograph, bundle, memory_gb
-        As for `passband.learn.infer.detect`.
+        As for `passband.detectors.infer.detect`.
 
     Returns
     -------
@@ -52,7 +52,7 @@ def detect_with_evidence(
     Examples
     --------
     >>> import numpy as np
-    >>> from passband.learn.bundle import default_bundle
+    >>> from passband.detectors.bundle import default_bundle
     >>> flat = Micrograph(pixels=np.zeros((64, 64), np.float32), name="empty")
     >>> answer, said = detect_with_evidence(flat, default_bundle())
     >>> len(answer), said["agreement_below"]

@@ -27,11 +27,11 @@ from ten_pairs import Labelled, best_threshold, blobs_of, f1_of, kept, progress,
 
 from passband.detections.detections import Detections
 from passband.detections.masks import masks_from_labels
+from passband.detectors.blobs import detect_blobs, fit_blobs
+from passband.detectors.bundle import read_bundle, write_bundle
+from passband.detectors.infer import detect
+from passband.detectors.train import TrainConfig, train_detector
 from passband.estimate.calibrate import calibration_row
-from passband.learn.blobs import detect_blobs, fit_blobs
-from passband.learn.bundle import read_bundle, write_bundle
-from passband.learn.infer import detect
-from passband.learn.train import TrainConfig, train_detector
 from passband.micrographs.readers import read_micrograph
 from passband.store.files import write_whole
 

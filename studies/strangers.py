@@ -26,11 +26,11 @@ from scipy import ndimage
 from passband.detections.masks import masks_from_labels
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
+from passband.detectors.bundle import Bundle, default_bundle
 from passband.estimate.calibration import Calibration, Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
 from passband.estimate.records import from_record
-from passband.learn.bundle import Bundle, default_bundle
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
 from passband.plot import draw_verdicts, save_figure

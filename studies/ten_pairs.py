@@ -28,6 +28,10 @@ from passband.cavities.domains import PAIRS, draw_set
 from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
+from passband.detectors.blobs import BlobConfig, detect_blobs, fit_blobs
+from passband.detectors.bundle import Bundle, default_bundle, read_bundle, write_bundle
+from passband.detectors.infer import detect
+from passband.detectors.train import TrainConfig, train_detector
 from passband.estimate.calibrate import calibration_row
 from passband.estimate.evaluation.metrics import ALARM, Evaluation, auroc, format_table
 from passband.estimate.evaluation.protocols import evaluate
@@ -35,10 +39,6 @@ from passband.estimate.features import SCORE_FLOOR
 from passband.estimate.performance import estimate_scores, fit_calibration
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table, write_table
-from passband.learn.blobs import BlobConfig, detect_blobs, fit_blobs
-from passband.learn.bundle import Bundle, default_bundle, read_bundle, write_bundle
-from passband.learn.infer import detect
-from passband.learn.train import TrainConfig, train_detector
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
 

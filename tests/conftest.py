@@ -11,9 +11,9 @@ import scipy.ndimage
 import torch
 
 from passband.detections.detections import Detections
+from passband.detectors.bundle import Bundle, read_bundle, write_bundle
+from passband.detectors.mask_rcnn import SLIM
 from passband.estimate.calibrate import calibrate_bundle, calibration_row
-from passband.learn.bundle import Bundle, read_bundle, write_bundle
-from passband.learn.detector import SLIM
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 

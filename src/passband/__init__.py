@@ -17,7 +17,7 @@ from importlib import import_module
 __version__ = "0.1.0"
 
 PUBLIC = {
-    "Bundle": "passband.learn.bundle",
+    "Bundle": "passband.detectors.bundle",
     "ConditionRanges": "passband.optics.conditions",
     "Detections": "passband.detections.detections",
     "ImagingConditions": "passband.optics.conditions",
@@ -28,19 +28,19 @@ PUBLIC = {
     "Verdict": "passband.verdict",
     "assess": "passband.verdict",
     "build_specimen": "passband.hrtem.specimen",
-    "default_bundle": "passband.learn.bundle",
-    "detect": "passband.learn.infer",
+    "default_bundle": "passband.detectors.bundle",
+    "detect": "passband.detectors.infer",
     "draw_cavities": "passband.cavities.domains",
     "draw_specimen": "passband.hrtem.specimen",
     "exit_wave": "passband.hrtem.scattering",
     "fit_thon_rings": "passband.optics.thon",
     "open_dataset": "passband.hrtem.dataset",
-    "read_bundle": "passband.learn.bundle",
+    "read_bundle": "passband.detectors.bundle",
     "read_detections": "passband.detections.files",
     "read_micrograph": "passband.micrographs.readers",
     "simulate_cavities": "passband.cavities.image",
     "simulate_micrographs": "passband.hrtem.imaging",
-    "write_bundle": "passband.learn.bundle",
+    "write_bundle": "passband.detectors.bundle",
 }
 __all__ = sorted(PUBLIC)
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from passband import __version__
 from passband.detections.detections import Detections
 from passband.detections.files import read_detections
+from passband.detectors.bundle import Bundle
+from passband.detectors.infer import detect
 from passband.errors import CalibrationError, DetectionsError, ParameterError, PassbandError, ReadError
 from passband.estimate.calibrate import adapt_bundle, calibrate_bundle, calibration_row
 from passband.estimate.intervals import MIN_DOMAIN_ROWS
 from passband.estimate.performance import MOST_LABELLED
 from passband.estimate.records import from_record
-from passband.learn.bundle import Bundle
-from passband.learn.infer import detect
 from passband.learn.particle_model import ParticleModel
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import SUFFIXES, read_micrograph

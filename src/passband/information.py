@@ -10,9 +10,9 @@ import torch
 
 from passband import __version__
 from passband.cavities.domains import DOMAINS
+from passband.detectors.bundle import Bundle, CalibrationRecord, default_bundle
 from passband.errors import BundleError, ParameterError
 from passband.estimate.records import from_record
-from passband.learn.bundle import Bundle, CalibrationRecord, default_bundle
 from passband.learn.particle_model import ParticleModel
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import SUFFIXES, read_micrograph

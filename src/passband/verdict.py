@@ -21,6 +21,8 @@ from passband.data.particle_outlines import labels_of_detections
 from passband.data.particles import ExtractionSettings, find_particles
 from passband.detections.detections import Detections
 from passband.detections.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
+from passband.detectors.bundle import Bundle
+from passband.detectors.infer import detect
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.batches import batch_features
 from passband.estimate.calibration import Estimate, Outlook
@@ -28,8 +30,6 @@ from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
 from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import from_record
-from passband.learn.bundle import Bundle
-from passband.learn.infer import detect
 from passband.learn.particle_model import ParticleModel, classify_particles
 from passband.micrographs.micrograph import Micrograph
 from passband.policy import DEFAULT_POLICY, Answer, Evidence, Finding, Policy, unusable, weigh
@@ -158,7 +158,7 @@ def assess(
 
     Examples
     --------
-    >>> from passband.learn.bundle import default_bundle
+    >>> from passband.detectors.bundle import default_bundle
     >>> noise = np.random.default_rng(0).normal(100, 10, (128, 128)).astype(np.float32)
     >>> judged = assess(Micrograph(pixels=noise, name="noise.tif"), default_bundle())
     >>> judged.verdict == "trust", len(judged.reasons) > 0

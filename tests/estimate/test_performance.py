@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from passband.detections.matching import OPTIMAL, PAPER
+from passband.detectors.bundle import Bundle, CalibrationRecord, default_bundle, read_bundle, write_bundle
+from passband.detectors.mask_rcnn import SLIM
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.blend import standardise, to_logit
 from passband.estimate.calibration import HeldOutScores
@@ -23,8 +25,6 @@ from passband.estimate.performance import MOST_LABELLED, adapt, estimate_scores,
 from passband.estimate.records import FORMAT, from_record, to_record
 from passband.estimate.regressor import guess
 from passband.estimate.rows import CalibrationRow
-from passband.learn.bundle import Bundle, CalibrationRecord, default_bundle, read_bundle, write_bundle
-from passband.learn.detector import SLIM
 
 
 def rows(n=120, domains=3, seed=0, shift=0.1):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from passband.cli import app
 from passband.data.cards import Disorder, draw_cards, make_cards
 from passband.data.crop_sets import CropSet, read_crop_set, write_crop_set
-from passband.learn.bundle import default_bundle, write_bundle
+from passband.detectors.bundle import default_bundle, write_bundle
 
 
 def call(*words):

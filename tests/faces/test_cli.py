@@ -15,10 +15,10 @@ from typer.testing import CliRunner
 from passband.cavities.image import CavityRecord
 from passband.cli import app
 from passband.detections.files import write_coco
+from passband.detectors.bundle import read_bundle
 from passband.estimate.features import CANDIDATE_FEATURES
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import write_table
-from passband.learn.bundle import read_bundle
 from passband.micrographs.readers import read_micrograph
 from passband.verdict import assess
 

@@ -14,8 +14,8 @@ from passband.cli import app
 from passband.data.particle_labels import set_labels
 from passband.data.particle_library import extend_library, open_library
 from passband.data.particles import ExtractionSettings
+from passband.detectors.bundle import default_bundle, write_bundle
 from passband.errors import BundleError, DatasetError, ParameterError
-from passband.learn.bundle import default_bundle, write_bundle
 from passband.learn.fit_particles import ParticleConfig
 from passband.learn.particle_bundle import read_particle_model
 from passband.learn.particle_model import classify_particles

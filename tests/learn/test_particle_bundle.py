@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from made_cards import NAMES, quick, small
+from passband.detectors.bundle import Bundle, CalibrationRecord, read_bundle, write_bundle
+from passband.detectors.mask_rcnn import SLIM
 from passband.errors import BundleError
-from passband.learn.bundle import Bundle, CalibrationRecord, read_bundle, write_bundle
-from passband.learn.detector import SLIM
 from passband.learn.particle_bundle import read_particle_model, write_particle_model
 from passband.learn.particle_model import classify_particles, describe_particles, reconstruct
 

@@ -120,7 +120,7 @@ def info(
     For example `passband info`, `passband info image.dm4`, `passband info my.safetensors`.
     """
     from passband import information
-    from passband.learn.bundle import Bundle
+    from passband.detectors.bundle import Bundle
 
     if path is None:
         lines = information.about_passband()
@@ -155,7 +155,7 @@ def calibrate(
     For example `passband calibrate --images labelled/ --annotations labels.json --out mine.safetensors`.
     """
     from passband.assessment import calibrate_files
-    from passband.learn.bundle import write_bundle
+    from passband.detectors.bundle import write_bundle
     from passband.micrographs.readers import read_sidecar
 
     table = {} if sidecar is None else read_sidecar(sidecar)

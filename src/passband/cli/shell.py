@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from passband.errors import PassbandError
 
 if TYPE_CHECKING:  # heavy modules are imported where they are used: help must come at once
-    from passband.learn.bundle import Bundle
+    from passband.detectors.bundle import Bundle
     from passband.learn.particle_model import ParticleModel
 
 
@@ -59,7 +59,7 @@ SidecarOption = Annotated[
 
 def judge_from(path: Path | None) -> Bundle | ParticleModel:
     """The bundle of a file, of whichever kind, or the one that ships."""
-    from passband.learn.bundle import default_bundle
+    from passband.detectors.bundle import default_bundle
     from passband.learn.particle_bundle import read_either
 
     return default_bundle() if path is None else read_either(path)
@@ -67,7 +67,7 @@ def judge_from(path: Path | None) -> Bundle | ParticleModel:
 
 def bundle_from(path: Path | None) -> Bundle:
     """The bundle of a file, or the one that ships."""
-    from passband.learn.bundle import default_bundle, read_bundle
+    from passband.detectors.bundle import default_bundle, read_bundle
 
     return default_bundle() if path is None else read_bundle(path)
 

@@ -33,9 +33,9 @@ def train_detector(
 
     For example `passband train detector --out mine --domains A:under,A:over`.
     """
-    from passband.learn.bundle import write_bundle
-    from passband.learn.detector import PAPER, SLIM
-    from passband.learn.train import TrainConfig, train_detector
+    from passband.detectors.bundle import write_bundle
+    from passband.detectors.mask_rcnn import PAPER, SLIM
+    from passband.detectors.train import TrainConfig, train_detector
 
     config = TrainConfig(
         detector=SLIM if backbone is Backbone.slim else PAPER,

@@ -8,12 +8,12 @@ from dataclasses import replace
 from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, MatchingRule, match_boxes
 from passband.detections.scores import object_scores
+from passband.detectors.bundle import Bundle
 from passband.errors import CalibrationError
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import adapt, fit_calibration
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
-from passband.learn.bundle import Bundle
 from passband.micrographs.micrograph import Micrograph
 
 

@@ -235,7 +235,7 @@ def forecast(calibration: Calibration, features: Float64[np.ndarray, "n p"]) -> 
 
     Examples
     --------
-    >>> from passband.learn.bundle import default_bundle
+    >>> from passband.detectors.bundle import default_bundle
     >>> from passband.estimate.records import from_record
     >>> known = from_record(default_bundle().calibration)
     >>> forecast(known, np.zeros((2, len(known.features)))).high[:, 0].tolist()

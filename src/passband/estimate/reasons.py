@@ -70,7 +70,7 @@ def what_moved(
     Examples
     --------
     >>> from passband.estimate.records import from_record
-    >>> from passband.learn.bundle import default_bundle
+    >>> from passband.detectors.bundle import default_bundle
     >>> known = from_record(default_bundle().calibration)
     >>> features = known.reference.center.copy()
     >>> features[known.features.index("mean_score")] = 0.82

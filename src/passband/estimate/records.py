@@ -19,7 +19,7 @@ from passband.estimate.novelty import Reference
 from passband.estimate.regressor import TARGETS, Forests, Regressor
 
 if TYPE_CHECKING:
-    from passband.learn.bundle import CalibrationRecord
+    from passband.detectors.bundle import CalibrationRecord
 
 FORMAT = 2
 
@@ -37,7 +37,7 @@ def to_record(calibration: Calibration) -> CalibrationRecord:
     CalibrationRecord
         For a bundle.
     """
-    from passband.learn.bundle import CalibrationRecord
+    from passband.detectors.bundle import CalibrationRecord
 
     c = calibration
     settings = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from passband.detectors.bundle import Bundle, calibration_parts, open_bundle, open_calibration
 from passband.errors import BundleError
-from passband.learn.bundle import Bundle, calibration_parts, open_bundle, open_calibration
 from passband.learn.invariant import ClassifierSettings, InvariantClassifier
 from passband.learn.particle_model import ParticleModel
 from passband.learn.rvae import RVAE, RVAESettings

@@ -12,8 +12,8 @@ from jaxtyping import Float32, Int
 from torch import Tensor
 
 from passband.data.crop_sets import crop_faults
+from passband.detectors.bundle import CalibrationRecord
 from passband.errors import ParameterError
-from passband.learn.bundle import CalibrationRecord
 from passband.learn.invariant import (
     Answer,
     InvariantClassifier,

@@ -16,9 +16,9 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import nms
 
 from passband.detections.detections import Detections
+from passband.detectors.bundle import Bundle
+from passband.detectors.mask_rcnn import build_detector, detector_input, input_channels
 from passband.errors import BundleError, ParameterError
-from passband.learn.bundle import Bundle
-from passband.learn.detector import build_detector, detector_input, input_channels
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Image, InstanceMask
 
@@ -51,7 +51,7 @@ def rescaling(micrograph: Micrograph, bundle: Bundle) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from passband.learn.detector import SLIM
+    >>> from passband.detectors.mask_rcnn import SLIM
     >>> b = Bundle(name="b", detector=SLIM, weights={}, score_threshold=0.5, training={"pixel_size": [2, 5]})
     >>> rescaling(Micrograph(pixels=np.zeros((4, 4), np.float32), name="a", pixel_size=1.0), b)
     0.5
@@ -91,7 +91,7 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) ->
     Examples
     --------
     >>> import numpy as np
-    >>> from passband.learn.bundle import default_bundle
+    >>> from passband.detectors.bundle import default_bundle
     >>> flat = Micrograph(pixels=np.zeros((64, 64), np.float32), name="empty")
     >>> len(detect(flat, default_bundle()))
     0

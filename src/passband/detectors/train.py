@@ -27,10 +27,10 @@ from passband.cavities.domains import DOMAINS, draw_set
 from passband.cavities.files import truth_of
 from passband.cavities.image import CavityImage, CavityRecord, simulate_cavities
 from passband.detections.detections import Detections
+from passband.detectors.augment import augment_image, draw_augmentation, turn
+from passband.detectors.bundle import Bundle, read_bundle
+from passband.detectors.mask_rcnn import SLIM, DetectorConfig, build_detector, detector_input, input_channels
 from passband.errors import ParameterError
-from passband.learn.augment import augment_image, draw_augmentation, turn
-from passband.learn.bundle import Bundle, read_bundle
-from passband.learn.detector import SLIM, DetectorConfig, build_detector, detector_input, input_channels
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
 from passband.types import InstanceMask

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from passband.detectors.mask_rcnn import DetectorConfig
 from passband.errors import BundleError
-from passband.learn.detector import DetectorConfig
 from passband.store.tensors import Sealed, read_sealed, write_sealed
 
 SHIPPED = Path(__file__).parents[1] / "bundles" / "cavities-slim.safetensors"

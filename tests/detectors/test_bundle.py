@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from passband.detectors.bundle import SHIPPED, Bundle, CalibrationRecord, read_bundle, write_bundle
+from passband.detectors.mask_rcnn import PAPER, SLIM, DetectorConfig
 from passband.errors import BundleError
-from passband.learn.bundle import SHIPPED, Bundle, CalibrationRecord, read_bundle, write_bundle
-from passband.learn.detector import PAPER, SLIM, DetectorConfig
 from passband.store.tensors import FORMAT
 
 

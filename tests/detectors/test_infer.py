@@ -10,10 +10,10 @@ from passband.cavities.domains import draw_set
 from passband.cavities.image import simulate_cavities
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
+from passband.detectors import infer
+from passband.detectors.bundle import default_bundle
+from passband.detectors.infer import detect, rescaling
 from passband.errors import BundleError, ParameterError
-from passband.learn import infer
-from passband.learn.bundle import default_bundle
-from passband.learn.infer import detect, rescaling
 from passband.micrographs.micrograph import Micrograph
 
 

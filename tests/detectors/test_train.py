@@ -11,11 +11,10 @@ import torch
 from passband.cavities.domains import draw_set
 from passband.cavities.files import truth_of
 from passband.cavities.image import simulate_cavities
-from passband.errors import ParameterError
-from passband.learn.augment import Augmentation, augment_image, draw_augmentation, turn
-from passband.learn.bundle import write_bundle
-from passband.learn.detector import SLIM
-from passband.learn.train import (
+from passband.detectors.augment import Augmentation, augment_image, draw_augmentation, turn
+from passband.detectors.bundle import write_bundle
+from passband.detectors.mask_rcnn import SLIM
+from passband.detectors.train import (
     TrainConfig,
     _batch,
     _cropped,
@@ -24,6 +23,7 @@ from passband.learn.train import (
     _schedule,
     train_detector,
 )
+from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
@@ -46,9 +46,9 @@ def one_thread():
 
 
 def test_a_killed_run_goes_on_to_the_same_weights_and_the_same_log(tmp_path, monkeypatch):
-    monkeypatch.setattr("passband.learn.train.LOG_STEPS", 3)  # the checkpoint is within a line,
+    monkeypatch.setattr("passband.detectors.train.LOG_STEPS", 3)  # the checkpoint is within a line,
     whole = train_detector(TINY, tmp_path / "whole")
-    monkeypatch.setattr("passband.learn.train.CHECKPOINT_STEPS", 2)  # and the kill after its end
+    monkeypatch.setattr("passband.detectors.train.CHECKPOINT_STEPS", 2)  # and the kill after its end
 
     class Killed(BaseException):
         pass
@@ -62,10 +62,10 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_the_same_log(tmp_path, mon
             raise Killed
         return real(*args)
 
-    monkeypatch.setattr("passband.learn.train._batch", dies)
+    monkeypatch.setattr("passband.detectors.train._batch", dies)
     with pytest.raises(Killed):
         train_detector(TINY, tmp_path / "parts")
-    monkeypatch.setattr("passband.learn.train._batch", real)
+    monkeypatch.setattr("passband.detectors.train._batch", real)
     resumed = train_detector(TINY, tmp_path / "parts")
     for key, value in whole.weights.items():
         torch.testing.assert_close(resumed.weights[key], value, rtol=1e-4, atol=1e-6, msg=key)

@@ -1,0 +1,1 @@
+"""Networks that find objects: their training, inference, and the bundles they are deployed in."""
