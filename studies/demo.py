@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from passband.assessment import Plan, assess_files
 from passband.cavities.domains import draw_set
 from passband.cavities.files import TRUTH, write_simulated
 from passband.detections.files import read_detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors.bundle import default_bundle
+from passband.judge.many import Plan, assess_files
 from passband.micrographs.readers import read_micrograph
 from passband.plot import ScorePair, draw_parity, draw_verdicts, save_figure
 

@@ -24,10 +24,10 @@ from passband.cavities.domains import draw_set
 from passband.cavities.image import CavityRecord
 from passband.detectors.bundle import default_bundle
 from passband.estimate.blend import fit_blend, guess_blend
-from passband.estimate.calibrate import calibration_row
 from passband.estimate.evaluation.metrics import auroc
 from passband.estimate.features import PAPER_FEATURES
 from passband.estimate.regressor import TARGETS
+from passband.judge.calibrate import calibration_row
 from passband.store.files import write_whole
 
 RESULTS = Path("studies/results")

@@ -31,7 +31,7 @@ from passband.detectors.blobs import detect_blobs, fit_blobs
 from passband.detectors.bundle import read_bundle, write_bundle
 from passband.detectors.infer import detect
 from passband.detectors.train import TrainConfig, train_detector
-from passband.estimate.calibrate import calibration_row
+from passband.judge.calibrate import calibration_row
 from passband.micrographs.readers import read_micrograph
 from passband.store.files import write_whole
 

@@ -31,12 +31,12 @@ from passband.estimate.calibration import Calibration, Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
 from passband.estimate.records import from_record
+from passband.judge.verdict import Verdict, assess
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
 from passband.plot import draw_verdicts, save_figure
 from passband.store.files import write_whole
 from passband.types import Image
-from passband.verdict import Verdict, assess
 
 SIDE, MANY, PARTICLES, SEED = 512, 64, 60, 128
 FREE = (  # public domain or CC0 by scikit-image's documentation; the others are not drawn

@@ -32,13 +32,13 @@ from passband.detectors.blobs import BlobConfig, detect_blobs, fit_blobs
 from passband.detectors.bundle import Bundle, default_bundle, read_bundle, write_bundle
 from passband.detectors.infer import detect
 from passband.detectors.train import TrainConfig, train_detector
-from passband.estimate.calibrate import calibration_row
 from passband.estimate.evaluation.metrics import ALARM, Evaluation, auroc, format_table
 from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.features import SCORE_FLOOR
 from passband.estimate.performance import estimate_scores, fit_calibration
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table, write_table
+from passband.judge.calibrate import calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
 

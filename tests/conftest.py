@@ -13,7 +13,7 @@ import torch
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
 from passband.detectors.mask_rcnn import SLIM
-from passband.estimate.calibrate import calibrate_bundle, calibration_row
+from passband.judge.calibrate import calibrate_bundle, calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
@@ -109,5 +109,5 @@ def bundle(bundle_path: Path) -> Bundle:
 @pytest.fixture
 def fake_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `assess` and `calibrate_files` find discs without a network."""
-    monkeypatch.setattr("passband.verdict.detect", detect_discs)
-    monkeypatch.setattr("passband.assessment.detect", detect_discs)
+    monkeypatch.setattr("passband.judge.verdict.detect", detect_discs)
+    monkeypatch.setattr("passband.judge.many.detect", detect_discs)

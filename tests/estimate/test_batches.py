@@ -10,10 +10,10 @@ from passband.estimate.batches import batch_features, batch_row, calibrate_parti
 from passband.estimate.regressor import BATCH_FEATURES
 from passband.estimate.stress import DISORDERS, stress_rows
 from passband.information import about_particle_model
+from passband.judge.verdict import assess
 from passband.learn.particle_bundle import read_particle_model, write_particle_model
 from passband.learn.particle_model import classify_particles, explained_best
 from passband.micrographs.micrograph import Micrograph
-from passband.verdict import assess
 
 
 @pytest.fixture(scope="module")

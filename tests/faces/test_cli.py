@@ -19,8 +19,8 @@ from passband.detectors.bundle import read_bundle
 from passband.estimate.features import CANDIDATE_FEATURES
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import write_table
+from passband.judge.verdict import assess
 from passband.micrographs.readers import read_micrograph
-from passband.verdict import assess
 
 pytestmark = pytest.mark.usefixtures("fake_detector")
 Call = Callable[..., SimpleNamespace]
@@ -214,7 +214,7 @@ def test_another_detectors_file(call, folder, discs, tmp_path) -> None:
 
 
 def test_a_stopped_report_goes_on_with_the_same_bytes(call, folder, tmp_path, monkeypatch) -> None:
-    import passband.assessment as assessment
+    import passband.judge.many as assessment
 
     whole = call("assess", folder, "--json", "--report", tmp_path / "whole")
     seen: list[str] = []
@@ -262,11 +262,11 @@ def test_a_fault_of_our_own_is_one_line(call, folder, monkeypatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("passband.assessment.picture_of", broken)
+    monkeypatch.setattr("passband.judge.many.picture_of", broken)
     done = call("assess", folder / "b_good.tif", "--report", folder / "r")
     assert done.status == 2
     assert "unexpected ZeroDivisionError: oops; this is a fault in Passband" in done.err
-    monkeypatch.setattr("passband.assessment.find_micrographs", broken)
+    monkeypatch.setattr("passband.judge.many.find_micrographs", broken)
     assert call("assess", folder).status == 1
 
 

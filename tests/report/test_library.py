@@ -16,9 +16,9 @@ from PIL import Image
 
 from made_library import made_bundle, made_library, make_library
 from passband.errors import DatasetError
+from passband.judge.report import crop_pictures, library
 from passband.learn.particle_model import classify_particles
 from passband.particle_libraries import classify_library
-from passband.report import crop_pictures, library
 from passband.report.crop_pictures import sprite_sheets, thumbnails
 from passband.report.library import library_page, model_lines, write_library_report
 

@@ -12,8 +12,8 @@ import typer
 from passband.cli.shell import BundleOption, SidecarOption, angstrom, bundle_from, judge_from, show_progress
 
 if TYPE_CHECKING:
-    from passband.assessment import Outcome
-    from passband.policy import Answer
+    from passband.judge.many import Outcome
+    from passband.judge.policy import Answer
 
 
 class Target(StrEnum):
@@ -86,10 +86,10 @@ def assess(
 
     Exit status: 0 all done, 2 something could not be read, 3 --fail-on met.
     """
-    from passband.assessment import Plan, assess_files
+    from passband.judge.many import Plan, assess_files
+    from passband.judge.policy import Policy
+    from passband.judge.verdict import verdicts_to_json
     from passband.micrographs.readers import read_sidecar
-    from passband.policy import Policy
-    from passband.verdict import verdicts_to_json
 
     plan = Plan(
         bundle=judge_from(bundle),
@@ -154,8 +154,8 @@ def calibrate(
 
     For example `passband calibrate --images labelled/ --annotations labels.json --out mine.safetensors`.
     """
-    from passband.assessment import calibrate_files
     from passband.detectors.bundle import write_bundle
+    from passband.judge.many import calibrate_files
     from passband.micrographs.readers import read_sidecar
 
     table = {} if sidecar is None else read_sidecar(sidecar)
@@ -233,7 +233,7 @@ def _print_verdicts(outcome: Outcome) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from passband.report.sheet import short_paths
+    from passband.judge.sheet import short_paths
 
     console = Console(highlight=False)
     if not console.is_terminal:

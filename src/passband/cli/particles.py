@@ -98,9 +98,9 @@ def extract(
     A micrograph given twice, under whatever name, is kept once. Exit status: 0 all done, 2 something could
     not be read.
     """
-    from passband.assessment import find_micrographs
     from passband.data.particle_library import Reading, extend_library
     from passband.data.particles import ExtractionSettings
+    from passband.judge.many import find_micrographs
     from passband.micrographs.readers import read_sidecar
 
     settings = ExtractionSettings(

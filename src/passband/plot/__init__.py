@@ -30,7 +30,7 @@ from passband.hrtem.wave_figures import (
     draw_contrast_transfer,
     draw_exit_wave,
 )
-from passband.plot.pictures import COLOURS, draw_detections, draw_sizes, draw_verdicts
+from passband.judge.figures import COLOURS, draw_detections, draw_sizes, draw_verdicts
 
 __all__ = [
     "ACCENT",

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 
 from passband.data.particle_crops import COLUMNS
 from passband.errors import DatasetError
+from passband.judge.sheet import counted, number_text
 from passband.learn.particle_model import traverse
 from passband.plot.particles import CLASS_COLOURS
 from passband.report.crop_pictures import (
@@ -30,7 +31,6 @@ from passband.report.crop_pictures import (
     thumbnails,
 )
 from passband.report.particle_table import ClassifiedLibrary, class_columns
-from passband.report.sheet import counted, number_text
 from passband.store.columns import columns_csv
 from passband.store.files import write_whole
 from passband.units import NM

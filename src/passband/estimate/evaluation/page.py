@@ -17,7 +17,7 @@ from passband.drawing.html import figure_html
 from passband.estimate.evaluation.figures import held_rows
 from passband.estimate.evaluation.metrics import Evaluation, Metrics
 from passband.estimate.regressor import TARGETS
-from passband.report.sheet import LABELS, counted
+from passband.judge.sheet import LABELS, counted
 from passband.store.files import write_whole
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def evaluation_page(evaluation: Evaluation, *, subtitle: str = "") -> str:
         The same for the same arguments.
     """
     e, f1 = evaluation, evaluation.overall["f1"]
-    text = resources.files("passband.estimate.evaluation").joinpath("page.html").read_text("utf-8")
+    text = resources.files("passband.judge").joinpath("page.html").read_text("utf-8")
     told = (
         f"F1 estimated without labels to {f1.mae:.3f}" if math.isfinite(f1.mae) else "Nothing was estimated"
     )

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from passband.judge.verdict import SCORES, Verdict
 from passband.units import NM, UM
-from passband.verdict import SCORES, Verdict
 
 
 def results_csv(verdicts: Sequence[Verdict]) -> str:

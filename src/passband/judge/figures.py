@@ -10,10 +10,10 @@ import numpy as np
 from passband.detections.detections import Detections
 from passband.drawing.saving import ACCENT
 from passband.errors import ParameterError
+from passband.judge.verdict import Sizes, Verdict
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Vector
 from passband.units import NM
-from passband.verdict import Sizes, Verdict
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

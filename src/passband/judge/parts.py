@@ -15,9 +15,9 @@ from passband.detections.masks import mask_from_rle, rle_from_mask
 from passband.drawing.thumbnails import Picture
 from passband.errors import PassbandError
 from passband.estimate.calibration import Estimate
-from passband.report.sheet import Sheet
+from passband.judge.sheet import Sheet
+from passband.judge.verdict import Verdict, measure_sizes
 from passband.store.files import write_whole
-from passband.verdict import Verdict, measure_sizes
 
 FORMAT = 1
 

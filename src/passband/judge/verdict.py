@@ -30,9 +30,9 @@ from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
 from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import from_record
+from passband.judge.policy import DEFAULT_POLICY, Answer, Evidence, Finding, Policy, unusable, weigh
 from passband.learn.particle_model import ParticleModel, classify_particles
 from passband.micrographs.micrograph import Micrograph
-from passband.policy import DEFAULT_POLICY, Answer, Evidence, Finding, Policy, unusable, weigh
 from passband.types import Vector
 from passband.units import NM
 

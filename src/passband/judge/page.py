@@ -17,7 +17,7 @@ from passband import plot
 from passband.drawing.html import figure_html
 from passband.drawing.thumbnails import within_budget
 from passband.estimate.calibration import HeldOutScores
-from passband.report.sheet import (
+from passband.judge.sheet import (
     MARKS,
     Sheet,
     badge,
@@ -30,7 +30,7 @@ from passband.report.sheet import (
     short_paths,
     words_html,
 )
-from passband.verdict import Verdict
+from passband.judge.verdict import Verdict
 
 TOOLTIP_BUDGET = 20_000
 """Outlines that get a tooltip each; a page with more joins them by score, or browsers choke."""
@@ -71,7 +71,7 @@ def report_page(
     columns, rows = _table(ordered)
     unfolded = len(sheets) <= OPEN_SHEETS
     colours = score_colours(10)
-    text = resources.files("passband.report").joinpath("page.html").read_text("utf-8")
+    text = resources.files("passband.judge").joinpath("page.html").read_text("utf-8")
     return Template(text).substitute(
         title=f"Passband: {counted(len(sheets), 'micrograph')}",
         headline=_headline(counts, len(errors)),

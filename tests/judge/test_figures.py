@@ -6,8 +6,8 @@ import pytest
 from passband.detections.detections import Detections
 from passband.errors import ParameterError, PassbandError
 from passband.estimate.calibration import Estimate
+from passband.judge.verdict import measure_sizes
 from passband.plot import ScorePair, draw_detections, draw_parity, draw_sizes, save_figure
-from passband.verdict import measure_sizes
 
 
 def pair(measured: float, value: float, group: str = "") -> ScorePair:

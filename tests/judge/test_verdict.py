@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from passband.detections.detections import Detections
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
+from passband.judge.policy import Evidence, Policy, unusable, weigh
+from passband.judge.verdict import SCHEMA, assess, measure_sizes, verdicts_to_json
 from passband.micrographs.micrograph import Micrograph
-from passband.policy import Evidence, Policy, unusable, weigh
-from passband.verdict import SCHEMA, assess, measure_sizes, verdicts_to_json
 
 RANK = {"reject": 0, "review": 1, "trust": 2}
 unit = st.floats(0, 1)

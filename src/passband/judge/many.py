@@ -18,19 +18,19 @@ from passband.detections.files import read_detections
 from passband.detectors.bundle import Bundle
 from passband.detectors.infer import detect
 from passband.errors import CalibrationError, DetectionsError, ParameterError, PassbandError, ReadError
-from passband.estimate.calibrate import adapt_bundle, calibrate_bundle, calibration_row
 from passband.estimate.intervals import MIN_DOMAIN_ROWS
 from passband.estimate.performance import MOST_LABELLED
 from passband.estimate.records import from_record
+from passband.judge.calibrate import adapt_bundle, calibrate_bundle, calibration_row
+from passband.judge.parts import load_part, save_part
+from passband.judge.policy import DEFAULT_POLICY, Policy
+from passband.judge.report import Sheet, picture_of, write_report
+from passband.judge.verdict import Verdict, assess
 from passband.learn.particle_model import ParticleModel
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import SUFFIXES, read_micrograph
 from passband.micrographs.sidecar import sidecar_pixel_size
-from passband.policy import DEFAULT_POLICY, Policy
-from passband.report import Sheet, picture_of, write_report
-from passband.report.parts import load_part, save_part
 from passband.store.files import write_whole
-from passband.verdict import Verdict, assess
 
 Progress = Callable[[str, int, int], None]
 """Called with the path begun, how many are done, and how many there are."""

@@ -13,9 +13,9 @@ import numpy as np
 
 from passband.drawing.thumbnails import Picture
 from passband.estimate.calibration import Estimate
-from passband.policy import Answer
+from passband.judge.policy import Answer
+from passband.judge.verdict import SCORES, Verdict
 from passband.units import NM, UM
-from passband.verdict import SCORES, Verdict
 
 MARKS: dict[Answer, str] = {"trust": "✓", "review": "!", "reject": "✕"}
 LABELS = {"f1": "F1", "precision": "Precision", "recall": "Recall"}

@@ -12,11 +12,11 @@ import pytest
 from passband.detections.detections import Detections
 from passband.detections.files import read_detections
 from passband.drawing.thumbnails import within_budget
+from passband.judge.parts import load_part, save_part
+from passband.judge.report import Sheet, picture_of, report_page, write_report
+from passband.judge.verdict import assess, verdicts_to_json
 from passband.micrographs.micrograph import Micrograph
-from passband.report import Sheet, picture_of, report_page, write_report
-from passband.report.parts import load_part, save_part
 from passband.types import InstanceMask
-from passband.verdict import assess, verdicts_to_json
 
 NASTY = "run \"1\"/<img src=x onerror=alert(1)> & 'µ'.tif"
 

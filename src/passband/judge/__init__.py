@@ -1,0 +1,1 @@
+"""Whether a model's answer on a micrograph can be trusted: one, many, and their page."""
