@@ -23,14 +23,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from passband.data.cards import PROTOCOLS, card_set, draw_cards, make_cards
 from passband.hrtem.allocator import keep_freed_memory
-from passband.learn.adam import Adam
-from passband.learn.fit_invariant import fit_classifier
-from passband.learn.harmonics import HarmonicSettings
-from passband.learn.invariant import ClassifierSettings, classify_crops
-from passband.learn.rvae import RVAE, Step, class_probabilities, reference_settings, unlabelled_objective
-from passband.learn.train_rvae import REFERENCE_TRAINING
+from passband.particles.adam import Adam
+from passband.particles.cards import PROTOCOLS, card_set, draw_cards, make_cards
+from passband.particles.fit_invariant import fit_classifier
+from passband.particles.harmonics import HarmonicSettings
+from passband.particles.invariant import ClassifierSettings, classify_crops
+from passband.particles.rvae import RVAE, Step, class_probabilities, reference_settings, unlabelled_objective
+from passband.particles.train_rvae import REFERENCE_TRAINING
 
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)

@@ -21,7 +21,8 @@ import torch
 from cards_methods import polar_svm
 from scipy.stats import spearmanr
 
-from passband.data.cards import (
+from passband.particles.bundle import write_particle_model
+from passband.particles.cards import (
     PROTOCOLS,
     STRANGERS,
     SYMMETRY,
@@ -31,10 +32,16 @@ from passband.data.cards import (
     draw_templates,
     make_cards,
 )
-from passband.data.crop_sets import CropSet
-from passband.learn.fit_particles import ParticleConfig, fit_particle_model
-from passband.learn.particle_bundle import write_particle_model
-from passband.learn.particle_model import (
+from passband.particles.crop_sets import CropSet
+from passband.particles.figures import (
+    draw_confusion,
+    draw_crops,
+    draw_latent_map,
+    draw_manifold,
+)
+from passband.particles.film import TrainingFrame, animate_training
+from passband.particles.fit import ParticleConfig, fit_particle_model
+from passband.particles.model import (
     ParticleModel,
     classify_particles,
     describe_particles,
@@ -42,16 +49,9 @@ from passband.learn.particle_model import (
     reconstruct,
     traverse,
 )
-from passband.learn.rvae import RVAE
-from passband.learn.train_rvae import Epoch, RVAETraining
+from passband.particles.rvae import RVAE
+from passband.particles.train_rvae import Epoch, RVAETraining
 from passband.plot import save_figure
-from passband.plot.film import TrainingFrame, animate_training
-from passband.plot.particles import (
-    draw_confusion,
-    draw_crops,
-    draw_latent_map,
-    draw_manifold,
-)
 
 LABELLED, UNLABELLED, TEST = 15, 1000, 1000
 STEPS = np.linspace(-2, 2, 9)

@@ -22,18 +22,18 @@ import torch
 from cards_curve import reference_model
 from recovered_cards import templates
 
-from passband.data.cards import PROTOCOLS, card_set, draw_cards, make_cards
-from passband.learn.fit_particles import ParticleConfig, fit_particle_model
-from passband.learn.particle_bundle import read_particle_model, write_particle_model
-from passband.learn.particle_model import ParticleModel, classify_particles, traverse
-from passband.plot import save_figure
-from passband.plot.particles import (
+from passband.particles.bundle import read_particle_model, write_particle_model
+from passband.particles.cards import PROTOCOLS, card_set, draw_cards, make_cards
+from passband.particles.figures import (
     AccuracyLine,
     draw_accuracy_curve,
     draw_accuracy_map,
     draw_confusion,
     draw_manifold,
 )
+from passband.particles.fit import ParticleConfig, fit_particle_model
+from passband.particles.model import ParticleModel, classify_particles, traverse
+from passband.plot import save_figure
 from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"

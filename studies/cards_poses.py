@@ -4,7 +4,7 @@
 
 800 labels at +-4 degrees, 12,000 unlabelled cards at +-180, protocol paper-notebook; 4,000 fresh test cards.
 "Drawn" is the error of the angle a card was drawn with, "whole" that of the turn that angle and shear amount
-to (`passband.data.warping.Affine.rotation`), and "between" how far the two are apart: by a card alone the
+to (`Affine.rotation` of `particles.warping`), and "between" how far the two are apart: by a card alone the
 angle it was drawn with cannot be known better. Medians, degrees. Rank correlations are of the factor that has
 the largest, the same for all cards of a suit.
 """
@@ -20,12 +20,12 @@ import torch
 from recovered_cards import drawn, labelled, templates
 from scipy.stats import spearmanr
 
-from passband.data.cards import PROTOCOLS, SYMMETRY, angle_error, draw_cards, make_cards
-from passband.data.crop_sets import CropSet
-from passband.learn.fit_particles import ParticleConfig, fit_particle_model
-from passband.learn.particle_bundle import read_particle_model, write_particle_model
-from passband.learn.particle_model import ParticleModel, describe_particles
-from passband.learn.train_rvae import RVAETraining
+from passband.particles.bundle import read_particle_model, write_particle_model
+from passband.particles.cards import PROTOCOLS, SYMMETRY, angle_error, draw_cards, make_cards
+from passband.particles.crop_sets import CropSet
+from passband.particles.fit import ParticleConfig, fit_particle_model
+from passband.particles.model import ParticleModel, describe_particles
+from passband.particles.train_rvae import RVAETraining
 from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"

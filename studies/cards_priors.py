@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from recovered_cards import drawn, labelled, templates
 
-from passband.data.cards import PROTOCOLS, SYMMETRY, angle_error, draw_cards, make_cards
-from passband.learn.rvae import RVAE, Pairs, RVAESettings
-from passband.learn.train_rvae import RVAETraining, train_rvae
+from passband.particles.cards import PROTOCOLS, SYMMETRY, angle_error, draw_cards, make_cards
+from passband.particles.rvae import RVAE, Pairs, RVAESettings
+from passband.particles.train_rvae import RVAETraining, train_rvae
 from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"

@@ -3,7 +3,7 @@
     python studies/cards_stress.py
 
 The model is that of `cards_poses.py`: 800 labelled and 12,000 unlabelled cards at +-180; the batches are
-of fresh cards, made worse in one way at rising strength (`passband.estimate.stress.DISORDERS`). What is asked
+of fresh cards, made worse in one way at rising strength (`particles.stress.DISORDERS`). What is asked
 of a batch was chosen on the suits drawn here, not on the recovered templates that the table is of; rows below
 the first ask less.
 """
@@ -21,7 +21,7 @@ from recovered_cards import drawn, templates
 from passband.estimate.evaluation.metrics import format_table
 from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.regressor import BATCH_FEATURES, RECIPES
-from passband.estimate.stress import stress_rows
+from passband.particles.stress import stress_rows
 from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"

@@ -22,13 +22,13 @@ from cards_curve import reference_model
 from cards_methods import METHODS, Scores
 from recovered_cards import drawn, labelled, templates
 
-from passband.data.cards import (
+from passband.estimate.evaluation.metrics import auroc
+from passband.particles.cards import (
     STRANGERS,
     draw_template,
 )
-from passband.estimate.evaluation.metrics import auroc
-from passband.learn.invariant import Answer
-from passband.learn.particle_model import classify_particles
+from passband.particles.invariant import Answer
+from passband.particles.model import classify_particles
 from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"

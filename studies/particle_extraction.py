@@ -20,8 +20,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as Picture
 
-from passband.data.particle_outlines import clusters_of, kept_labels
-from passband.data.particles import ExtractionSettings, find_particles
 from passband.detections.masks import masks_from_labels
 from passband.detections.matching import (
     OPTIMAL,
@@ -34,6 +32,8 @@ from passband.detections.matching import (
 from passband.detections.scores import Scores, object_scores
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
+from passband.particles.find import ExtractionSettings, find_particles
+from passband.particles.outlines import clusters_of, kept_labels
 from passband.store.files import write_whole
 from passband.types import InstanceMask, LabelImage
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from passband.data.cards import PROTOCOLS, draw_cards, draw_templates, make_cards, read_templates
+from passband.particles.cards import PROTOCOLS, draw_cards, draw_templates, make_cards, read_templates
 
 
 def templates() -> dict[str, np.ndarray]:

@@ -23,14 +23,14 @@ import torch
 from cards_methods import METHODS, Method
 from PIL import Image as Picture
 
-from passband.data.particle_crops import cut_particles, reaches
-from passband.data.particle_outlines import clusters_of, kept_labels
-from passband.data.particles import ExtractionSettings
-from passband.learn.fit_invariant import fit_classifier
-from passband.learn.harmonics import HarmonicSettings
-from passband.learn.invariant import ClassifierSettings, Nuisances, classify_crops
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
+from passband.particles.crop import cut_particles, reaches
+from passband.particles.find import ExtractionSettings
+from passband.particles.fit_invariant import fit_classifier
+from passband.particles.harmonics import HarmonicSettings
+from passband.particles.invariant import ClassifierSettings, Nuisances, classify_crops
+from passband.particles.outlines import clusters_of, kept_labels
 from passband.store.files import write_whole
 from passband.types import LabelImage
 

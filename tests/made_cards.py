@@ -10,13 +10,13 @@ from functools import partial
 import numpy as np
 import pytest
 
-from passband.data.cards import Disorder, draw_cards, make_cards
-from passband.data.crop_sets import CropSet
-from passband.learn.fit_invariant import deformed_pool
-from passband.learn.fit_particles import ParticleConfig, fit_particle_model
-from passband.learn.harmonics import HarmonicSettings
-from passband.learn.rvae import Sampling
-from passband.learn.train_rvae import RVAETraining
+from passband.particles.cards import Disorder, draw_cards, make_cards
+from passband.particles.crop_sets import CropSet
+from passband.particles.fit import ParticleConfig, fit_particle_model
+from passband.particles.fit_invariant import deformed_pool
+from passband.particles.harmonics import HarmonicSettings
+from passband.particles.rvae import Sampling
+from passband.particles.train_rvae import RVAETraining
 
 NAMES = ("clubs", "spades", "hearts", "diamonds")
 BRIEF = RVAETraining(epochs=2, batch=16, learning_rate=3e-3, sampling=Sampling(stride=6))
@@ -29,7 +29,7 @@ LEAN = ParticleConfig(steps=2, generative=False)
 def small_pool(size=1600):
     """Fewer deformed crops for a fit to draw from: enough for these, and quick."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("passband.learn.fit_invariant._POOL", size)
+        patch.setattr("passband.particles.fit_invariant._POOL", size)
         if "size" in (deformed_pool.__kwdefaults__ or {}):
             patch.setitem(deformed_pool.__kwdefaults__, "size", size)
         yield
@@ -81,5 +81,5 @@ def quick(crops, config=LEAN, **more):
     """A model fitted in no time."""
     few = partial(HarmonicSettings, rings=5, orders=2)
     with small_pool(60), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("passband.learn.fit_particles.HarmonicSettings", few)
+        patch.setattr("passband.particles.fit.HarmonicSettings", few)
         return fit_particle_model(crops, config, **more)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from passband.data.particle_labels import set_labels
-from passband.data.particle_library import Reading, extend_library, open_library
-from passband.data.particles import ExtractionSettings
-from passband.learn.fit_particles import ParticleConfig
-from passband.learn.train_rvae import RVAETraining
-from passband.particle_libraries import fit_library
+from passband.particles.find import ExtractionSettings
+from passband.particles.fit import ParticleConfig
+from passband.particles.fit_library import fit_library
+from passband.particles.labels import set_labels
+from passband.particles.library import Reading, extend_library, open_library
+from passband.particles.train_rvae import RVAETraining
 
 WHOLE = ExtractionSettings(split=False)
 QUICK = {"steps": 60, "training": RVAETraining(epochs=1)}

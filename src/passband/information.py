@@ -13,12 +13,12 @@ from passband.cavities.domains import DOMAINS
 from passband.detectors.bundle import Bundle, CalibrationRecord, default_bundle
 from passband.errors import BundleError, ParameterError
 from passband.estimate.records import from_record
-from passband.learn.particle_model import ParticleModel
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import SUFFIXES, read_micrograph
 from passband.optics.conditions import ImagingConditions
 from passband.optics.resolution import first_zero, information_limit, scherzer_defocus, transfer_profile
 from passband.optics.thon import ThonFit, fit_thon_rings
+from passband.particles.model import ParticleModel
 from passband.units import KEV, NM, electron_wavelength
 
 Lines = list[tuple[str, str]]

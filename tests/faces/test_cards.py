@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from passband.cli import app
-from passband.data.cards import Disorder, draw_cards, make_cards
-from passband.data.crop_sets import CropSet, read_crop_set, write_crop_set
 from passband.detectors.bundle import default_bundle, write_bundle
+from passband.particles.cards import Disorder, draw_cards, make_cards
+from passband.particles.crop_sets import CropSet, read_crop_set, write_crop_set
 
 
 def call(*words):

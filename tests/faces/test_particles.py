@@ -11,21 +11,21 @@ from typer.testing import CliRunner
 
 from made_library import made_bundle, made_library, make_library
 from passband.cli import app
-from passband.data.particle_labels import set_labels
-from passband.data.particle_library import extend_library, open_library
-from passband.data.particles import ExtractionSettings
 from passband.detectors.bundle import default_bundle, write_bundle
 from passband.errors import BundleError, DatasetError, ParameterError
-from passband.learn.fit_particles import ParticleConfig
-from passband.learn.particle_bundle import read_particle_model
-from passband.learn.particle_model import classify_particles
-from passband.particle_libraries import (
+from passband.particles.bundle import read_particle_model
+from passband.particles.find import ExtractionSettings
+from passband.particles.fit import ParticleConfig
+from passband.particles.fit_library import (
     classify_library,
     crops_of_library,
     fit_library,
     passes_of,
     summarise_classes,
 )
+from passband.particles.labels import set_labels
+from passband.particles.library import extend_library, open_library
+from passband.particles.model import classify_particles
 
 
 def call(*words):
@@ -125,7 +125,7 @@ def test_one_label_of_each_class_is_enough(tmp_path):
 
 
 def test_a_stopped_fit_goes_on_and_other_labels_want_another_place(library, tmp_path):
-    from passband.learn.train_rvae import RVAETraining
+    from passband.particles.train_rvae import RVAETraining
 
     class StopError(Exception):
         pass

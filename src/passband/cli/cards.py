@@ -11,7 +11,7 @@ import typer
 from passband.cli.shell import show_progress
 
 if TYPE_CHECKING:
-    from passband.crop_models import Summary
+    from passband.particles.crop_files import Summary
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -38,8 +38,8 @@ def make_cards(
 
     For example `passband cards make --angle 60 --seed 2 --out cards.npz`.
     """
-    from passband.data.cards import card_set, read_templates
-    from passband.data.crop_sets import write_crop_set
+    from passband.particles.cards import card_set, read_templates
+    from passband.particles.crop_sets import write_crop_set
 
     cards = card_set(
         protocol,
@@ -74,7 +74,7 @@ def fit_rvae(
 
     For example `passband rvae fit cards.npz --out cards.safetensors`, then `passband rvae classify`.
     """
-    from passband.crop_models import choose_config, fit_bundle
+    from passband.particles.crop_files import choose_config, fit_bundle
 
     config = choose_config(epochs=epochs, seed=seed, reference=reference, invariances=invariances)
     with show_progress("learning:") as progress:
@@ -92,13 +92,13 @@ def classify_rvae(
 
     For example `passband rvae classify cards.safetensors cards.npz --json`.
     """
-    from passband.crop_models import classify_file
+    from passband.particles.crop_files import classify_file
 
     summary = classify_file(bundle, data, table=out)
     _say(summary, json)
 
 
 def _say(summary: Summary, json: bool) -> None:
-    from passband.crop_models import summary_in_words, summary_to_json
+    from passband.particles.crop_files import summary_in_words, summary_to_json
 
     sys.stdout.write(summary_to_json(summary) if json else summary_in_words(summary) + "\n")

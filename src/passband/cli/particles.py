@@ -13,7 +13,7 @@ import typer
 from passband.cli.shell import SidecarOption, angstrom, show_progress
 
 if TYPE_CHECKING:
-    from passband.data.particle_library import Extraction
+    from passband.particles.library import Extraction
 
 Library = Annotated[Path, typer.Argument(help="Folder made by `passband particles extract`.")]
 ParticleBundle = Annotated[Path, typer.Argument(help="Made by `passband particles fit`.")]
@@ -98,10 +98,10 @@ def extract(
     A micrograph given twice, under whatever name, is kept once. Exit status: 0 all done, 2 something could
     not be read.
     """
-    from passband.data.particle_library import Reading, extend_library
-    from passband.data.particles import ExtractionSettings
     from passband.judge.many import find_micrographs
     from passband.micrographs.readers import read_sidecar
+    from passband.particles.find import ExtractionSettings
+    from passband.particles.library import Reading, extend_library
 
     settings = ExtractionSettings(
         polarity=polarity.value,
@@ -151,7 +151,7 @@ def label(
 
     For example `passband particles label run7-clusters labels.csv`.
     """
-    from passband.data.particle_labels import set_labels
+    from passband.particles.labels import set_labels
 
     done = set_labels(library, table)
     if json:
@@ -195,10 +195,10 @@ def fit(
     With `--calibrate`, `passband assess new.dm4 --bundle shapes.bundle` estimates the share of particles
     that get their right class, and judges.
     """
-    from passband.learn.fit_particles import ParticleConfig
-    from passband.learn.invariant import Nuisances
-    from passband.learn.train_rvae import RVAETraining
-    from passband.particle_libraries import fit_in_words, fit_library, passes_of
+    from passband.particles.fit import ParticleConfig
+    from passband.particles.fit_library import fit_in_words, fit_library, passes_of
+    from passband.particles.invariant import Nuisances
+    from passband.particles.train_rvae import RVAETraining
 
     training = RVAETraining(epochs=epochs or passes_of(library), seed=seed)
     config = ParticleConfig(
@@ -219,7 +219,7 @@ def classify(library: Library, bundle: ParticleBundle, json: Json = False) -> No
 
     For example `passband particles classify run7-clusters shapes.bundle`.
     """
-    from passband.particle_libraries import CLASSES, classes_in_words, classify_library, summarise_classes
+    from passband.particles.fit_library import CLASSES, classes_in_words, classify_library, summarise_classes
 
     with show_progress("classifying") as progress:
         found = classify_library(library, bundle, progress=progress)
@@ -239,7 +239,7 @@ def report(
 
     For example `passband particles report run7-clusters shapes.bundle --out page`.
     """
-    from passband.particle_libraries import report_library
+    from passband.particles.fit_library import report_library
 
     with show_progress("reporting") as progress:
         page = report_library(library, bundle, out, progress=progress)

@@ -16,7 +16,7 @@ from passband.errors import PassbandError
 
 if TYPE_CHECKING:  # heavy modules are imported where they are used: help must come at once
     from passband.detectors.bundle import Bundle
-    from passband.learn.particle_model import ParticleModel
+    from passband.particles.model import ParticleModel
 
 
 class Commands(TyperGroup):
@@ -60,7 +60,7 @@ SidecarOption = Annotated[
 def judge_from(path: Path | None) -> Bundle | ParticleModel:
     """The bundle of a file, of whichever kind, or the one that ships."""
     from passband.detectors.bundle import default_bundle
-    from passband.learn.particle_bundle import read_either
+    from passband.particles.bundle import read_either
 
     return default_bundle() if path is None else read_either(path)
 

@@ -42,7 +42,7 @@ class Recipe:
 
 
 BATCH_FEATURES: tuple[str, ...] = ("same_shifted", "same_deformed", "same_noisier")
-"""Of a particle model's answer on a batch of crops: `passband.estimate.batches` computes them."""
+"""Of a particle model's answer on a batch of crops: `passband.particles.batches` computes them."""
 
 RECIPES: dict[str, Recipe] = {
     # Li et al. 2025: standardised features, 100 trees, scikit-learn's defaults; they give no intervals.

@@ -26,10 +26,10 @@ from passband.judge.parts import load_part, save_part
 from passband.judge.policy import DEFAULT_POLICY, Policy
 from passband.judge.report import Sheet, picture_of, write_report
 from passband.judge.verdict import Verdict, assess
-from passband.learn.particle_model import ParticleModel
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import SUFFIXES, read_micrograph
 from passband.micrographs.sidecar import sidecar_pixel_size
+from passband.particles.model import ParticleModel
 from passband.store.files import write_whole
 
 Progress = Callable[[str, int, int], None]

@@ -16,23 +16,23 @@ from typing import Any
 
 import numpy as np
 
-from passband.data.particle_crops import cut_particles
-from passband.data.particle_outlines import labels_of_detections
-from passband.data.particles import ExtractionSettings, find_particles
 from passband.detections.detections import Detections
 from passband.detections.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
 from passband.detectors.bundle import Bundle
 from passband.detectors.infer import detect
 from passband.errors import CalibrationError, DetectionsError, ParameterError
-from passband.estimate.batches import batch_features
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
 from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import from_record
 from passband.judge.policy import DEFAULT_POLICY, Answer, Evidence, Finding, Policy, unusable, weigh
-from passband.learn.particle_model import ParticleModel, classify_particles
 from passband.micrographs.micrograph import Micrograph
+from passband.particles.batches import batch_features
+from passband.particles.crop import cut_particles
+from passband.particles.find import ExtractionSettings, find_particles
+from passband.particles.model import ParticleModel, classify_particles
+from passband.particles.outlines import labels_of_detections
 from passband.types import Vector
 from passband.units import NM
 

@@ -1,0 +1,273 @@
+"""A library is whole micrographs, each once, whatever stops it; what is not one is told."""
+
+import csv
+import json
+import re
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from made_discs import disc_images, draw_discs, paths_of
+from passband.cli import particles as commands
+from passband.cli.shell import Commands
+from passband.errors import DatasetError, DetectionsError
+from passband.micrographs.readers import read_micrograph
+from passband.particles import library as particle_library
+from passband.particles import library_store as particle_store
+from passband.particles.crop import COLUMNS, cut_particles
+from passband.particles.find import ExtractionSettings, find_particles
+from passband.particles.labels import set_labels
+from passband.particles.library import Reading, extend_library, open_library
+
+DEFAULT = ExtractionSettings()
+
+
+@pytest.fixture
+def images(tmp_path):
+    return disc_images(tmp_path)
+
+
+def content(folder):
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != ".lock"
+    }
+
+
+def test_a_library_holds_what_was_cut_from_each_micrograph(images, tmp_path):
+    done = extend_library(tmp_path / "lib", paths_of(images))
+    library = open_library(tmp_path / "lib")
+    assert (done.particles, done.micrographs, done.total, len(library)) == (18, 3, 18, 18)
+    cuts = []
+    for path in paths_of(images):
+        m = read_micrograph(path)
+        cuts.append(cut_particles(m, find_particles(m)))
+    np.testing.assert_array_equal(library.crops[:], np.concatenate([c.crops for c in cuts]))
+    np.testing.assert_array_equal(library.masks[:], np.concatenate([c.masks for c in cuts]))
+    for name in COLUMNS:
+        np.testing.assert_array_equal(library.table[name], np.concatenate([c.table[name] for c in cuts]))
+    assert library.table["source"].tolist() == [p for p in paths_of(images) for _ in range(6)]
+    assert all(re.fullmatch(r"[0-9a-f]{8}-[1-6]", i) for i in library.table["particle"].tolist())
+    assert len(set(library.table["particle"].tolist())) == 18
+    assert library.labels.tolist() == [""] * 18
+    assert library.settings == DEFAULT
+
+
+@pytest.mark.parametrize("at", range(8))
+@pytest.mark.parametrize("what", ["append_particles", "write_file"])
+def test_killed_anywhere_and_run_again_it_is_the_library_of_one_run(images, tmp_path, monkeypatch, what, at):
+    extend_library(tmp_path / "once", paths_of(images))
+    calls = 0
+    real = getattr(particle_library, what)
+
+    def killed(*args):
+        nonlocal calls
+        calls += 1
+        if what == "append_particles":
+            real(*args)  # the arrays are longer than what is recorded
+        if calls == at + 1:
+            raise KeyboardInterrupt
+        if what == "write_file":
+            real(*args)
+
+    monkeypatch.setattr(particle_library, what, killed)
+    try:
+        extend_library(tmp_path / "twice", paths_of(images))
+    except KeyboardInterrupt:
+        monkeypatch.undo()
+        if (tmp_path / "twice" / "crops").exists():
+            seen = open_library(tmp_path / "twice")
+            assert len(seen) == seen.crops.shape[0] == seen.masks.shape[0]
+            assert len(seen) % 6 == 0
+        extend_library(tmp_path / "twice", paths_of(images))
+    monkeypatch.undo()
+    assert content(tmp_path / "twice") == content(tmp_path / "once")
+
+
+def test_run_again_it_adds_only_what_is_new(images, tmp_path):
+    first = paths_of(images)[:2]
+    extend_library(tmp_path / "lib", first)
+    ids = open_library(tmp_path / "lib").table["particle"].tolist()
+    done = extend_library(tmp_path / "lib", paths_of(images))
+    assert (done.particles, done.micrographs, done.there, done.duplicates) == (6, 1, 2, ())
+    assert open_library(tmp_path / "lib").table["particle"].tolist()[:12] == ids
+    assert extend_library(tmp_path / "lib", paths_of(images)).particles == 0
+
+
+def test_chunks_that_two_micrographs_share_keep_both(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(particle_store, "CHUNK", 4)
+    extend_library(tmp_path / "small", paths_of(images))
+    small = open_library(tmp_path / "small").crops[:]
+    monkeypatch.undo()
+    extend_library(tmp_path / "lib", paths_of(images))
+    np.testing.assert_array_equal(open_library(tmp_path / "lib").crops[:], small)
+
+
+def test_the_same_pixels_under_another_name_are_kept_once_and_told(images, tmp_path):
+    copy = str(images / "copy.npy")
+    np.save(copy, np.load(images / "a.npy"))
+    done = extend_library(tmp_path / "lib", [*paths_of(images)[:2], copy])
+    assert done.duplicates == ((copy, paths_of(images)[0]),)
+    assert done.total == 12
+
+
+def test_a_bad_file_does_not_stop_the_others_and_an_empty_micrograph_is_told(images, tmp_path):
+    np.save(images / "empty.npy", np.zeros((40, 40), np.uint16))
+    (images / "bad.npy").write_bytes(b"nothing")
+    done = extend_library(tmp_path / "lib", paths_of(images))
+    assert [p for p, _ in done.skipped] == [str(images / "bad.npy")]
+    assert done.empty == (str(images / "empty.npy"),)
+    assert done.total == 18
+
+
+def test_16_bit_and_colour_give_the_particles_of_the_grey_image(images, tmp_path):
+    grey = np.clip((draw_discs(0) + 0.3) / 1.6, 0, 1)
+    Image.fromarray((grey * 65535).astype(np.uint16)).save(images / "deep.png")
+    eight = (grey * 255).astype(np.uint8)
+    Image.fromarray(np.stack([eight] * 3, -1)).save(images / "rgb.png")
+    names = [str(images / n) for n in ("a.npy", "deep.png", "rgb.png")]
+    extend_library(tmp_path / "lib", names)
+    table, crops = open_library(tmp_path / "lib").table, open_library(tmp_path / "lib").crops[:]
+    np.testing.assert_allclose(table["y"][:6], table["y"][6:12], atol=0.1)
+    np.testing.assert_allclose(table["x"][:6], table["x"][12:], atol=0.1)
+    assert np.abs(crops[:6] - crops[6:12]).mean() < 0.02
+    assert np.abs(crops[:6] - crops[12:]).mean() < 0.02
+
+
+def test_other_settings_are_refused_and_named(images, tmp_path):
+    extend_library(tmp_path / "lib", paths_of(images))
+    with pytest.raises(DatasetError, match=r"size: 48 there, 32 here; neck|neck.*size: 48 there, 32 here"):
+        extend_library(tmp_path / "lib", paths_of(images), replace(DEFAULT, size=32, neck=0.3))
+
+
+def test_with_pixel_sizes_every_crop_shows_the_same_width(images, tmp_path):
+    names = paths_of(images)
+    np.save(images / "d.npy", draw_discs(9, radius=14))
+    sizes = {"a.npy": 5.0, "b.npy": 5.0, "c.npy": 5.0, "d.npy": 2.5}
+    extend_library(tmp_path / "lib", paths_of(images), reading=Reading(sidecar=sizes))
+    library = open_library(tmp_path / "lib")
+    assert library.window_nm is not None
+    np.testing.assert_allclose(
+        library.table["scale"] * 48 * library.table["pixel_size"] / 10, library.window_nm
+    )
+    other = extend_library(tmp_path / "lib", names[:1], reading=Reading(sidecar=sizes))
+    assert other.there == 1
+    np.save(images / "e.npy", draw_discs(11))
+    lacking = extend_library(tmp_path / "lib", [str(images / "e.npy")])
+    assert "pixel size is not known" in lacking.skipped[0][1]
+
+
+def test_label_images_are_the_outlines_where_given(images, tmp_path):
+    outlines = tmp_path / "outlines"
+    outlines.mkdir()
+    labels = np.zeros((96, 144), np.uint16)
+    labels[10:40, 10:30], labels[50:80, 60:100] = 7, 2
+    Image.fromarray(labels).save(outlines / "a.png")
+    done = extend_library(tmp_path / "lib", paths_of(images)[:2], detections=outlines)
+    library = open_library(tmp_path / "lib")
+    assert library.table["area_px"].tolist() == [1200, 600]  # in the order of their numbers
+    assert "say nothing of this image" in done.skipped[0][1]
+    with pytest.raises(DatasetError, match="outlines: detections there, threshold here"):
+        extend_library(tmp_path / "lib", paths_of(images)[:2])
+    Image.fromarray(labels[::-1].copy()).save(outlines / "a.png")
+    again = extend_library(tmp_path / "lib", paths_of(images)[:1], detections=outlines)
+    assert "other outlines" in again.skipped[0][1]
+    with pytest.raises(DetectionsError):
+        extend_library(tmp_path / "new", paths_of(images), detections=tmp_path / "none")
+
+
+def test_what_is_no_library_is_told(images, tmp_path):
+    (tmp_path / "file").write_text("")
+    for path, words in (
+        (tmp_path / "none", "does not exist"),
+        (tmp_path / "file", "is a file"),
+        (images, "no library"),
+    ):
+        with pytest.raises(DatasetError, match=words):
+            open_library(path)
+    with pytest.raises(DatasetError, match=r"not empty and holds no library \(there is a.npy"):
+        extend_library(images, paths_of(images))
+
+
+@pytest.mark.parametrize(
+    "name", ["library.json", "micrographs/000001.json", "crops/zarr.json", "labels.json"]
+)
+@pytest.mark.parametrize("how", ["cut", "edited"])
+def test_a_damaged_file_is_told_by_its_name(images, tmp_path, name, how):
+    lib = tmp_path / "lib"
+    extend_library(lib, paths_of(images))
+    table = tmp_path / "t.csv"
+    table.write_text(f"particle,label\n{open_library(lib).table['particle'][0]},rod\n")
+    set_labels(lib, table)
+    text = (lib / name).read_text()
+    (lib / name).write_text(
+        text[: len(text) // 2]
+        if how == "cut"
+        else text.replace("48", "47").replace("rod", "cube").replace("b.npy", "x.npy")
+    )
+    with pytest.raises(DatasetError, match=re.escape(name)):
+        open_library(lib)
+
+
+def test_lost_files_are_told_and_damaged_pixels_do_not_read(images, tmp_path):
+    lib = tmp_path / "lib"
+    extend_library(lib, paths_of(images))
+    chunk = lib / "crops" / "c" / "0" / "0" / "0"
+    whole = chunk.read_bytes()
+    chunk.write_bytes(whole[:-40] + bytes(40))
+    with pytest.raises(Exception):  # noqa: B017 the codec's own
+        open_library(lib).crops[:]
+    chunk.unlink()
+    with pytest.raises(DatasetError, match="1 files of crops are missing"):
+        open_library(lib)
+    (lib / "micrographs" / "000000.json").unlink()
+    with pytest.raises(DatasetError, match=r"000000.json is missing"):
+        open_library(lib)
+
+
+def test_the_table_for_people_says_what_the_library_holds(images, tmp_path):
+    extend_library(tmp_path / "lib", paths_of(images))
+    library = open_library(tmp_path / "lib")
+    with (tmp_path / "lib" / "particles.csv").open(newline="", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    assert list(rows[0]) == ["particle", "label", "source", *COLUMNS]
+    assert [r["particle"] for r in rows] == library.table["particle"].tolist()
+    np.testing.assert_allclose([float(r["y"]) for r in rows], library.table["y"], rtol=1e-6)
+    assert {r["diameter_nm"] for r in rows} == {""}
+
+
+@pytest.fixture
+def call():
+    app = typer.Typer(cls=Commands)
+    app.command()(commands.extract)
+    app.command()(commands.label)
+
+    def run(*words):
+        done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+        return SimpleNamespace(status=done.exit_code, out=done.stdout, err=done.stderr)
+
+    return run
+
+
+def test_the_commands_extract_and_label(images, tmp_path, call):
+    lib = tmp_path / "lib"
+    done = call("extract", images, "--out", lib)
+    assert done.status == 0
+    assert "18 particles from 3 micrographs" in done.out
+    (images / "bad.npy").write_bytes(b"nothing")
+    again = call("extract", images, "--out", lib, "--json")
+    assert again.status == 2
+    assert (json.loads(again.out)["there"], json.loads(again.out)["total"]) == (3, 18)
+    assert "skipped (1)" in again.err
+    other = call("extract", images, "--out", lib, "--no-split")
+    assert other.status == 2
+    assert "split: True there, False here" in other.err
+    table = tmp_path / "labels.csv"
+    table.write_text(f"particle,label\n{open_library(lib).table['particle'][0]},rod\n")
+    assert "The library has: 1 rod" in call("label", lib, table).out
