@@ -21,6 +21,7 @@ import torch
 from cards_methods import polar_svm
 from scipy.stats import spearmanr
 
+from passband.drawing.saving import save_figure
 from passband.particles.bundle import write_particle_model
 from passband.particles.cards import (
     PROTOCOLS,
@@ -51,7 +52,6 @@ from passband.particles.model import (
 )
 from passband.particles.rvae import RVAE
 from passband.particles.train_rvae import Epoch, RVAETraining
-from passband.plot import save_figure
 
 LABELLED, UNLABELLED, TEST = 15, 1000, 1000
 STEPS = np.linspace(-2, 2, 9)

@@ -22,6 +22,7 @@ import torch
 from cards_curve import reference_model
 from recovered_cards import templates
 
+from passband.drawing.saving import save_figure
 from passband.particles.bundle import read_particle_model, write_particle_model
 from passband.particles.cards import PROTOCOLS, card_set, draw_cards, make_cards
 from passband.particles.figures import (
@@ -33,7 +34,6 @@ from passband.particles.figures import (
 )
 from passband.particles.fit import ParticleConfig, fit_particle_model
 from passband.particles.model import ParticleModel, classify_particles, traverse
-from passband.plot import save_figure
 from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"

@@ -20,9 +20,12 @@ from passband.detections.files import read_detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors.bundle import default_bundle
+from passband.drawing.saving import save_figure
+from passband.estimate.evaluation.score_figures import ScorePair, draw_parity
+from passband.judge.figures import draw_verdicts
 from passband.judge.many import Plan, assess_files
+from passband.kinds import judge_of
 from passband.micrographs.readers import read_micrograph
-from passband.plot import ScorePair, draw_parity, draw_verdicts, save_figure
 
 CONDITIONS = {
     "known": (("A:under", "B:under", "C:under"), 6),
@@ -38,7 +41,9 @@ def main(folder: Path) -> None:
         write_simulated(folder / name, list(draw_set(domains, count, seed=SEED)))
         print(f"simulated {count} micrographs: {name} ({', '.join(domains)})", flush=True)
     outcome = assess_files(
-        [str(folder / name) for name in CONDITIONS], Plan(bundle=default_bundle()), report=folder / "report"
+        [str(folder / name) for name in CONDITIONS],
+        Plan(judge=judge_of(default_bundle())),
+        report=folder / "report",
     )
     print(
         f"\n{'micrograph':<27}{'verdict':<9}{'estimated F1':<22}{'measured F1':>11}{'found':>7}{'truth':>7}"

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import torch
 
+from passband.drawing.saving import save_figure
 from passband.hrtem.contact_sheet import write_contact_sheet
 from passband.hrtem.dataset import open_dataset
 from passband.hrtem.dataset_check import check_dataset, check_in_words
 from passband.hrtem.simulate import simulate_dataset
 from passband.hrtem.study_file import read_study
+from passband.hrtem.wave_figures import draw_conditions, draw_contrast_transfer, draw_exit_wave
 from passband.optics.conditions import ImagingConditions
-from passband.plot import draw_conditions, draw_contrast_transfer, draw_exit_wave, save_figure
 
 STUDY = Path(__file__).with_name("hrtem_small.toml")
 BASE = {"energy": 300e3, "angular_spread": 0.0, "pixel_size": 0.2}

@@ -26,11 +26,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from passband import plot
+from passband.drawing.saving import ACCENT, save_figure
 from passband.estimate.evaluation.diagnostics import classify
-from passband.estimate.evaluation.figures import domain_means, held_rows
+from passband.estimate.evaluation.figures import (
+    domain_means,
+    draw_domain_means,
+    draw_domain_scores,
+    draw_estimates,
+    draw_scores,
+    held_rows,
+)
 from passband.estimate.evaluation.metrics import Evaluation, Metrics, Predictions
 from passband.estimate.evaluation.protocols import evaluate
+from passband.estimate.evaluation.score_figures import draw_explanations
+from passband.estimate.evaluation.telling_figures import (
+    draw_classification,
+    draw_confusion,
+    draw_precision_recall,
+)
 from passband.estimate.explain import shapley_values
 from passband.estimate.features import CANDIDATE_FEATURES, PAPER_FEATURES
 from passband.estimate.forest import from_sklearn
@@ -124,10 +137,10 @@ def main(path: Path, out: Path | None) -> int:
     write_whole((out or ROOT / "studies" / "results") / "paper_reproduction.txt", text)
     panels = drawers(evaluation, by_number, values, features)
     combined = draw_all(panels)
-    plot.save_figure(combined, (out or ROOT / "docs" / "gallery") / "paper_reproduction.png", dpi=78)
+    save_figure(combined, (out or ROOT / "docs" / "gallery") / "paper_reproduction.png", dpi=78)
     if out is not None:
         for name, draw in panels.items():
-            plot.save_figure(draw(None), out / f"figure_{name}.png", dpi=110)
+            save_figure(draw(None), out / f"figure_{name}.png", dpi=110)
     return 0 if met else 1
 
 
@@ -334,17 +347,17 @@ def drawers(
     e, three = evaluation, ("precision", "recall", "f1")
     names = [n.replace("share_0_", "share 0.") for n in CANDIDATE_FEATURES]
     return {
-        "3": lambda axes: plot.draw_explanations(values, features, names, axes=axes),
+        "3": lambda axes: draw_explanations(values, features, names, axes=axes),
         "4": lambda axes: draw_numbers_of_features(by_number, axes),
-        "5a": lambda axes: plot.draw_scores(e, groups=GROUPS, axes=axes),
-        "5b": lambda axes: plot.draw_domain_scores(e, groups=GROUPS, axes=axes),
-        "6a": lambda axes: plot.draw_estimates(e, axes=axes),
-        "6b": lambda axes: plot.draw_domain_means(e, axes=axes),
-        "7": lambda axes: plot.draw_confusion(e, axes=axes),
-        "8": lambda axes: plot.draw_precision_recall(e, axes=axes),
-        "9a": lambda axes: plot.draw_classification(e, measures=three, axes=axes),
-        "9b": lambda axes: plot.draw_classification(e, measures=("accuracy",), axes=axes),
-        "recall": lambda axes: plot.draw_estimates(e, "recall", axes=axes),
+        "5a": lambda axes: draw_scores(e, groups=GROUPS, axes=axes),
+        "5b": lambda axes: draw_domain_scores(e, groups=GROUPS, axes=axes),
+        "6a": lambda axes: draw_estimates(e, axes=axes),
+        "6b": lambda axes: draw_domain_means(e, axes=axes),
+        "7": lambda axes: draw_confusion(e, axes=axes),
+        "8": lambda axes: draw_precision_recall(e, axes=axes),
+        "9a": lambda axes: draw_classification(e, measures=three, axes=axes),
+        "9b": lambda axes: draw_classification(e, measures=("accuracy",), axes=axes),
+        "recall": lambda axes: draw_estimates(e, "recall", axes=axes),
     }
 
 
@@ -356,7 +369,7 @@ def draw_numbers_of_features(by_number: np.ndarray, axes: Axes | None) -> Figure
     lines = axes.plot(k, rmse, "s-", color="#b5712c", label="RMSE", markersize=4)
     lines += axes.plot(k, mae, "o-", color="#3a8f5c", label="MAE", markersize=4)
     lines += right.plot(k, r2, "^-", color="#4a78b5", label="R²", markersize=4)
-    axes.axvline(8, color=plot.ACCENT, linestyle=":", linewidth=1)
+    axes.axvline(8, color=ACCENT, linestyle=":", linewidth=1)
     axes.set(xlabel="features, the strongest first", ylabel="RMSE, MAE", ylim=(0.08, 0.145))
     right.set(ylabel="R²", ylim=(0.7, 0.83))
     axes.set_title("dotted: the eight of the paper", fontsize=10)

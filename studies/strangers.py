@@ -27,14 +27,16 @@ from passband.detections.masks import masks_from_labels
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors.bundle import Bundle, default_bundle
+from passband.drawing.saving import save_figure
 from passband.estimate.calibration import Calibration, Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
 from passband.estimate.records import from_record
-from passband.judge.verdict import Verdict, assess
+from passband.judge.figures import draw_verdicts
+from passband.judge.verdict import Verdict
+from passband.kinds import assess
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
-from passband.plot import draw_verdicts, save_figure
 from passband.store.files import write_whole
 from passband.types import Image
 

@@ -110,4 +110,4 @@ def bundle(bundle_path: Path) -> Bundle:
 def fake_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `assess` and `calibrate_files` find discs without a network."""
     monkeypatch.setattr("passband.judge.verdict.detect", detect_discs)
-    monkeypatch.setattr("passband.judge.many.detect", detect_discs)
+    monkeypatch.setattr("passband.judge.calibrate.detect", detect_discs)

@@ -5,6 +5,7 @@ Axes are (..., y, x). The shapes are checked by beartype in the tests only.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,12 @@ Mask = Bool[np.ndarray, "y x"]
 LabelImage = Integer[np.ndarray, "y x"]
 Boxes = Float64[np.ndarray, "n 4"]
 Vector = Float64[np.ndarray, "n"]
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is begun, how many are done, and how many there are."""
+
+Lines = list[tuple[str, str]]
+"""What is said of a thing: the name of each line, and its words."""
 
 
 @dataclass(frozen=True, kw_only=True)

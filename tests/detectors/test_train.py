@@ -48,7 +48,7 @@ def one_thread():
 def test_a_killed_run_goes_on_to_the_same_weights_and_the_same_log(tmp_path, monkeypatch):
     monkeypatch.setattr("passband.detectors.train.LOG_STEPS", 3)  # the checkpoint is within a line,
     whole = train_detector(TINY, tmp_path / "whole")
-    monkeypatch.setattr("passband.detectors.train.CHECKPOINT_STEPS", 2)  # and the kill after its end
+    monkeypatch.setattr("passband.detectors.train.CHECKPOINT_STEPS", 2)
 
     class Killed(BaseException):
         pass

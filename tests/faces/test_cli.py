@@ -19,7 +19,7 @@ from passband.detectors.bundle import read_bundle
 from passband.estimate.features import CANDIDATE_FEATURES
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import write_table
-from passband.judge.verdict import assess
+from passband.kinds import assess
 from passband.micrographs.readers import read_micrograph
 
 pytestmark = pytest.mark.usefixtures("fake_detector")
@@ -214,11 +214,11 @@ def test_another_detectors_file(call, folder, discs, tmp_path) -> None:
 
 
 def test_a_stopped_report_goes_on_with_the_same_bytes(call, folder, tmp_path, monkeypatch) -> None:
-    import passband.judge.many as assessment
+    from passband.judge import verdict
 
     whole = call("assess", folder, "--json", "--report", tmp_path / "whole")
     seen: list[str] = []
-    real = assessment.assess
+    real = verdict.assess_detector
 
     def until_stopped(micrograph, bundle, **others):
         seen.append(micrograph.name)
@@ -226,7 +226,7 @@ def test_a_stopped_report_goes_on_with_the_same_bytes(call, folder, tmp_path, mo
             raise KeyboardInterrupt
         return real(micrograph, bundle, **others)
 
-    monkeypatch.setattr(assessment, "assess", until_stopped)
+    monkeypatch.setattr(verdict, "assess_detector", until_stopped)
     stopped = call("assess", folder, "--json", "--report", tmp_path / "r")
     assert (stopped.status, stopped.out) == (130, "")
     assert "again" in stopped.err

@@ -19,13 +19,13 @@ from passband.hrtem.dataset_store import (
     DatasetStore,
     read_manifest,
     scene_id,
-    sealed,
     shard_faults,
 )
 from passband.hrtem.imaging import simulate_micrographs
 from passband.hrtem.simulate import simulate_dataset, simulate_scene
 from passband.hrtem.study_file import read_study
 from passband.optics.conditions import ConditionRanges, Uniform
+from passband.store.sealed import sealed
 
 
 @pytest.fixture
@@ -279,7 +279,7 @@ def test_another_study_or_a_folder_in_use_is_refused_and_nothing_changes(folder,
     with pytest.raises(DatasetError, match=r"another study(.|\n)*scenes: 32, 30"):
         simulate_dataset(other, folder, workers=1)
     with (
-        dataset_writing.sole_writer(read_manifest(folder)),
+        dataset_writing.dataset_writer(read_manifest(folder)),
         pytest.raises(DatasetError, match=r"another run is writing"),
     ):
         simulate_dataset(read_manifest(folder).study, folder, workers=1)

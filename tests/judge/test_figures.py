@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from passband.detections.detections import Detections
+from passband.drawing.saving import save_figure
 from passband.errors import ParameterError, PassbandError
 from passband.estimate.calibration import Estimate
+from passband.estimate.evaluation.score_figures import ScorePair, draw_parity
+from passband.judge.figures import draw_detections, draw_sizes
 from passband.judge.verdict import measure_sizes
-from passband.plot import ScorePair, draw_detections, draw_parity, draw_sizes, save_figure
 
 
 def pair(measured: float, value: float, group: str = "") -> ScorePair:

@@ -14,7 +14,8 @@ from passband.detections.files import read_detections
 from passband.drawing.thumbnails import within_budget
 from passband.judge.parts import load_part, save_part
 from passband.judge.report import Sheet, picture_of, report_page, write_report
-from passband.judge.verdict import assess, verdicts_to_json
+from passband.judge.verdict import verdicts_to_json
+from passband.kinds import assess
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 

@@ -12,7 +12,8 @@ from passband.detections.detections import Detections
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.judge.policy import Evidence, Policy, unusable, weigh
-from passband.judge.verdict import SCHEMA, assess, measure_sizes, verdicts_to_json
+from passband.judge.verdict import SCHEMA, measure_sizes, verdicts_to_json
+from passband.kinds import assess
 from passband.micrographs.micrograph import Micrograph
 
 RANK = {"reject": 0, "review": 1, "trust": 2}

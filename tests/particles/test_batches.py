@@ -6,9 +6,9 @@ import pytest
 from made_library import draw, made_bundle, made_library
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.regressor import BATCH_FEATURES
-from passband.information import about_particle_model
-from passband.judge.verdict import assess
+from passband.kinds import assess
 from passband.micrographs.micrograph import Micrograph
+from passband.particles.about import about_particle_model
 from passband.particles.batches import batch_features, batch_row, calibrate_particles
 from passband.particles.bundle import read_particle_model, write_particle_model
 from passband.particles.library import open_library

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,9 @@ from passband.cavities.image import CavityImage, CavityRecord, simulate_cavities
 from passband.detections.detections import Detections
 from passband.detections.files import read_detections, write_coco
 from passband.errors import DetectionsError
+from passband.micrographs.write_tiff import imagej_tiff
 from passband.store.files import write_whole
-from passband.units import NM
+from passband.types import Progress
 
 GAIN = 10.0
 """Grey levels per electron in a file, so that whole numbers lose nothing against the noise."""
@@ -45,7 +45,7 @@ def write_simulated(
     folder: str | Path,
     records: Sequence[CavityRecord],
     *,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Simulate records into a folder: 16-bit TIFF with its pixel size, record as JSON, COCO truth.
 
@@ -111,33 +111,3 @@ def _same(path: Path, record: CavityRecord) -> bool:
         return path.read_text("utf-8") == record.to_json() + "\n"
     except (OSError, UnicodeDecodeError):
         return False
-
-
-def imagej_tiff(pixels: np.ndarray, pixel_size: float) -> bytes:
-    """A TIFF with its pixel size as ImageJ writes it.
-
-    Parameters
-    ----------
-    pixels
-        (y, x), uint8, uint16 or float32.
-    pixel_size
-        Å.
-
-    Returns
-    -------
-    bytes
-        The file's content.
-
-    Examples
-    --------
-    >>> imagej_tiff(np.zeros((4, 6), np.uint16), 2.0)[:2] in (b"II", b"MM")
-    True
-    """
-    import tifffile
-
-    per_nm = NM / pixel_size
-    content = io.BytesIO()
-    tifffile.imwrite(
-        content, pixels, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm", "axes": "YX"}
-    )
-    return content.getvalue()

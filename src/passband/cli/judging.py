@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passband.cli.shell import BundleOption, SidecarOption, angstrom, bundle_from, judge_from, show_progress
+from passband.cli.shell import (
+    BundleOption,
+    SidecarOption,
+    angstrom,
+    bundle_from,
+    bundle_of_any_kind,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from passband.judge.many import Outcome
@@ -89,15 +96,18 @@ def assess(
     from passband.judge.many import Plan, assess_files
     from passband.judge.policy import Policy
     from passband.judge.verdict import verdicts_to_json
+    from passband.kinds import judge_of
+    from passband.micrographs.many import Reading
     from passband.micrographs.readers import read_sidecar
 
+    policy = Policy(trust_f1=trust_f1, reject_f1=reject_f1)
     plan = Plan(
-        bundle=judge_from(bundle),
-        policy=Policy(trust_f1=trust_f1, reject_f1=reject_f1),
-        frame=frame,
-        pixel_size=angstrom(pixel_size_nm),
-        sidecar={} if sidecar is None else read_sidecar(sidecar),
-        thickness=angstrom(thickness_nm),
+        judge=judge_of(bundle_of_any_kind(bundle), policy=policy, thickness=angstrom(thickness_nm)),
+        reading=Reading(
+            pixel_size=angstrom(pixel_size_nm),
+            sidecar={} if sidecar is None else read_sidecar(sidecar),
+            frame=frame,
+        ),
         detections=detections,
     )
     with show_progress("assessing") as progress:
@@ -119,17 +129,18 @@ def info(
 
     For example `passband info`, `passband info image.dm4`, `passband info my.safetensors`.
     """
-    from passband import information
-    from passband.detectors.bundle import Bundle
-
     if path is None:
-        lines = information.about_passband()
+        from passband.judge.about import about_passband
+
+        lines = about_passband()
     elif path.endswith((".safetensors", ".bundle")):
-        found = judge_from(Path(path))
-        about = information.about_bundle if isinstance(found, Bundle) else information.about_particle_model
-        lines = about(found)  # type: ignore[arg-type]
+        from passband.kinds import about_any
+
+        lines = about_any(bundle_of_any_kind(Path(path)))
     else:
-        lines = information.about_micrograph(path)
+        from passband.micrographs.about import about_micrograph
+
+        lines = about_micrograph(path)
     for name, words in lines:
         typer.echo(f"{name + ':':<20}{words}")
 
@@ -155,7 +166,7 @@ def calibrate(
     For example `passband calibrate --images labelled/ --annotations labels.json --out mine.safetensors`.
     """
     from passband.detectors.bundle import write_bundle
-    from passband.judge.many import calibrate_files
+    from passband.judge.calibrate import calibrate_files
     from passband.micrographs.readers import read_sidecar
 
     table = {} if sidecar is None else read_sidecar(sidecar)
@@ -233,7 +244,7 @@ def _print_verdicts(outcome: Outcome) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from passband.judge.sheet import short_paths
+    from passband.drawing.html import short_paths
 
     console = Console(highlight=False)
     if not console.is_terminal:

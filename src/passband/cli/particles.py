@@ -98,10 +98,10 @@ def extract(
     A micrograph given twice, under whatever name, is kept once. Exit status: 0 all done, 2 something could
     not be read.
     """
-    from passband.judge.many import find_micrographs
+    from passband.micrographs.many import Reading, find_micrographs
     from passband.micrographs.readers import read_sidecar
     from passband.particles.find import ExtractionSettings
-    from passband.particles.library import Reading, extend_library
+    from passband.particles.library import extend_library
 
     settings = ExtractionSettings(
         polarity=polarity.value,

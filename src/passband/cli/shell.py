@@ -16,7 +16,7 @@ from passband.errors import PassbandError
 
 if TYPE_CHECKING:  # heavy modules are imported where they are used: help must come at once
     from passband.detectors.bundle import Bundle
-    from passband.particles.model import ParticleModel
+    from passband.kinds import AnyBundle
 
 
 class Commands(TyperGroup):
@@ -57,12 +57,12 @@ SidecarOption = Annotated[
 ]
 
 
-def judge_from(path: Path | None) -> Bundle | ParticleModel:
+def bundle_of_any_kind(path: Path | None) -> AnyBundle:
     """The bundle of a file, of whichever kind, or the one that ships."""
     from passband.detectors.bundle import default_bundle
-    from passband.particles.bundle import read_either
+    from passband.kinds import read_any
 
-    return default_bundle() if path is None else read_either(path)
+    return default_bundle() if path is None else read_any(path)
 
 
 def bundle_from(path: Path | None) -> Bundle:

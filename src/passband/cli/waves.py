@@ -44,7 +44,7 @@ def ctf(
 
     - `passband ctf --defocus 60 --cs-mm 0 --focal-spread 10 --json`
     """
-    from passband.information import about_lens, lens_to_json
+    from passband.optics.about import about_lens, lens_to_json
 
     conditions = _conditions(
         energy_kev=energy_kev,
@@ -61,7 +61,8 @@ def ctf(
         for name, words in about_lens(conditions):
             typer.echo(f"{name + ':':<20}{words}")
     if plot is not None:
-        from passband.plot import draw_contrast_transfer, save_figure
+        from passband.drawing.saving import save_figure
+        from passband.hrtem.wave_figures import draw_contrast_transfer
 
         typer.echo(f"drawn: {save_figure(draw_contrast_transfer(conditions), plot)}", err=json)
 
@@ -83,8 +84,8 @@ def focus(
     The focus is that of the amorphous film. A negative --cs-mm is refused. Exit status:
     0 also where the fit is not to be believed.
     """
-    from passband.information import about_focus, focus_of, focus_to_json
     from passband.micrographs.readers import read_micrograph
+    from passband.optics.about import about_focus, focus_of, focus_to_json
     from passband.units import KEV, MM
 
     fit = focus_of(
@@ -209,7 +210,8 @@ def multislice(
             f"{len(specimen.numbers)} atoms"
         )
     if plot is not None:
-        from passband.plot import draw_exit_wave, save_figure
+        from passband.drawing.saving import save_figure
+        from passband.hrtem.wave_figures import draw_exit_wave
 
         typer.echo(f"drawn: {save_figure(draw_exit_wave(wave), plot)}", err=json)
 

@@ -8,32 +8,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from passband.detectors.mask_rcnn import DetectorConfig
 from passband.errors import BundleError
+from passband.estimate.records import CalibrationRecord, calibration_parts, open_calibration
 from passband.store.tensors import Sealed, read_sealed, write_sealed
 
 SHIPPED = Path(__file__).parents[1] / "bundles" / "cavities-slim.safetensors"
 """The bundle that comes with the package."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CalibrationRecord:
-    """A fitted estimator as plain settings and arrays, so that a bundle can carry it.
-
-    Parameters
-    ----------
-    settings
-        JSON values.
-    arrays
-        Numeric arrays by name.
-    """
-
-    settings: Mapping[str, Any]
-    arrays: Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -168,22 +151,6 @@ def default_bundle() -> Bundle:
     'cavities-slim'
     """
     return read_bundle(SHIPPED)
-
-
-def calibration_parts(record: CalibrationRecord | None) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
-    """What a bundle's header and its tensors hold of a calibration."""
-    if record is None:
-        return None, {}
-    arrays = {n: torch.from_numpy(np.ascontiguousarray(v).copy()) for n, v in record.arrays.items()}
-    return dict(record.settings), {f"calibration.{n}": v for n, v in arrays.items()}
-
-
-def open_calibration(sealed: Sealed) -> CalibrationRecord | None:
-    """The calibration of a bundle's file, or None."""
-    if (settings := sealed.header["calibration"]) is None:
-        return None
-    arrays = {name: v.numpy() for name, v in sealed.under("calibration.").items()}
-    return CalibrationRecord(settings=settings, arrays=arrays)
 
 
 def _stored(value: Tensor) -> Tensor:

@@ -33,10 +33,7 @@ from passband.detectors.mask_rcnn import SLIM, DetectorConfig, build_detector, d
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
-from passband.types import InstanceMask
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and how much there is."""
+from passband.types import InstanceMask, Progress
 
 Labelled = tuple[Micrograph, Detections]
 """A micrograph and what is known to be there, with its masks."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from passband.detections.matching import MatchingRule
 from passband.errors import CalibrationError, ParameterError
@@ -17,11 +19,25 @@ from passband.estimate.effects import DomainEffect, Labelled
 from passband.estimate.intervals import Reach
 from passband.estimate.novelty import Reference
 from passband.estimate.regressor import TARGETS, Forests, Regressor
-
-if TYPE_CHECKING:
-    from passband.detectors.bundle import CalibrationRecord
+from passband.store.tensors import Sealed
 
 FORMAT = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationRecord:
+    """A fitted estimator as plain settings and arrays, so that a bundle can carry it.
+
+    Parameters
+    ----------
+    settings
+        JSON values.
+    arrays
+        Numeric arrays by name.
+    """
+
+    settings: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
 
 
 def to_record(calibration: Calibration) -> CalibrationRecord:
@@ -37,8 +53,6 @@ def to_record(calibration: Calibration) -> CalibrationRecord:
     CalibrationRecord
         For a bundle.
     """
-    from passband.detectors.bundle import CalibrationRecord
-
     c = calibration
     settings = {
         "format": FORMAT,
@@ -128,6 +142,22 @@ def from_record(record: CalibrationRecord) -> Calibration:
         KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ParameterError
     ) as e:  # fmt: skip
         raise CalibrationError(f"a stored calibration cannot be understood: {e!r}; calibrate anew") from e
+
+
+def calibration_parts(record: CalibrationRecord | None) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """What a bundle's header and its tensors hold of a calibration."""
+    if record is None:
+        return None, {}
+    arrays = {n: torch.from_numpy(np.ascontiguousarray(v).copy()) for n, v in record.arrays.items()}
+    return dict(record.settings), {f"calibration.{n}": v for n, v in arrays.items()}
+
+
+def open_calibration(sealed: Sealed) -> CalibrationRecord | None:
+    """The calibration of a bundle's file, or None."""
+    if (settings := sealed.header["calibration"]) is None:
+        return None
+    arrays = {name: v.numpy() for name, v in sealed.under("calibration.").items()}
+    return CalibrationRecord(settings=settings, arrays=arrays)
 
 
 def _regressor(arrays: Mapping[str, np.ndarray]) -> Regressor:

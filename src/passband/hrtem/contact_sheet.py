@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 from importlib import resources
@@ -13,6 +12,7 @@ from string import Template
 
 import numpy as np
 
+from passband.drawing.saving import save_figure
 from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import DatasetError
 from passband.hrtem.dataset import Dataset, Scene
@@ -20,9 +20,10 @@ from passband.hrtem.dataset_export import truth_of_labels
 from passband.hrtem.dataset_summary import summarise_dataset, summary_lines
 from passband.hrtem.scene_figures import ScenePanel, draw_scenes
 from passband.hrtem.study import SPLITS
+from passband.hrtem.wave_figures import conditions_in_words
 from passband.micrographs.micrograph import Micrograph
-from passband.plot import conditions_in_words, save_figure
 from passband.store.files import write_whole
+from passband.types import Progress
 from passband.units import NM
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -48,7 +49,7 @@ def write_contact_sheet(
     folder: str | Path,
     *,
     count: int = 24,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write contact_sheet.html and contact_sheet.png: images of some scenes, labels outlined.
 

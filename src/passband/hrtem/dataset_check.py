@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from passband.hrtem.dataset_store import (
 )
 from passband.hrtem.study import SPLITS, study_differences
 from passband.hrtem.study_file import read_study
+from passband.types import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +60,7 @@ class DatasetCheck:
         )
 
 
-def check_dataset(
-    folder: str | Path, *, progress: Callable[[str, int, int], None] | None = None
-) -> DatasetCheck:
+def check_dataset(folder: str | Path, *, progress: Progress | None = None) -> DatasetCheck:
     """Read everything of a dataset and compare every checksum.
 
     Parameters

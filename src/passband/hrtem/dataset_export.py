@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import scipy.ndimage
 
-from passband.cavities.files import imagej_tiff
 from passband.detections.coco import write_coco
 from passband.detections.detections import Detections
 from passband.detections.masks import tight_mask
 from passband.errors import ParameterError
 from passband.hrtem.dataset import Dataset, Scene
 from passband.hrtem.imaging import focal_points
+from passband.micrographs.write_tiff import imagej_tiff
 from passband.optics.conditions import ImagingConditions
 from passband.store.files import write_whole
-from passband.types import InstanceMask, LabelImage
+from passband.types import InstanceMask, LabelImage, Progress
 
 SLIVER = 3
 """Pixels."""
@@ -96,7 +96,7 @@ def export_dataset(
     *,
     form: str = "tiff",
     splits: Sequence[str] = ("train", "validation", "test"),
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Export:
     """Write a dataset's own images, those that `Scene.images` gives, into folders by split.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ from passband.hrtem.study import (
     SimulationStudy,
 )
 from passband.hrtem.study_file import study_from_values
+from passband.store.sealed import LOCK, content_sha256, digest, first_line, listed_names, load
 
 if TYPE_CHECKING:
     import zarr
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = "passband simulated dataset"
 VERSION = 1
-MANIFEST, STUDY, RECORDS, LOCK = "manifest.json", "study.toml", "records", ".lock"
+MANIFEST, STUDY, RECORDS = "manifest.json", "study.toml", "records"
 ARRAYS = ("waves", "labels")
 _TEMPORARY = re.compile(r"^\.(manifest|study|shard_).*|.*\.partial$")
 
@@ -143,7 +144,7 @@ def read_manifest(folder: str | Path) -> DatasetStore:
         held = f"holds no {MANIFEST} (there is {listed_names(inside)})" if inside else "is empty"
         cure = f"did you mean {near[0]}?" if near else f"wanted the folder of a dataset: {make}"
         raise DatasetError(f"{folder} {held}; {cure}")
-    content = _load(path)
+    content = load(path)
     if content.get("format") != FORMAT:
         raise DatasetError(f"{path} is not that of a dataset; {make}")
     if not isinstance(content.get("version"), int) or content["version"] > VERSION:
@@ -152,7 +153,7 @@ def read_manifest(folder: str | Path) -> DatasetStore:
             f"this one reads formats up to {VERSION}: update Passband"
         )
     lost = f"{path} was cut or edited (its checksum differs); bring it back, or begin the dataset anew"
-    if content.get("sha256") != _digest(content):
+    if content.get("sha256") != digest(content):
         raise DatasetError(lost)
     try:
         return DatasetStore(
@@ -189,8 +190,8 @@ def read_records(store: DatasetStore, shard: int) -> list[SceneRecord] | None:
     path = store.record_path(shard)
     if not path.exists():
         return None
-    content = _load(path)
-    if content.get("sha256") != _digest(content):
+    content = load(path)
+    if content.get("sha256") != digest(content):
         raise DatasetError(f"{path} was cut or edited (its checksum differs)")
     try:
         records = [_record(entry) for entry in content["scenes"]]
@@ -257,7 +258,7 @@ def open_array(store: DatasetStore, name: str) -> zarr.Array[Any]:
         fits = array.ndim == 3 and array.shape[0] == store.study.scenes
         fits = fits and array.shards is not None and array.shards[0] == store.scenes_per_shard
     except Exception as e:  # zarr raises whatever a damaged description leads to
-        raise DatasetError(f"{path / 'zarr.json'} is missing or damaged ({_line(e)})") from e
+        raise DatasetError(f"{path / 'zarr.json'} is missing or damaged ({first_line(e)})") from e
     if not fits:
         raise DatasetError(f"{path / 'zarr.json'} was edited: it does not fit the manifest")
     return array
@@ -278,18 +279,11 @@ def read_item(store: DatasetStore, array: zarr.Array[Any], name: str, record: Sc
     try:
         content = np.asarray(array[record.scene])
     except Exception as e:  # zarr and its codecs raise whatever damaged bytes lead to
-        raise DatasetError(f"{where} cannot be read: the file was cut or edited ({_line(e)})") from e
+        raise DatasetError(f"{where} cannot be read: the file was cut or edited ({first_line(e)})") from e
     wanted = record.wave_sha256 if name == "waves" else record.labels_sha256
     if content_sha256(content) != wanted:
         raise DatasetError(f"{where} are not those that were written: the checksum differs")
     return content
-
-
-def content_sha256(content: np.ndarray) -> str:
-    """Checksum of an array's shape, type and values."""
-    digest = hashlib.sha256(f"{content.dtype.str}{content.shape}".encode())
-    digest.update(np.ascontiguousarray(content).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 def scene_id(specimen: SpecimenRecord, study: SimulationStudy) -> str:
@@ -305,28 +299,6 @@ def temporaries(store: DatasetStore) -> list[Path]:
     return sorted(p for p in store.folder.rglob("*") if p.is_file() and _TEMPORARY.match(p.name))
 
 
-def sealed(content: dict[str, Any]) -> str:
-    """JSON with a checksum of itself."""
-    return json.dumps({**content, "sha256": _digest(content)}, indent=1) + "\n"
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    rest = {k: v for k, v in content.items() if k != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def _load(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as e:
-        raise DatasetError(f"{path} cannot be read: {e.strerror or e}") from e
-    except (ValueError, RecursionError) as e:
-        raise DatasetError(f"{path} was cut or edited: it is not JSON ({_line(e)})") from e
-    if not isinstance(content, dict):
-        raise DatasetError(f"{path} was edited: it holds no table")
-    return content
-
-
 def _record(entry: Mapping[str, Any]) -> SceneRecord:
     specimen = SpecimenRecord.from_json(json.dumps(entry["specimen"]))
     return SceneRecord(**{**entry, "specimen": specimen})
@@ -335,13 +307,3 @@ def _record(entry: Mapping[str, Any]) -> SceneRecord:
 def is_ours(path: Path) -> bool:
     """Whether a file is the lock, or left half-written by a run of ours."""
     return path.name == LOCK or bool(_TEMPORARY.match(path.name))
-
-
-def listed_names(names: Sequence[str]) -> str:
-    """Names as a message lists them."""
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

@@ -17,26 +17,23 @@ from passband.errors import DatasetError, PassbandError
 from passband.hrtem.dataset_store import (
     ARRAYS,
     FORMAT,
-    LOCK,
     MANIFEST,
     RECORDS,
     STUDY,
     VERSION,
     DatasetStore,
     SceneRecord,
-    content_sha256,
     is_ours,
-    listed_names,
     open_array,
     read_manifest,
     scene_id,
     scenes_per_shard,
-    sealed,
     temporaries,
 )
 from passband.hrtem.specimen import SpecimenRecord
 from passband.hrtem.study import SPLITS, SimulationStudy, study_differences
 from passband.store.files import write_whole
+from passband.store.sealed import content_sha256, listed_names, sealed, sole_writer
 
 if TYPE_CHECKING:
     import zarr
@@ -104,7 +101,7 @@ def begin_dataset(
                 f"{folder / STUDY}. What differs, there and here:{listed}"
             )
         if differences:  # a study that never came to a scene, as one with a mistake: nothing is lost
-            with sole_writer(store):
+            with dataset_writer(store):
                 for name in ARRAYS:
                     shutil.rmtree(folder / name, ignore_errors=True)
                 (folder / STUDY).unlink(missing_ok=True)
@@ -190,7 +187,7 @@ def write_shard(store: DatasetStore, shard: int, scenes: Sequence[SimulatedScene
 
 
 @contextlib.contextmanager
-def sole_writer(store: DatasetStore) -> Iterator[None]:
+def dataset_writer(store: DatasetStore) -> Iterator[None]:
     """Hold a dataset's folder against other runs, and clear away what cannot be used.
 
     Parameters
@@ -203,18 +200,7 @@ def sole_writer(store: DatasetStore) -> Iterator[None]:
     DatasetError
         If another run is writing to it.
     """
-    with (store.folder / LOCK).open("w") as lock:
-        try:
-            import fcntl
-
-            # Let go of by the system when this process ends, however it ends.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # a system without it: two runs would do the same work twice, no harm beyond
-            pass
-        except OSError as e:
-            raise DatasetError(
-                f"another run is writing to {store.folder}; wait for it to end, or stop it"
-            ) from e
+    with sole_writer(store.folder):
         for path in temporaries(store):
             path.unlink(missing_ok=True)
         for name in ARRAYS:

@@ -15,7 +15,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,13 @@ from passband.hrtem.dataset_store import (
     read_manifest,
     shard_faults,
 )
-from passband.hrtem.dataset_writing import SimulatedScene, begin_dataset, sole_writer, write_shard
+from passband.hrtem.dataset_writing import SimulatedScene, begin_dataset, dataset_writer, write_shard
 from passband.hrtem.imaging import image_shape
 from passband.hrtem.labels import disc_labels, exit_wave_labels
 from passband.hrtem.scattering import exit_wave
 from passband.hrtem.specimen import build_specimen, draw_specimen
 from passband.hrtem.study import SimulationStudy
-
-Progress = Callable[[str, int, int], None]
+from passband.types import Progress
 
 # -P keeps the working directory, which may be a folder of strangers' files, from being imported from.
 _BOOT = """
@@ -141,7 +140,7 @@ def simulate_dataset(
     store = begin_dataset(folder, study, study_text=study_text)
     count = min(workers or _cores(), store.shards)
     done = made = 0
-    with sole_writer(store):
+    with dataset_writer(store):
         events = _inline(store) if count == 1 else _in_processes(store, count)
         with contextlib.closing(events):
             for event in events:

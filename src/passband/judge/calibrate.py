@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from passband.detections.detections import Detections
+from passband.detections.files import read_detections
 from passband.detections.matching import OPTIMAL, MatchingRule, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors.bundle import Bundle
-from passband.errors import CalibrationError
+from passband.detectors.infer import detect
+from passband.errors import CalibrationError, PassbandError
 from passband.estimate.features import detection_features, image_features
-from passband.estimate.performance import adapt, fit_calibration
+from passband.estimate.intervals import MIN_DOMAIN_ROWS
+from passband.estimate.performance import MOST_LABELLED, adapt, fit_calibration
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
+from passband.micrographs.many import Reading, find_micrographs
 from passband.micrographs.micrograph import Micrograph
+from passband.types import Progress
 
 
 def calibration_row(
@@ -132,3 +138,73 @@ def calibrate_bundle(
         rows, score_threshold=bundle.score_threshold, matching=matching, coverage=coverage, seed=seed
     )
     return replace(bundle, calibration=to_record(calibration), digest="")
+
+
+def calibrate_files(
+    images: Sequence[str],
+    annotations: Path,
+    bundle: Bundle,
+    *,
+    sidecar: Mapping[str, float] | None = None,
+    anew: bool = False,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Calibrate a bundle's estimates on labelled micrographs.
+
+    A few images adapt the calibration that the bundle has to the domain that they are from. Where there
+    are `MIN_DOMAIN_ROWS` and more from several folders, or more than can be adapted to, a new one is
+    fitted to these images alone.
+
+    Parameters
+    ----------
+    images
+        Files, folders and wildcards; the images of one folder count as one domain.
+    annotations
+        COCO file, YOLO files or label images that say what is there.
+    bundle
+        Whose detector is run on the images.
+    sidecar
+        Pixel sizes in Å by file name.
+    anew
+        Fit a new calibration in any case.
+    progress
+        Called before each micrograph and at the end.
+
+    Returns
+    -------
+    Bundle
+        The same with a new or adapted calibration.
+
+    Raises
+    ------
+    CalibrationError
+        Naming every image that cannot be used, or if they are too few.
+    DetectionsError
+        If the annotations cannot be used.
+    """
+    files, missing = find_micrographs(images)
+    reading = Reading(sidecar=sidecar or {})
+    micrographs, faults = {}, [f"{path}: {words}" for path, words in missing]
+    for path in files:
+        try:
+            micrographs[path] = reading.read(path)
+        except PassbandError as e:
+            faults.append(str(e))
+    shapes = {path: m.shape for path, m in micrographs.items()}
+    truth = read_detections(annotations, images=shapes, skip_others=True)
+    faults += [f"{path}: {annotations} says nothing of it" for path in shapes if path not in truth]
+    if faults:
+        raise CalibrationError(f"{len(faults)} images cannot be used: " + "; ".join(faults))
+    rows = []
+    for done, (path, micrograph) in enumerate(micrographs.items()):
+        if progress:
+            progress(path, done, len(files))
+        domain = Path(path).resolve().parent.name
+        rows.append(calibration_row(micrograph, detect(micrograph, bundle), truth[path], domain=domain))
+    if progress:
+        progress("", len(files), len(files))
+    many = len(rows) > MOST_LABELLED or (len(rows) >= MIN_DOMAIN_ROWS and len({r.domain for r in rows}) > 1)
+    known = None if bundle.calibration is None else from_record(bundle.calibration)
+    if anew or many or known is None or not known.adaptable:
+        return calibrate_bundle(bundle, rows)
+    return adapt_bundle(bundle, rows)

@@ -13,22 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from passband import plot
-from passband.drawing.html import figure_html
+from passband.drawing.html import counted, figure_html, number_text, short_paths, words_html
 from passband.drawing.thumbnails import within_budget
 from passband.estimate.calibration import HeldOutScores
+from passband.estimate.evaluation.score_figures import draw_reliability
 from passband.judge.sheet import (
     MARKS,
     Sheet,
     badge,
-    counted,
     density_text,
     interval_bar,
-    number_text,
     score_colours,
     sheet_html,
-    short_paths,
-    words_html,
 )
 from passband.judge.verdict import Verdict
 
@@ -201,7 +197,7 @@ def _reliability(calibrated: HeldOutScores | None) -> str:
     """How far estimates can be believed: the calibration's own, of rows left out of it."""
     if calibrated is None or not len(calibrated.measured):
         return ""
-    drawn = plot.draw_reliability(calibrated.estimated[:, 0], calibrated.measured[:, 0])
+    drawn = draw_reliability(calibrated.estimated[:, 0], calibrated.measured[:, 0])
     caption = (
         "What was measured on the labelled images of the calibration where some F1 was estimated, each "
         "image's domain left out of the fit. Below the diagonal estimates promise too much. Bars are 95 % "

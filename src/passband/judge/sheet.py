@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import base64
-import os
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 import numpy as np
 
+from passband.drawing.html import LABELS, counted, number_text, words_html
 from passband.drawing.thumbnails import Picture
 from passband.estimate.calibration import Estimate
 from passband.judge.policy import Answer
@@ -18,7 +16,6 @@ from passband.judge.verdict import SCORES, Verdict
 from passband.units import NM, UM
 
 MARKS: dict[Answer, str] = {"trust": "✓", "review": "!", "reject": "✕"}
-LABELS = {"f1": "F1", "precision": "Precision", "recall": "Recall"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +26,9 @@ class Sheet:
     picture: Picture
 
 
-def counted(n: int, noun: str) -> str:
-    """Number and noun, in the plural where there is not one."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 def badge(verdict: Answer) -> str:
     """A verdict as a coloured label; its mark and word say the same without colour."""
     return f'<span class="badge {verdict}"><span aria-hidden="true">{MARKS[verdict]}</span> {verdict}</span>'
-
-
-def words_html(words: str) -> str:
-    """Escaped words, with what stands `between backticks` as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
 
 
 def interval_bar(e: Estimate) -> str:
@@ -55,39 +42,9 @@ def interval_bar(e: Estimate) -> str:
     )
 
 
-def short_paths(paths: Sequence[str]) -> tuple[str, list[str]]:
-    """The folder that all paths share, and each path from there.
-
-    Examples
-    --------
-    >>> short_paths(["run/a/1.tif", "run/b/1.tif"])
-    ('run', ['a/1.tif', 'b/1.tif'])
-    """
-    folders = {os.path.dirname(p) for p in paths}  # noqa: PTH120
-    try:
-        shared = os.path.commonpath(folders) if folders else ""
-    except ValueError:  # absolute and relative paths together
-        shared = ""
-    if shared in ("", os.path.sep):
-        return "", list(paths)
-    cut = len(shared) + 1
-    return shared, [p[cut:] for p in paths]
-
-
 def density_text(density: float) -> str:
     """A number density, given per Å², in words."""
     return f"{number_text(density * UM**2)} /µm²"
-
-
-def number_text(value: float) -> str:
-    """A number to three digits, without an exponent where that is readable.
-
-    Examples
-    --------
-    >>> number_text(1614.2), number_text(0.04567)
-    ('1610', '0.0457')
-    """
-    return f"{float(f'{value:.3g}'):g}"
 
 
 def score_colours(n: int) -> list[str]:

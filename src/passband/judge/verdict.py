@@ -1,6 +1,6 @@
 """One judgement on one micrograph: whether the detector's answer on it can be trusted.
 
-`assess` detects, estimates F1, precision and recall without labels, and weighs the estimate, its
+`assess_detector` detects, estimates F1, precision and recall without labels, and weighs the estimate, its
 interval, how far the image lies from what the calibration knows, and the pixel size against a
 `Policy`. The answer is trust, review or reject, with its reasons in words.
 """
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -25,14 +25,9 @@ from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
 from passband.estimate.reasons import Moved, what_moved
-from passband.estimate.records import from_record
+from passband.estimate.records import CalibrationRecord, from_record
 from passband.judge.policy import DEFAULT_POLICY, Answer, Evidence, Finding, Policy, unusable, weigh
 from passband.micrographs.micrograph import Micrograph
-from passband.particles.batches import batch_features
-from passband.particles.crop import cut_particles
-from passband.particles.find import ExtractionSettings, find_particles
-from passband.particles.model import ParticleModel, classify_particles
-from passband.particles.outlines import labels_of_detections
 from passband.types import Vector
 from passband.units import NM
 
@@ -40,8 +35,6 @@ SCHEMA = 1
 """Number of the JSON document's form; it rises when a key changes its meaning."""
 
 SCORES = ("f1", "precision", "recall")
-
-__all__ = ["DEFAULT_POLICY", "Policy", "Sizes", "Verdict", "assess", "measure_sizes", "verdicts_to_json"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,9 +110,57 @@ class Verdict:
         return verdicts_to_json([self])
 
 
-def assess(
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """What gives a verdict on a micrograph, whatever kind of bundle it rests on; called as a function.
+
+    Parameters
+    ----------
+    function
+        From a micrograph, and detections given for it or None, to the verdict.
+    name, digest
+        Of the bundle; a digest is empty where it is in no file.
+    settings
+        JSON values: all that a verdict depends on beside bundle, micrograph and given detections.
+    calibration
+        What the estimates come from, or None.
+    score_threshold
+        Given detections below it are left out.
+    """
+
+    function: Callable[[Micrograph, Detections | None], Verdict]
+    name: str
+    digest: str
+    settings: Mapping[str, Any]
+    calibration: CalibrationRecord | None
+    score_threshold: float = 0.0
+
+    def __call__(self, micrograph: Micrograph, given: Detections | None = None) -> Verdict:
+        """The verdict on one micrograph."""
+        return self.function(micrograph, given)
+
+
+def detector_judge(
+    bundle: Bundle, *, policy: Policy = DEFAULT_POLICY, thickness: float | None = None
+) -> Judge:
+    """The judge of a detector's answers, its own or given ones; as `assess_detector`."""
+
+    def judge(micrograph: Micrograph, given: Detections | None) -> Verdict:
+        return assess_detector(micrograph, bundle, detections=given, policy=policy, thickness=thickness)
+
+    return Judge(
+        function=judge,
+        name=bundle.name,
+        digest=bundle.digest,
+        settings={"policy": asdict(policy), "thickness": thickness},
+        calibration=bundle.calibration,
+        score_threshold=bundle.score_threshold,
+    )
+
+
+def assess_detector(
     micrograph: Micrograph,
-    bundle: Bundle | ParticleModel,
+    bundle: Bundle,
     *,
     detections: Detections | None = None,
     policy: Policy = DEFAULT_POLICY,
@@ -132,11 +173,10 @@ def assess(
     micrograph
         The image.
     bundle
-        Detector and calibration; or a classifier of particles, which are found as its library's were, and
-        whose F1 is the share that gets its right class.
+        Detector and calibration.
     detections
         Of another detector, to be judged instead of the bundle's, at the score threshold of the
-        bundle's calibration; with a classifier, the particles that it is to classify.
+        bundle's calibration.
     policy
         Thresholds of the verdict.
     thickness
@@ -155,19 +195,7 @@ def assess(
         If the detections were made on an image of another shape.
     CalibrationError
         If the detections' score threshold is not that of the calibration.
-
-    Examples
-    --------
-    >>> from passband.detectors.bundle import default_bundle
-    >>> noise = np.random.default_rng(0).normal(100, 10, (128, 128)).astype(np.float32)
-    >>> judged = assess(Micrograph(pixels=noise, name="noise.tif"), default_bundle())
-    >>> judged.verdict == "trust", len(judged.reasons) > 0
-    (False, True)
     """
-    if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
-        raise ParameterError(f"foil thickness must be a positive number of Å, got {thickness!r}")
-    if isinstance(bundle, ParticleModel):
-        return _assess_particles(micrograph, bundle, detections, policy)
     findings = unusable(micrograph, policy)
     foreign, outlook = detections is not None, None
     if detections is None:
@@ -186,50 +214,17 @@ def assess(
             moved=moved,
         )
         findings = weigh(evidence, policy)
-    return _judged(micrograph, findings, detections, outlook, sizes)
+    return verdict_of(micrograph, findings, detections, outlook, sizes)
 
 
-def _assess_particles(
-    micrograph: Micrograph, model: ParticleModel, given: Detections | None, policy: Policy
-) -> Verdict:
-    """Find particles, classify them, estimate the share that gets its right class, and judge."""
-    findings, outlook = unusable(micrograph, policy), None
-    found = Detections(image_shape=micrograph.shape, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0))
-    if not findings:
-        settings = _extraction(model)
-        outlines = find_particles(micrograph, settings) if given is None else labels_of_detections(given)
-        particles = cut_particles(micrograph, outlines, settings)
-        strangers = 0
-        if len(particles):
-            answer = classify_particles(model, particles.crops)
-            strangers = int(answer.rejected.sum())
-            sides = [particles.table[f"box_{side}"] for side in ("x0", "y0", "x1", "y1")]
-            found = Detections(
-                image_shape=micrograph.shape,
-                boxes_xyxy=np.stack(sides, 1).astype(float),
-                scores=answer.probabilities.max(1).astype(float),
-            )
-            if model.calibration is not None:
-                features = batch_features(model, particles.crops, answer=answer)
-                outlook = estimate_scores(from_record(model.calibration), features)
-        evidence = Evidence(
-            detections=found,
-            outlook=outlook,
-            bundle_name=model.name,
-            pixel_size=micrograph.pixel_size,
-            strangers=strangers,
-        )
-        findings = weigh(evidence, policy)
-    return _judged(micrograph, findings, found, outlook, measure_sizes(found, micrograph.pixel_size, None))
-
-
-def _judged(
+def verdict_of(
     micrograph: Micrograph,
     findings: list[Finding],
     detections: Detections,
     outlook: Outlook | None,
     sizes: Sizes,
 ) -> Verdict:
+    """The verdict that findings amount to, the most serious of them first."""
     return Verdict(
         path=micrograph.name,
         verdict=findings[0].answer,
@@ -239,18 +234,6 @@ def _judged(
         novelty=None if outlook is None else outlook.novelty,
         sizes=sizes,
     )
-
-
-def _extraction(model: ParticleModel) -> ExtractionSettings:
-    """How the particles that a model learnt from were found."""
-    about = model.training.get("about", {})
-    if "extraction" not in about:
-        raise ParameterError(
-            f"{model.name} was fitted to crops, not to a library, so it does not know how to find particles "
-            "in a micrograph; fit it with `passband particles fit`, or classify crops with "
-            "`passband rvae classify`"
-        )
-    return ExtractionSettings(**about["extraction"])
 
 
 def measure_sizes(detections: Detections, pixel_size: float | None, thickness: float | None) -> Sizes:

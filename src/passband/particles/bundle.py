@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from passband.detectors.bundle import Bundle, calibration_parts, open_bundle, open_calibration
 from passband.errors import BundleError
+from passband.estimate.records import calibration_parts, open_calibration
 from passband.particles.invariant import ClassifierSettings, InvariantClassifier
 from passband.particles.model import ParticleModel
 from passband.particles.rvae import RVAE, RVAESettings
@@ -65,15 +65,3 @@ def open_particle_model(sealed: Sealed) -> ParticleModel:
         )
     except (KeyError, TypeError, ValueError, RuntimeError) as e:
         raise BundleError(f"{path}: a bundle whose settings cannot be understood: {e!r}") from e
-
-
-def read_either(path: str | Path) -> Bundle | ParticleModel:
-    """Read a bundle of whichever kind: a detector's, or one that classifies particles.
-
-    Raises
-    ------
-    BundleError
-        If the file is missing, damaged, of a newer format, or no bundle.
-    """
-    sealed = read_sealed(path)
-    return open_particle_model(sealed) if sealed.kind == "particles" else open_bundle(sealed)

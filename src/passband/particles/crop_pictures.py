@@ -6,7 +6,7 @@ import base64
 import io
 import re
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from jaxtyping import Float, Float32, Int
 from passband.detections.detections import Detections
 from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import PassbandError
-from passband.hrtem.dataset_store import content_sha256
 from passband.micrographs.readers import read_micrograph
 from passband.particles.library import ParticleLibrary
 from passband.particles.library_store import MicrographRecord, read_records
+from passband.store.sealed import content_sha256
+from passband.types import Progress
 
 ACROSS = 32
 """Crops in a row of a sprite sheet, and rows in a sheet."""
@@ -132,7 +133,7 @@ def thumbnails(
     library: ParticleLibrary,
     chosen: Int[np.ndarray, " m"],
     *,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[Thumbnail]:
     """Small pictures of the micrographs that particles come from.
 

@@ -21,8 +21,8 @@ from passband.particles.model import ParticleModel, grey
 from passband.particles.rvae import RVAE, RVAESettings, reference_settings
 from passband.particles.train_rvae import REFERENCE_TRAINING, Epoch, RVAETraining, train_rvae
 from passband.store.files import refuse_unwritable
+from passband.types import Progress
 
-Progress = Callable[[str, int, int], None]
 _CONCENTRATION = 4.0  # of angles about the one that the correlation with a template gives: 30 degrees
 
 

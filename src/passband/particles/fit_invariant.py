@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +22,8 @@ from passband.particles.invariant import (
     roughness,
 )
 from passband.particles.warping import Affine, deform
+from passband.types import Progress
 
-Progress = Callable[[str, int, int], None]
 _POOL = 12_800  # deformed crops that training draws from
 _AT_EACH = 3000
 _SHRINKAGE = 0.1

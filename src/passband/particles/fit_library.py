@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from passband.particles.stress import stress_rows
 from passband.particles.table import ClassifiedLibrary, class_columns, join_descriptions
 from passband.particles.train_rvae import RVAETraining
 from passband.store.columns import columns_csv
+from passband.types import Progress
 
-Progress = Callable[[str, int, int], None]
 CLASSES = "classes.csv"
 _CROPS = 12_000  # that the default number of passes is chosen for
 

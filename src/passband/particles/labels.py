@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from passband.errors import DatasetError
-from passband.hrtem.dataset_store import sealed
 from passband.particles.library import open_library, write_table
-from passband.particles.library_store import LABELS, read_labels, sole_writer, write_file
+from passband.particles.library_store import LABELS, read_labels, write_file
+from passband.store.sealed import sealed, sole_writer
 
 _FAULTS_SHOWN = 20
 

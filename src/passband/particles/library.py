@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from passband.detections.detections import Detections
-from passband.detections.files import read_detections
+from passband.detections.given import detections_of, given_detections
 from passband.errors import DatasetError, DetectionsError, ParameterError, PassbandError
-from passband.hrtem.dataset_store import content_sha256, sealed
+from passband.micrographs.many import Reading
 from passband.micrographs.micrograph import Micrograph
-from passband.micrographs.readers import read_micrograph
-from passband.micrographs.sidecar import sidecar_pixel_size
 from passband.particles.crop import COLUMNS, WINDOW, Particles, cut_particles, reaches
 from passband.particles.find import ExtractionSettings, find_particles
 from passband.particles.library_store import (
@@ -35,12 +32,12 @@ from passband.particles.library_store import (
     read_labels,
     read_manifest,
     read_records,
-    sole_writer,
     write_file,
 )
 from passband.particles.outlines import kept_labels, labels_of_detections
 from passband.store.columns import columns_csv
-from passband.types import LabelImage
+from passband.store.sealed import content_sha256, sealed, sole_writer
+from passband.types import LabelImage, Progress
 from passband.units import NM
 
 if TYPE_CHECKING:
@@ -48,33 +45,6 @@ if TYPE_CHECKING:
 
 _SAMPLE = 16
 """Micrographs, spread over those given, that an automatic window in nm follows from."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How micrographs are read.
-
-    Parameters
-    ----------
-    pixel_size
-        Å, in place of what the files say, or None.
-    sidecar
-        Pixel sizes in Å by file name, in place of what the files say.
-    frame
-        Which image of a stack, from 0, or None.
-    """
-
-    pixel_size: float | None = None
-    sidecar: Mapping[str, float] = field(default_factory=dict)
-    frame: int | None = None
-
-    def read(self, path: str) -> Micrograph:
-        """One micrograph, with the pixel size that holds for it."""
-        micrograph = read_micrograph(path, frame=self.frame, pixel_size=self.pixel_size)
-        listed = sidecar_pixel_size(self.sidecar, path)
-        if self.pixel_size is None and listed is not None:
-            return micrograph.calibrated(listed, "the sidecar table")
-        return micrograph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +124,7 @@ def extend_library(
     *,
     reading: Reading | None = None,
     detections: str | Path | None = None,
-    progress: Callable[[str, int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Extraction:
     """Add the particles of micrographs to a library, or begin it.
 
@@ -213,7 +183,7 @@ def extend_library(
     if is_begun(folder):
         known = read_manifest(folder)
         _must_agree(known, settings, outlines)
-    given = None if detections is None else _given(paths, reading, Path(detections))
+    given = None if detections is None else given_detections(paths, reading, Path(detections))
     if known is None:
         settings = settings or ExtractionSettings()
         known = Manifest(
@@ -280,7 +250,7 @@ def _extend(
     paths: Sequence[str],
     reading: Reading,
     given: Mapping[str, Detections] | None,
-    progress: Callable[[str, int, int], None] | None,
+    progress: Progress | None,
 ) -> Extraction:
     """Add micrographs one by one to a library that is ours alone."""
     folder = manifest.folder
@@ -296,7 +266,7 @@ def _extend(
             micrograph = reading.read(path)
             sha256 = content_sha256(micrograph.pixels)
             same = by_content.get(sha256)
-            outlines = None if given is None else _outlines(path, given)
+            outlines = None if given is None else labels_of_detections(detections_of(path, given))
             outlines_sha256 = None if outlines is None else content_sha256(outlines)
             if same is not None:
                 if same.outlines_sha256 != outlines_sha256:
@@ -386,31 +356,15 @@ def _window_nm(
             if given is None:
                 labels = find_particles(micrograph, settings)
             else:
-                labels = kept_labels(micrograph, _outlines(paths[i], given), settings)
+                labels = kept_labels(
+                    micrograph, labels_of_detections(detections_of(paths[i], given)), settings
+                )
         except PassbandError:
             continue  # told in its turn
         sides.append(reaches(labels) * micrograph.pixel_size / NM)
     every = np.concatenate(sides) if sides else np.empty(0)
     # Three digits: the last bits of a percentile are nobody's width.
     return float(f"{WINDOW * float(np.percentile(every, 90)):.3g}") if every.size else None
-
-
-def _given(paths: Sequence[str], reading: Reading, detections: Path) -> dict[str, Detections]:
-    """Detections by path, of those micrographs that can be read."""
-    shapes = {}
-    for path in paths:
-        with contextlib.suppress(PassbandError):  # its error is told in its turn
-            shapes[path] = reading.read(path).shape
-    found = read_detections(detections, images=shapes, skip_others=True)
-    if shapes and not found:
-        raise DetectionsError(f"{detections} speaks of none of the {len(shapes)} micrographs")
-    return found
-
-
-def _outlines(path: str, given: Mapping[str, Detections]) -> LabelImage:
-    if path not in given:
-        raise DetectionsError("the detections say nothing of this image; leave the image out")
-    return labels_of_detections(given[path])
 
 
 def _must_agree(known: Manifest, settings: ExtractionSettings | None, outlines: str) -> None:

@@ -14,9 +14,7 @@ that was killed leaves whole micrographs; the next one goes on after the last.
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,17 +22,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from passband.errors import DatasetError, ParameterError, PassbandError
-from passband.hrtem.dataset_store import listed_names, sealed
 from passband.particles.crop import Particles
 from passband.particles.find import ExtractionSettings
 from passband.store.files import write_whole
+from passband.store.sealed import LOCK, first_line, listed_names, sealed, unsealed
 
 if TYPE_CHECKING:
     import zarr
 
 FORMAT, VERSION = "passband particle library", 1
-MANIFEST, MICROGRAPHS, LABELS, TABLE, LOCK = (
-    "library.json", "micrographs", "labels.json", "particles.csv", ".lock",
+MANIFEST, MICROGRAPHS, LABELS, TABLE = (
+    "library.json", "micrographs", "labels.json", "particles.csv",
 )  # fmt: skip
 CHUNK = 64
 """Particles in a file of an array."""
@@ -119,7 +117,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise DatasetError(f"{folder} is a file; wanted the folder of a particle library: {_MAKE}")
     if not path.exists():
         raise DatasetError(f"{folder} holds no {MANIFEST}; wanted the folder of a particle library: {_MAKE}")
-    content = _unsealed(path)
+    content = unsealed(path)
     if content.get("format") != FORMAT:
         raise DatasetError(f"{path} is not that of a particle library; {_MAKE}")
     if content.get("version") != VERSION:
@@ -146,7 +144,7 @@ def read_records(folder: Path) -> list[MicrographRecord]:
         if path.name != f"{i:06d}.json":
             raise DatasetError(f"{folder / MICROGRAPHS / f'{i:06d}.json'} is missing; bring it back")
         try:
-            record = MicrographRecord(**_unsealed(path))
+            record = MicrographRecord(**unsealed(path))
         except TypeError as e:
             raise DatasetError(f"{path} holds no record of a micrograph ({e})") from e
         records.append(record)
@@ -159,7 +157,7 @@ def read_labels(folder: Path) -> dict[str, str]:
     path = folder / LABELS
     if not path.exists():
         return {}
-    labels: dict[str, str] = _unsealed(path)["labels"]
+    labels: dict[str, str] = unsealed(path)["labels"]
     return labels
 
 
@@ -176,7 +174,7 @@ def open_array(manifest: Manifest, name: str, n: int) -> zarr.Array[Any]:
         )
     except Exception as e:  # zarr raises whatever a damaged description leads to
         raise DatasetError(
-            f"{path / 'zarr.json'} is missing or damaged ({_line(e)}); make the library anew"
+            f"{path / 'zarr.json'} is missing or damaged ({first_line(e)}); make the library anew"
         ) from e
     if shape[1:] != (size, size) or chunks != (CHUNK, size, size) or shape[0] < n:
         raise DatasetError(f"{path / 'zarr.json'} was edited: it does not fit the library; make it anew")
@@ -236,41 +234,3 @@ def new_id(sha256: str, taken: Sequence[str]) -> str:
     while sha256[:digits] in taken:
         digits += 1
     return sha256[:digits]
-
-
-@contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a library against other runs."""
-    with (folder / LOCK).open("w") as lock:
-        try:
-            import fcntl
-
-            # Let go of by the system when this process ends, however it ends.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # a system without it
-            pass
-        except OSError as e:
-            raise DatasetError(f"another run is writing to {folder}; wait for it to end, or stop it") from e
-        yield
-
-
-def _unsealed(path: Path) -> dict[str, Any]:
-    """Content of a file that `sealed` made."""
-    try:
-        text = path.read_text("utf-8")
-        content = json.loads(text)
-        whole = isinstance(content, dict) and text == sealed(
-            {k: v for k, v in content.items() if k != "sha256"}
-        )
-    except OSError as e:
-        raise DatasetError(f"{path} cannot be read: {e.strerror or e}") from e
-    except (ValueError, RecursionError):
-        whole = False
-    if not whole:
-        raise DatasetError(f"{path} was cut or edited (its checksum differs); bring it back")
-    del content["sha256"]
-    return dict(content)
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:160]

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float32, Int
 from torch import Tensor
 
-from passband.detectors.bundle import CalibrationRecord
 from passband.errors import ParameterError
+from passband.estimate.records import CalibrationRecord
 from passband.particles.crop_sets import crop_faults
 from passband.particles.invariant import (
     Answer,

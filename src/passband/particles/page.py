@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -15,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
+from passband.drawing.html import counted, number_text
 from passband.errors import DatasetError
-from passband.judge.sheet import counted, number_text
 from passband.particles.crop import COLUMNS
 from passband.particles.crop_pictures import (
     ACROSS,
@@ -33,6 +32,7 @@ from passband.particles.model import traverse
 from passband.particles.table import ClassifiedLibrary, class_columns
 from passband.store.columns import columns_csv
 from passband.store.files import write_whole
+from passband.types import Progress
 from passband.units import NM
 
 EMBEDDED = 3000
@@ -43,8 +43,6 @@ STEPS = 9
 """Images of a class as one factor changes."""
 _RANGE = 5, 95  # percentiles of the members that a factor is shown between
 _TILE = 72  # side of a crop in a grid, CSS pixels
-
-Progress = Callable[[str, int, int], None]
 
 
 class _Sizes(NamedTuple):

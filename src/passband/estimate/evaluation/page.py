@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from passband import plot
-from passband.drawing.html import figure_html
-from passband.estimate.evaluation.figures import held_rows
+from passband.drawing.html import LABELS, counted, figure_html
+from passband.estimate.evaluation.figures import (
+    draw_coverage,
+    draw_domain_means,
+    draw_estimates,
+    draw_rejection,
+    draw_scores,
+    held_rows,
+)
 from passband.estimate.evaluation.metrics import Evaluation, Metrics
+from passband.estimate.evaluation.score_figures import draw_reliability
+from passband.estimate.evaluation.telling_figures import (
+    draw_classification,
+    draw_confusion,
+    draw_precision_recall,
+)
 from passband.estimate.regressor import TARGETS
-from passband.judge.sheet import LABELS, counted
 from passband.store.files import write_whole
 
 if TYPE_CHECKING:
@@ -81,7 +92,7 @@ def evaluation_page(evaluation: Evaluation, *, subtitle: str = "") -> str:
         The same for the same arguments.
     """
     e, f1 = evaluation, evaluation.overall["f1"]
-    text = resources.files("passband.judge").joinpath("page.html").read_text("utf-8")
+    text = resources.files("passband.estimate.evaluation").joinpath("page.html").read_text("utf-8")
     told = (
         f"F1 estimated without labels to {f1.mae:.3f}" if math.isfinite(f1.mae) else "Nothing was estimated"
     )
@@ -162,18 +173,18 @@ def _figures(e: Evaluation) -> list[tuple[Callable[[], Figure], tuple[str, str]]
     h = held_rows(e.repeats[0])
     drawn: list[tuple[Callable[[], Figure], tuple[str, str]]] = [
         (
-            lambda: plot.draw_estimates(e),
+            lambda: draw_estimates(e),
             ("Estimated against measured F1", "On the diagonal an estimate is right. A dot is a row."),
         ),
         (
-            lambda: plot.draw_domain_means(e),
+            lambda: draw_domain_means(e),
             ("Means of the domains", "Bars are standard deviations over the rows of a domain."),
         ),
     ]
     if len(h.value):
         drawn.append(
             (
-                lambda: plot.draw_reliability(h.value, h.truth),
+                lambda: draw_reliability(h.value, h.truth),
                 (
                     "Reliability",
                     "What was measured where some F1 was estimated. Below the diagonal estimates promise "
@@ -184,14 +195,14 @@ def _figures(e: Evaluation) -> list[tuple[Callable[[], Figure], tuple[str, str]]
     if e.nominal is not None:
         drawn += [
             (
-                lambda: plot.draw_coverage(e),
+                lambda: draw_coverage(e),
                 (
                     "Coverage of the intervals",
                     "The dashed line is what is meant. Bars are 95 % binomial intervals.",
                 ),
             ),
             (
-                lambda: plot.draw_rejection(e, by="width"),
+                lambda: draw_rejection(e, by="width"),
                 (
                     "Error when rows of wide intervals are dropped",
                     "A falling line: the width of an interval tells how far off its estimate may be.",
@@ -200,31 +211,31 @@ def _figures(e: Evaluation) -> list[tuple[Callable[[], Figure], tuple[str, str]]
         ]
     drawn += [
         (
-            lambda: plot.draw_rejection(e, by="estimate"),
+            lambda: draw_rejection(e, by="estimate"),
             (
                 "Measured F1 when rows of low estimates are dropped",
                 "A rising line means that the images that are kept are the better ones.",
             ),
         ),
         (
-            lambda: plot.draw_precision_recall(e),
+            lambda: draw_precision_recall(e),
             ("Telling good answers from bad", "Good is a measured F1 of at least 0.5."),
         ),
         (
-            lambda: plot.draw_classification(e),
+            lambda: draw_classification(e),
             ("The same for other thresholds", "Dashed: what guessing at random reaches."),
         ),
         (
-            lambda: plot.draw_confusion(e),
+            lambda: draw_confusion(e),
             ("Ranges of F1", "Numbers of rows; the shade is the share of those measured in that range."),
         ),
-        (lambda: plot.draw_scores(e), ("Measured F1", "How the detector did on these rows.")),
+        (lambda: draw_scores(e), ("Measured F1", "How the detector did on these rows.")),
         (
-            lambda: plot.draw_estimates(e, "precision"),
+            lambda: draw_estimates(e, "precision"),
             ("Estimated against measured precision", "On the diagonal an estimate is right."),
         ),
         (
-            lambda: plot.draw_estimates(e, "recall"),
+            lambda: draw_estimates(e, "recall"),
             (
                 "Estimated against measured recall",
                 "What a detector missed leaves no trace in its detections.",

@@ -8,7 +8,7 @@ other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -31,16 +31,13 @@ from passband.estimate.regressor import (
     training_rows,
 )
 from passband.estimate.rows import CalibrationRow, RowTable, tabulate
-from passband.types import Vector
+from passband.types import Progress, Vector
 
 MODELS: tuple[str, ...] = (*RECIPES, *PEERS, QUANTILE_FOREST)
 """What can be evaluated: the recipes of calibrations and what they are compared with."""
 
 PROTOCOLS = ("random", "grouped", "leave-one-domain-out", "leave-one-set-out")
 _FOLDS = 5
-
-Progress = Callable[[str, int, int], None]
-"""Called with the fold begun, how many are done, and how many there are."""
 
 
 def evaluate(

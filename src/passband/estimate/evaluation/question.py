@@ -10,9 +10,10 @@ from pathlib import Path
 
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.evaluation.metrics import Evaluation, Metrics, bootstrap
-from passband.estimate.evaluation.protocols import Progress, evaluate, evaluate_column
+from passband.estimate.evaluation.protocols import evaluate, evaluate_column
 from passband.estimate.regressor import TARGETS
 from passband.estimate.tables import SWELLING, read_table
+from passband.types import Progress
 
 COLUMNS: tuple[str, ...] = (*TARGETS, SWELLING)
 """What a table can be evaluated for."""

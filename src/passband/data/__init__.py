@@ -1,1 +1,0 @@
-"""Micrographs, detections and their files."""

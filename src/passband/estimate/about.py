@@ -1,0 +1,23 @@
+"""What a calibration knows, in words."""
+
+from __future__ import annotations
+
+from passband.estimate.records import CalibrationRecord, from_record
+from passband.types import Lines
+
+
+def about_calibration(record: CalibrationRecord | None, *, particles: bool = False) -> Lines:
+    """What a calibration was made from, and what its intervals hold."""
+    of, command = ("batches of crops", "particles fit") if particles else ("labelled images", "calibrate")
+    if record is None:
+        return [("calibration", f"none: scores cannot be estimated; see `passband {command} --help`")]
+    calibration = from_record(record)
+    rows = sum(calibration.domains.values())
+    widths = ", ".join(f"{name} {reach.mean_width:.2f}" for name, reach in calibration.reach.items())
+    matching = [] if particles else [("matching", str(calibration.matching))]  # a class is right or wrong
+    return [
+        ("calibration", f"{rows} {of} of {len(calibration.domains)} domains"),
+        *matching,
+        ("coverage", calibration.statement),
+        ("interval width", f"{widths} on average"),
+    ]

@@ -1,0 +1,52 @@
+"""What Passband and a detector's bundle are, in words."""
+
+from __future__ import annotations
+
+from passband import __version__
+from passband.cavities.domains import DOMAINS
+from passband.detectors.bundle import Bundle, default_bundle
+from passband.errors import BundleError
+from passband.estimate.about import about_calibration
+from passband.micrographs.readers import SUFFIXES
+from passband.types import Lines
+from passband.units import NM
+
+
+def about_passband() -> Lines:
+    """Version, readable formats, simulated domains, and the bundle that comes with the package."""
+    lines = [("Passband", __version__), ("reads", " ".join(SUFFIXES))]
+    lines += [(f"domain {name}", domain.about) for name, domain in DOMAINS.items()]
+    try:
+        return lines + about_bundle(default_bundle())
+    except BundleError as e:
+        return [*lines, ("bundle", f"none comes with this installation ({e})")]
+
+
+def about_bundle(bundle: Bundle) -> Lines:
+    """A bundle's detector, conditions of training, and calibration with its coverage.
+
+    Parameters
+    ----------
+    bundle
+        From a file or not.
+
+    Raises
+    ------
+    CalibrationError
+        If its calibration cannot be used.
+    """
+    count = sum(w.numel() for w in bundle.weights.values())
+    lines = [
+        ("bundle", bundle.name),
+        ("digest", bundle.digest or "none: not read from a file"),
+        ("detector", f"Mask R-CNN, {bundle.detector.backbone}, {count / 1e6:.1f} million weights"),
+        ("score threshold", f"{bundle.score_threshold:g}"),
+    ]
+    for name, value in bundle.training.items():
+        if name == "pixel_size":
+            lines.append(("pixel size", f"{value[0] / NM:.3g} to {value[1] / NM:.3g} nm in training"))
+        elif name == "domains":
+            lines.append(("trained on", ", ".join(str(d) for d in value)))
+        elif isinstance(value, (str, int, float)):
+            lines.append((name.replace("_", " "), f"{value}"))
+    return lines + about_calibration(bundle.calibration)

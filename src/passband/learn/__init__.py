@@ -1,1 +1,0 @@
-"""Networks, their training, inference, and the bundles they are deployed in."""

@@ -1,1 +1,0 @@
-"""Scores, spectra and distances: pure functions of arrays."""

@@ -1,0 +1,39 @@
+"""What a micrograph's file says, in words."""
+
+from __future__ import annotations
+
+from passband.micrographs.readers import read_micrograph
+from passband.types import Lines
+from passband.units import KEV, NM
+
+
+def about_micrograph(path: str) -> Lines:
+    """A micrograph file's size and calibration, and where each number came from.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    ReadError
+        If it gives no micrograph.
+    """
+    m = read_micrograph(path)
+    height, width = m.shape
+    shown = {
+        "pixel_size": None if m.pixel_size is None else f"{m.pixel_size / NM:.6g} nm",
+        "energy": None if m.energy is None else f"{m.energy / KEV:.6g} keV",
+        "defocus": None if m.defocus is None else f"{m.defocus / NM:.6g} nm (positive is underfocus)",
+    }
+    lines = [("micrograph", m.name), ("size", f"{width} x {height} pixels (width x height)")]
+    for name, words in shown.items():
+        source = m.sources.get(name)
+        said = "unknown" if words is None else words + (f", from {source}" if source else "")
+        lines.append((name.replace("_", " "), said))
+    if m.pixel_size is not None:
+        field = f"{width * m.pixel_size / NM:.4g} x {height * m.pixel_size / NM:.4g} nm"
+        lines.append(("field of view", field))
+    lines.append(("grey levels", f"{m.pixels.min():g} to {m.pixels.max():g}, mean {m.pixels.mean():g}"))
+    return lines + [("note", note) for note in m.notes]

@@ -1,0 +1,103 @@
+"""Many micrograph files: which a path stands for, and how each is read."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from passband.errors import PassbandError, ReadError
+from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.readers import SUFFIXES, read_micrograph
+from passband.micrographs.sidecar import sidecar_pixel_size
+
+Errors = tuple[tuple[str, str], ...]
+"""Pairs of a path and what was wrong with it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How micrographs are read.
+
+    Parameters
+    ----------
+    pixel_size
+        Å, in place of what the files say, or None.
+    sidecar
+        Pixel sizes in Å by file name, in place of what the files say.
+    frame
+        Which image of a stack, from 0, or None.
+    """
+
+    pixel_size: float | None = None
+    sidecar: Mapping[str, float] = field(default_factory=dict)
+    frame: int | None = None
+
+    def given_pixel_size(self, path: str) -> float | None:
+        """Å, where it is not left to the file to say."""
+        return self.pixel_size or sidecar_pixel_size(self.sidecar, path)
+
+    def read(self, path: str) -> Micrograph:
+        """One micrograph, with the pixel size that holds for it."""
+        micrograph = read_micrograph(path, frame=self.frame, pixel_size=self.pixel_size)
+        listed = sidecar_pixel_size(self.sidecar, path)
+        if self.pixel_size is None and listed is not None:
+            return micrograph.calibrated(listed, "the sidecar table")
+        return micrograph
+
+
+def find_micrographs(paths: Sequence[str]) -> tuple[tuple[str, ...], Errors]:
+    """Expand folders and wildcards to files, each once.
+
+    Parameters
+    ----------
+    paths
+        Files, folders (their readable files, not those of folders within) and wildcards
+        (``**`` for any folders).
+
+    Returns
+    -------
+    files, errors
+        Files in the order given, those of a folder or wildcard sorted by name; and each folder or
+        wildcard that holds none.
+
+    Examples
+    --------
+    >>> find_micrographs(["b.tif", "a.tif", "./b.tif"])
+    (('b.tif', 'a.tif'), ())
+    """
+    files: dict[Path, str] = {}
+    errors = []
+    for path in paths:
+        try:
+            for file in _expanded(path):
+                files.setdefault(Path(file).resolve(), file)
+        except PassbandError as e:
+            errors.append((path, str(e)))
+    return tuple(files.values()), tuple(errors)
+
+
+def _expanded(path: str) -> Iterator[str]:
+    """Files that a path stands for."""
+    known = "can be read: " + " ".join(SUFFIXES)
+    place = Path(path)
+    try:
+        if place.is_dir():
+            inside = sorted(p for p in place.iterdir() if _readable(p))
+            if not inside:
+                raise ReadError(f"the folder holds no micrograph; {known}")
+            yield from (str(p) for p in inside)
+        elif not place.exists() and glob.has_magic(path):
+            matched = sorted(p for p in glob.glob(path, recursive=True) if _readable(Path(p)))  # noqa: PTH207
+            if not matched:
+                raise ReadError(f"the pattern matches no micrograph; {known}")
+            yield from matched
+        else:
+            yield path  # reading says what is wrong with it
+    except OSError as e:
+        raise ReadError(f"cannot be looked into: {e.strerror or e}") from e
+
+
+def _readable(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()

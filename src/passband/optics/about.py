@@ -1,0 +1,146 @@
+"""What a lens passes and what a fit of Thon rings found, in words and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import torch
+
+from passband.errors import ParameterError
+from passband.micrographs.micrograph import Micrograph
+from passband.optics.conditions import ImagingConditions
+from passband.optics.resolution import first_zero, information_limit, scherzer_defocus, transfer_profile
+from passband.optics.thon import ThonFit, fit_thon_rings
+from passband.types import Lines
+from passband.units import electron_wavelength
+
+
+def about_lens(conditions: ImagingConditions) -> Lines:
+    """What a lens passes, in words.
+
+    Parameters
+    ----------
+    conditions
+        The lens and illumination.
+
+    Examples
+    --------
+    >>> dict(about_lens(ImagingConditions(energy=300e3, C10=-583.0)))["Scherzer defocus"]
+    '583 Å'
+    """
+    facts = _lens(conditions)
+    zero, limit = facts["first_zero"], facts["information_limit"]
+    none = "none before the information limit"
+    return [
+        ("wavelength", f"{facts['wavelength']:.5f} Å"),
+        ("Scherzer defocus", f"{facts['scherzer_defocus']:.0f} Å"),
+        ("first zero", none if zero is None else f"{zero:.4f} 1/Å ({1 / zero:.2f} Å)"),
+        ("information limit", f"{limit:.4f} 1/Å ({1 / limit:.2f} Å), where envelopes leave exp(-2)"),
+    ]
+
+
+def lens_to_json(conditions: ImagingConditions) -> str:
+    """What a lens passes, and its contrast transfer along x, as one JSON object.
+
+    Parameters
+    ----------
+    conditions
+        The lens and illumination.
+
+    Returns
+    -------
+    str
+        Frequencies ``k`` in 1/Å and ``contrast_transfer``, 2 sin(chi) with envelopes, among others.
+
+    Examples
+    --------
+    >>> json.loads(lens_to_json(ImagingConditions(energy=300e3)))["wavelength"]
+    0.0196875
+    """
+    facts = _lens(conditions)
+    k = torch.linspace(0, 1.25 * facts["information_limit"], 501, dtype=torch.float64)
+    values = transfer_profile(conditions, k)
+    return json.dumps({**facts, "k": k.tolist(), "contrast_transfer": values.tolist()}, indent=1) + "\n"
+
+
+def _lens(conditions: ImagingConditions) -> dict[str, Any]:
+    return {
+        "wavelength": round(electron_wavelength(conditions.energy), 7),
+        "scherzer_defocus": scherzer_defocus(energy=conditions.energy, C30=conditions.C30),
+        "first_zero": first_zero(conditions),
+        "information_limit": information_limit(conditions),
+    }
+
+
+def focus_of(
+    micrograph: Micrograph, *, energy: float | None = None, C30: float = 0.0, most_defocus: float = 3500.0
+) -> ThonFit:
+    """Defocus and astigmatism of a micrograph, with what its file says of pixel size and energy.
+
+    Parameters
+    ----------
+    micrograph
+        With a pixel size.
+    energy
+        eV, in place of the file's.
+    C30, most_defocus
+        As in `fit_thon_rings`, Å.
+
+    Returns
+    -------
+    ThonFit
+        With its own word on whether to believe it.
+
+    Raises
+    ------
+    ParameterError
+        If pixel size or energy is unknown, or the image cannot be used.
+    """
+    known = {"pixel size": micrograph.pixel_size, "energy": energy or micrograph.energy}
+    lacking = [name for name, value in known.items() if value is None]
+    if lacking:
+        raise ParameterError(f"{micrograph.name}: says nothing of its {' and '.join(lacking)}; give it")
+    assert known["pixel size"] is not None and known["energy"] is not None
+    return fit_thon_rings(
+        micrograph.pixels,
+        pixel_size=known["pixel size"],
+        energy=known["energy"],
+        C30=C30,
+        most_defocus=most_defocus,
+    )
+
+
+def about_focus(fit: ThonFit) -> Lines:
+    """A fit of Thon rings, in words.
+
+    Parameters
+    ----------
+    fit
+        Believed or not.
+    """
+    side = {1: "underfocus", -1: "overfocus", 0: "side not told"}[fit.sign]
+    return [
+        ("believed", f"{'yes' if fit.believed else 'no'}: {fit.reason}"),
+        ("defocus", f"{fit.defocus:.0f} ± {fit.defocus_error:.0f} Å, {side}"),
+        ("astigmatism", f"{fit.C12:.0f} ± {fit.C12_error:.0f} Å at {math.degrees(fit.phi12):.0f}°"),
+        ("information limit", f"{fit.information_limit:.2f} 1/Å, {fit.rings:.1f} rings below it"),
+    ]
+
+
+def focus_to_json(fit: ThonFit) -> str:
+    """A fit of Thon rings as one JSON object; lengths in Å, angles in rad, infinity as null.
+
+    Parameters
+    ----------
+    fit
+        Believed or not.
+
+    Returns
+    -------
+    str
+        All values of `ThonFit`.
+    """
+    values = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in vars(fit).items()}
+    return json.dumps(values, indent=1, default=float) + "\n"

@@ -1,1 +1,0 @@
-"""Specimen, wave, lens and camera: pure functions, no files."""
