@@ -18,8 +18,8 @@ import torch
 from cards_poses import EPOCHS, learnt
 from recovered_cards import drawn, templates
 
+from passband.estimate.evaluation.evaluate import evaluate
 from passband.estimate.evaluation.metrics import format_table
-from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.regressor import BATCH_FEATURES, RECIPES
 from passband.particles.stress import stress_rows
 from passband.store.files import write_whole

@@ -28,6 +28,7 @@ from matplotlib.figure import Figure
 
 from passband.drawing.saving import ACCENT, save_figure
 from passband.estimate.evaluation.diagnostics import classify
+from passband.estimate.evaluation.evaluate import evaluate
 from passband.estimate.evaluation.figures import (
     domain_means,
     draw_domain_means,
@@ -37,7 +38,6 @@ from passband.estimate.evaluation.figures import (
     held_rows,
 )
 from passband.estimate.evaluation.metrics import Evaluation, Metrics, Predictions
-from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.evaluation.score_figures import draw_explanations
 from passband.estimate.evaluation.telling_figures import (
     draw_classification,

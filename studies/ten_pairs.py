@@ -32,8 +32,8 @@ from passband.detectors.blobs import BlobConfig, detect_blobs, fit_blobs
 from passband.detectors.bundle import Bundle, default_bundle, read_bundle, write_bundle
 from passband.detectors.infer import detect
 from passband.detectors.train import TrainConfig, train_detector
+from passband.estimate.evaluation.evaluate import evaluate
 from passband.estimate.evaluation.metrics import ALARM, Evaluation, auroc, format_table
-from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.features import SCORE_FLOOR
 from passband.estimate.performance import estimate_scores, fit_calibration
 from passband.estimate.rows import CalibrationRow

@@ -15,16 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passband.errors import CalibrationError, ParameterError
+from passband.estimate.evaluation import evaluate as module
 from passband.estimate.evaluation import metrics
-from passband.estimate.evaluation import protocols as module
+from passband.estimate.evaluation.evaluate import MODELS, evaluate
 from passband.estimate.evaluation.metrics import auroc, bootstrap, format_table
 from passband.estimate.evaluation.peers import PEERS
-from passband.estimate.evaluation.protocols import MODELS, PROTOCOLS, evaluate, sets_of
+from passband.estimate.evaluation.protocols import PROTOCOLS, sets_of
 from passband.estimate.features import CANDIDATE_FEATURES
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table
 
-DATA = Path(os.environ.get("PASSBAND_DATA", Path(__file__).parents[3] / "shared" / "data"))
+DATA = Path(os.environ.get("PASSBAND_DATA", Path(__file__).parents[4] / "shared" / "data"))
 TABLE = DATA / "li2025" / "data_all_2.csv"
 needs_table = pytest.mark.skipif(not TABLE.is_file(), reason=f"no {TABLE}")
 
