@@ -108,6 +108,6 @@ def bundle(bundle_path: Path) -> Bundle:
 
 @pytest.fixture
 def fake_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `assess` and `calibrate_files` find discs without a network."""
+    """Let `assess` and `calibrate` find discs without a network."""
     monkeypatch.setattr("passband.judge.verdict.detect", detect_discs)
     monkeypatch.setattr("passband.judge.calibrate.detect", detect_discs)

@@ -11,7 +11,7 @@ import numpy as np
 from passband.particles.find import ExtractionSettings
 from passband.particles.fit import ParticleConfig
 from passband.particles.fit_library import fit_library
-from passband.particles.labels import set_labels
+from passband.particles.labels import label_library
 from passband.particles.library import Reading, extend_library, open_library
 from passband.particles.train_rvae import RVAETraining
 
@@ -50,7 +50,7 @@ def make_library(folder: Path, *, pixel_size: float | None = 5.0, labels: int = 
         rows = [i for name in ("bar", "disc") for i in np.flatnonzero(shapes == name)[:labels]]
         lines = [f"{library.table['particle'][i]},{shapes[i]}" for i in rows]
         (folder / "labels.csv").write_text("\n".join(["particle,label", *lines]) + "\n")
-        set_labels(folder / "lib", folder / "labels.csv")
+        label_library(folder / "lib", folder / "labels.csv")
     return folder / "lib"
 
 

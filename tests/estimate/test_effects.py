@@ -13,7 +13,7 @@ from passband.estimate.effects import (
     COMPONENTS,
     SMOOTH,
     DomainEffect,
-    Labelled,
+    LabelledRows,
     expected_spread,
     fit_effect,
     learn,
@@ -46,7 +46,7 @@ def drawn(variances, domains, size, seed, p=4):
 def labelled(m, seed=0, p=4, k=2, error=None):
     rng = np.random.default_rng(seed)
     errors = rng.normal(size=(m, k)) if error is None else np.full((m, k), error)
-    return Labelled(
+    return LabelledRows(
         domain="new",
         inputs=rng.normal(size=(m, p)),
         counts=np.round(np.exp(rng.uniform(0, 4, m))),
@@ -95,7 +95,7 @@ def test_more_labels_narrow_more():
     all_of_them = labelled(40)
     means = []
     for m in (1, 4, 15, 40):
-        some = Labelled(
+        some = LabelledRows(
             domain="new",
             inputs=all_of_them.inputs[:m],
             counts=all_of_them.counts[:m],
@@ -138,7 +138,7 @@ def test_learning_is_the_mean_and_spread_of_the_model_given_the_labels():
     )
     weight, *_ = np.linalg.lstsq(draws[:, :3], draws[:, 3], rcond=None)
     errors = np.array([[1.0], [-0.5], [2.0]])
-    some = Labelled(domain="new", inputs=known, counts=counts[:3], errors=errors)
+    some = LabelledRows(domain="new", inputs=known, counts=counts[:3], errors=errors)
     effect = DomainEffect(variances=EFFECT.variances[:1])
     said, spread = learn(effect, some, asked, counts[3:])
     assert said[0, 0] == pytest.approx(float(weight @ errors[:, 0]), abs=0.02)
@@ -181,4 +181,4 @@ def test_labelled_images_that_do_not_fit_are_refused():
         ),
     ):
         with pytest.raises(CalibrationError, match=words):
-            Labelled(**{**good, **change})
+            LabelledRows(**{**good, **change})

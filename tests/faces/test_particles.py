@@ -23,7 +23,7 @@ from passband.particles.fit_library import (
     passes_of,
     summarise_classes,
 )
-from passband.particles.labels import set_labels
+from passband.particles.labels import label_library
 from passband.particles.library import extend_library, open_library
 from passband.particles.model import classify_particles
 
@@ -42,7 +42,7 @@ def library(tmp_path):
 def label(library, rows):
     table = library.parent / "some.csv"
     table.write_text("particle,label\n" + "".join(f"{i},{name}\n" for i, name in rows))
-    set_labels(library, table)
+    label_library(library, table)
 
 
 def rows_of(path):

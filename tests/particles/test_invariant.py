@@ -12,7 +12,7 @@ from passband.errors import ParameterError
 from passband.particles.cards import STRANGERS, Disorder, draw_cards, draw_template, make_cards
 from passband.particles.fit_invariant import fit_classifier
 from passband.particles.harmonics import HarmonicSettings
-from passband.particles.invariant import Answer, ClassifierSettings, Nuisances, classify_crops
+from passband.particles.invariant import Classification, ClassifierSettings, Nuisances, classify_crops
 
 SETTINGS = ClassifierSettings(harmonics=HarmonicSettings(size=48), steps=150, seed=3)
 KNOWN = Disorder(angle=4, shear=(-8, 8), scale=(1, 1.2))
@@ -105,7 +105,9 @@ def test_crops_of_another_size_or_with_nan_are_not_classified(tiny, as_in_the_pr
 def test_no_crops_get_no_answers(tiny):
     answer = classify_crops(tiny, np.zeros((0, 12, 12), np.float32))
     assert (
-        isinstance(answer, Answer) and answer.probabilities.shape == (0, 2) and answer.distance.shape == (0,)
+        isinstance(answer, Classification)
+        and answer.probabilities.shape == (0, 2)
+        and answer.distance.shape == (0,)
     )
 
 

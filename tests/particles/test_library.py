@@ -21,7 +21,7 @@ from passband.particles import library as particle_library
 from passband.particles import library_store as particle_store
 from passband.particles.crop import COLUMNS, cut_particles
 from passband.particles.find import ExtractionSettings, find_particles
-from passband.particles.labels import set_labels
+from passband.particles.labels import label_library
 from passband.particles.library import Reading, extend_library, open_library
 
 DEFAULT = ExtractionSettings()
@@ -204,7 +204,7 @@ def test_a_damaged_file_is_told_by_its_name(images, tmp_path, name, how):
     extend_library(lib, paths_of(images))
     table = tmp_path / "t.csv"
     table.write_text(f"particle,label\n{open_library(lib).table['particle'][0]},rod\n")
-    set_labels(lib, table)
+    label_library(lib, table)
     text = (lib / name).read_text()
     (lib / name).write_text(
         text[: len(text) // 2]

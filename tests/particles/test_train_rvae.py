@@ -12,7 +12,7 @@ import torch
 from passband.errors import ParameterError
 from passband.particles import train_rvae as module
 from passband.particles.cards import SYMMETRY, Disorder, angle_error, draw_cards, make_cards
-from passband.particles.rvae import RVAE, Pairs, RVAESettings, Sampling
+from passband.particles.rvae import RVAE, CropsAsClasses, RVAESettings, Sampling
 from passband.particles.train_rvae import REFERENCE_TRAINING, RVAETraining, train_rvae
 
 SIZE = 9
@@ -326,7 +326,7 @@ def trained():
 
 def encode(model, images, suits):
     with torch.no_grad():
-        return model.encode(images, Pairs(torch.arange(len(images)), suits))
+        return model.encode(images, CropsAsClasses(torch.arange(len(images)), suits))
 
 
 def test_a_short_training_on_cards_lowers_the_bound(trained):

@@ -151,9 +151,9 @@ def label(
 
     For example `passband particles label run7-clusters labels.csv`.
     """
-    from passband.particles.labels import set_labels
+    from passband.particles.labels import label_library
 
-    done = set_labels(library, table)
+    done = label_library(library, table)
     if json:
         typer.echo(json_text.dumps(asdict(done)))
         return

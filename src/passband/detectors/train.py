@@ -35,7 +35,7 @@ from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
 from passband.types import InstanceMask, Progress
 
-Labelled = tuple[Micrograph, Detections]
+LabelledImage = tuple[Micrograph, Detections]
 """A micrograph and what is known to be there, with its masks."""
 
 CHECKPOINT_STEPS = 200
@@ -98,7 +98,7 @@ def train_detector(
     config: TrainConfig,
     out: str | Path,
     *,
-    samples: Sequence[Labelled] | None = None,
+    samples: Sequence[LabelledImage] | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Train a detector on simulated cavities, or on labelled images of anything.
@@ -190,7 +190,7 @@ def train_detector(
     )
 
 
-def _simulated(config: TrainConfig, report: Progress) -> Iterator[Labelled]:
+def _simulated(config: TrainConfig, report: Progress) -> Iterator[LabelledImage]:
     """Images of the configuration's domains with their truth."""
     records = list(draw_set(config.domains, config.images, seed=config.seed))
     for image in simulate_all(records, lambda done: report("simulate", done, len(records))):
@@ -198,7 +198,7 @@ def _simulated(config: TrainConfig, report: Progress) -> Iterator[Labelled]:
         yield Micrograph(pixels=image.pixels, name="simulated", pixel_size=size), truth_of(image)
 
 
-def _origin(config: TrainConfig, samples: Sequence[Labelled] | None) -> dict[str, Any]:
+def _origin(config: TrainConfig, samples: Sequence[LabelledImage] | None) -> dict[str, Any]:
     """What a bundle says of the images; no range of pixel sizes where one of them is unknown."""
     if samples is None:
         sizes = [DOMAINS[d.split(":")[0]].pixel_size for d in config.domains]
@@ -210,7 +210,7 @@ def _origin(config: TrainConfig, samples: Sequence[Labelled] | None) -> dict[str
     return {"pixel_size": [min(known), max(known)], "images": len(samples)}
 
 
-def _refuse_unusable(samples: Sequence[Labelled], crop: int) -> None:
+def _refuse_unusable(samples: Sequence[LabelledImage], crop: int) -> None:
     """Name every labelled image that a crop does not fit in, or whose truth does not fit it."""
     faults = [] if samples else ["no labelled image came; wanted at least one"]
     for micrograph, truth in samples:
@@ -385,7 +385,7 @@ class _Log:
         self.write()
 
 
-def _fingerprint(config: TrainConfig, samples: Sequence[Labelled] | None) -> str:
+def _fingerprint(config: TrainConfig, samples: Sequence[LabelledImage] | None) -> str:
     """What a checkpoint belongs to: the configuration and, where images were given, these."""
     values = asdict(config)
     if samples is not None:

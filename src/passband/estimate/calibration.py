@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from passband.detections.matching import MatchingRule
 from passband.errors import CalibrationError
 from passband.estimate.blend import Blend
-from passband.estimate.effects import DomainEffect, Labelled
+from passband.estimate.effects import DomainEffect, LabelledRows
 from passband.estimate.intervals import (
     NEW_DOMAINS,
     NEW_IMAGES,
@@ -166,7 +166,7 @@ class Calibration:
     reference: Reference
     widest: float
     held_out: HeldOutScores
-    labelled: Labelled | None = None
+    labelled: LabelledRows | None = None
 
     def __post_init__(self) -> None:
         faults = []

@@ -11,11 +11,11 @@ import numpy as np
 from passband.drawing.html import LABELS, counted, number_text, words_html
 from passband.drawing.thumbnails import Picture
 from passband.estimate.calibration import Estimate
-from passband.judge.policy import Answer
+from passband.judge.policy import Judgement
 from passband.judge.verdict import SCORES, Verdict
 from passband.units import NM, UM
 
-MARKS: dict[Answer, str] = {"trust": "✓", "review": "!", "reject": "✕"}
+MARKS: dict[Judgement, str] = {"trust": "✓", "review": "!", "reject": "✕"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class Sheet:
     picture: Picture
 
 
-def badge(verdict: Answer) -> str:
+def badge(verdict: Judgement) -> str:
     """A verdict as a coloured label; its mark and word say the same without colour."""
     return f'<span class="badge {verdict}"><span aria-hidden="true">{MARKS[verdict]}</span> {verdict}</span>'
 

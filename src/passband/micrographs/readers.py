@@ -14,7 +14,7 @@ from pathlib import Path
 
 from passband.errors import ParameterError, PassbandError, ReadError
 from passband.micrographs.micrograph import Micrograph
-from passband.micrographs.parser_process import Answer, ParserError, parse
+from passband.micrographs.parser_process import Parsed, ParserError, parse
 from passband.micrographs.picture import Request
 from passband.micrographs.sidecar import read_sidecar
 
@@ -120,7 +120,7 @@ def read_micrograph(
 
 
 def _micrograph(
-    name: str, shown: str, answer: Answer, notes: tuple[str, ...], pixel_size: float | None
+    name: str, shown: str, answer: Parsed, notes: tuple[str, ...], pixel_size: float | None
 ) -> Micrograph:
     """Join what the child found with what the caller knows better."""
     values = {what: value for what, (value, _) in answer.quantities.items()}

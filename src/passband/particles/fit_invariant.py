@@ -31,7 +31,7 @@ _CALIBRATION_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fitted:
+class FittedClassifier:
     """A classifier and what fitting it showed.
 
     Parameters
@@ -58,7 +58,7 @@ def fit_classifier(
     classes: int,
     unlabelled: Float32[np.ndarray, "m y x"] | None = None,
     progress: Progress | None = None,
-) -> Fitted:
+) -> FittedClassifier:
     """Fit a classifier to labelled crops, and to unlabelled ones it then is sure of.
 
     A quarter of the labelled crops, where each class has at least four, is kept from a first fit to
@@ -112,7 +112,7 @@ def fit_classifier(
     if reach is not None:
         model.reach.copy_(torch.maximum(model.reach, reach))
     model.eval()
-    return Fitted(model=model, held_out_accuracy=accuracy, pseudo_labelled=sure)
+    return FittedClassifier(model=model, held_out_accuracy=accuracy, pseudo_labelled=sure)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -136,7 +136,7 @@ class ClassifierSettings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
+class Classification:
     """What a classifier says of n crops.
 
     Parameters
@@ -235,7 +235,7 @@ def _interpolate(noise: Tensor, values: Tensor) -> Tensor:
     return values[i - 1] + (values[i] - values[i - 1]) * share
 
 
-def classify_crops(model: InvariantClassifier, crops: Float32[np.ndarray, "n y x"]) -> Answer:
+def classify_crops(model: InvariantClassifier, crops: Float32[np.ndarray, "n y x"]) -> Classification:
     """Classify crops.
 
     Parameters
@@ -262,10 +262,12 @@ def classify_crops(model: InvariantClassifier, crops: Float32[np.ndarray, "n y x
             probabilities.append(torch.softmax(model.network(f) / model.temperature, 1).cpu())
             distances.append(model.distance(f, model.noise(batch)).cpu())
     if not probabilities:
-        return Answer(
+        return Classification(
             probabilities=np.zeros((0, model.classes), np.float32), distance=np.zeros(0, np.float32)
         )
-    answer = Answer(probabilities=torch.cat(probabilities).numpy(), distance=torch.cat(distances).numpy())
+    answer = Classification(
+        probabilities=torch.cat(probabilities).numpy(), distance=torch.cat(distances).numpy()
+    )
     bad = ~np.isfinite(answer.distance)
     if bad.any():
         raise ParameterError(f"{bad.sum()} of {len(crops)} crops hold values that are not finite")

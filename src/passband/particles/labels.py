@@ -35,7 +35,7 @@ class Labelling:
     counts: Mapping[str, int]
 
 
-def set_labels(folder: str | Path, csv_path: str | Path) -> Labelling:
+def label_library(folder: str | Path, csv_path: str | Path) -> Labelling:
     """Take people's labels of particles from a table; those it does not name keep theirs.
 
     Parameters

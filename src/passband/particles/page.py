@@ -15,6 +15,7 @@ import numpy.typing as npt
 from jaxtyping import Float, Int
 
 from passband.drawing.html import counted, number_text
+from passband.drawing.saving import CLASS_COLOURS
 from passband.errors import DatasetError
 from passband.particles.crop import COLUMNS
 from passband.particles.crop_pictures import (
@@ -27,7 +28,6 @@ from passband.particles.crop_pictures import (
     strip,
     thumbnails,
 )
-from passband.particles.figures import CLASS_COLOURS
 from passband.particles.model import traverse
 from passband.particles.table import ClassifiedLibrary, class_columns
 from passband.store.columns import columns_csv

@@ -23,7 +23,7 @@ from passband.particles.adam import Adam
 from passband.particles.alignment import learn_templates
 from passband.particles.rvae import (
     RVAE,
-    Pairs,
+    CropsAsClasses,
     Posterior,
     Sampling,
     Step,
@@ -283,7 +283,7 @@ def _find_typical(
 
 def _encoded(model: RVAE, images: Tensor, label: int) -> Posterior:
     every = torch.arange(len(images), device=images.device)
-    return model.encode(images, Pairs(every, torch.full_like(every, label)))
+    return model.encode(images, CropsAsClasses(every, torch.full_like(every, label)))
 
 
 def _batches(

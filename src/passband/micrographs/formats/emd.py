@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from passband.micrographs.picture import (
-    Picture,
+    RawImage,
     RefusalError,
     Request,
     check_image,
@@ -29,7 +29,7 @@ from passband.micrographs.picture import (
 _METRE = 1e10  # Å
 
 
-def read_emd(request: Request) -> Picture:
+def read_emd(request: Request) -> RawImage:
     """One image of an EMD file, NCEM's or Velox's, after a look that it stays within itself."""
     import h5py
 
@@ -74,7 +74,7 @@ def _dataset(item: Any, request: Request) -> Any:
     return item
 
 
-def _velox(data: Any, request: Request) -> Picture:
+def _velox(data: Any, request: Request) -> RawImage:
     """Velox: /Data/Image/<id>/Data is (y, x, frame), beside JSON metadata for each frame."""
     found, complex_ones = [], 0
     group = data.get("Image", {})
@@ -104,7 +104,7 @@ def _velox(data: Any, request: Request) -> Picture:
         column = min(frame, words.shape[1] - 1)
         text = words[: 2**22, column].astype(np.uint8).tobytes().rstrip(b"\0")
         quantities, notes = _velox_metadata(json.loads(text))
-    return Picture(pixels=values[:, :, frame], quantities=quantities, notes=tuple(notes))
+    return RawImage(pixels=values[:, :, frame], quantities=quantities, notes=tuple(notes))
 
 
 def _velox_metadata(metadata: dict[str, Any]) -> tuple[dict[str, tuple[float, str]], list[str]]:
@@ -122,7 +122,7 @@ def _velox_metadata(metadata: dict[str, Any]) -> tuple[dict[str, tuple[float, st
     return quantities, notes
 
 
-def _ncem(f: Any, request: Request) -> Picture:
+def _ncem(f: Any, request: Request) -> RawImage:
     """NCEM: groups marked emd_group_type hold `data` and one dataset per axis."""
     sets = [d for d in _ncem_data(f, request) if d.dtype.kind in "biufc"]
     if not sets:
@@ -167,7 +167,7 @@ def _ncem(f: Any, request: Request) -> Picture:
                 value, source = number["energy"]
                 kilo = value < 3000  # nobody images with 3 keV in EMD; the unit is not in the format
                 quantities["energy"] = (value * 1e3, f"{source}, taken as kV") if kilo else (value, source)
-    return Picture(pixels=np.asarray(pixels), quantities=quantities, notes=(*notes, *more))
+    return RawImage(pixels=np.asarray(pixels), quantities=quantities, notes=(*notes, *more))
 
 
 def _ncem_data(f: Any, request: Request) -> Iterator[Any]:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from blobs import STEP, BlobConfig, detect_blobs, fit_blobs
 from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
-from passband.detectors.blobs import STEP, BlobConfig, detect_blobs, fit_blobs
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 
