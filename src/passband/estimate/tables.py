@@ -142,18 +142,7 @@ def write_table(
     if not rows:
         raise CalibrationError(f"{path}: no rows came to be written, wanted at least one")
     names = tuple(rows[0].features)
-    faults = []
-    if missing := [n for n in PAPER_FEATURES if n not in names]:
-        faults.append(f"the rows lack the features {missing}")
-    if taken := [n for n in names if n in (*_NAMES, *TARGETS, SWELLING, "") or n != n.strip()]:
-        faults.append(f"features cannot be named {taken}")
-    if swelling_error is not None and swelling_error.shape != (len(rows),):
-        faults.append(f"{len(rows)} rows came with swelling errors of shape {swelling_error.shape}")
-    for i, r in enumerate(rows):
-        where = f"row {i} (image {r.image!r}, domain {r.domain!r}): "
-        faults += [where + fault for fault in _name_faults(r.image, r.domain)]
-        if set(r.features) != set(names):
-            faults.append(where + ", ".join(name_faults(set(r.features), set(names))))
+    faults = _unwritable(rows, names, swelling_error)
     _refuse(path, faults)
     text = io.StringIO()
     # Every name is quoted: it may hold a line's end.
@@ -166,6 +155,25 @@ def write_table(
         numbers += [r.features[n] for n in names]
         table.writerow([r.image, r.domain, *("" if math.isnan(v) else float(v) for v in numbers)])
     return write_whole(path, text.getvalue())
+
+
+def _unwritable(
+    rows: Sequence[CalibrationRow], names: Sequence[str], swelling_error: Vector | None
+) -> list[str]:
+    """What such a table cannot hold, in words."""
+    faults = []
+    if missing := [n for n in PAPER_FEATURES if n not in names]:
+        faults.append(f"the rows lack the features {missing}")
+    if taken := [n for n in names if n in (*_NAMES, *TARGETS, SWELLING, "") or n != n.strip()]:
+        faults.append(f"features cannot be named {taken}")
+    if swelling_error is not None and swelling_error.shape != (len(rows),):
+        faults.append(f"{len(rows)} rows came with swelling errors of shape {swelling_error.shape}")
+    for i, r in enumerate(rows):
+        where = f"row {i} (image {r.image!r}, domain {r.domain!r}): "
+        faults += [where + fault for fault in _name_faults(r.image, r.domain)]
+        if set(r.features) != set(names):
+            faults.append(where + ", ".join(name_faults(set(r.features), set(names))))
+    return faults
 
 
 def _read(path: Path) -> Table:

@@ -106,16 +106,20 @@ class RVAESettings:
                 faults.append(f"{name} must be above 0, got {getattr(self, name)}")
         if not 0 <= self.angle_concentration <= 50:
             faults.append(f"angle concentration must lie in 0 to 50, got {self.angle_concentration}")
-        prior = self.class_prior
-        if isinstance(prior, str):
-            if prior not in ("uniform", "learned"):
-                faults.append(f"class prior must be uniform, learned or probabilities, got {prior!r}")
-        elif len(prior) != self.classes or not (min(prior, default=0) > 0 and abs(sum(prior) - 1) <= 1e-6):
-            faults.append(f"class prior must be {self.classes} probabilities that sum to 1, got {prior}")
+        faults += self._prior_faults()
         if self.start_pose and not {"rotation", "translation"} <= set(self.invariances):
             faults.append("a pose to start from wants the invariances rotation and translation")
         if faults:
             raise ParameterError("rVAE: " + "; ".join(faults))
+
+    def _prior_faults(self) -> list[str]:
+        prior = self.class_prior
+        if isinstance(prior, str):
+            known = prior in ("uniform", "learned")
+            return [] if known else [f"class prior must be uniform, learned or probabilities, got {prior!r}"]
+        if len(prior) == self.classes and min(prior, default=0) > 0 and abs(sum(prior) - 1) <= 1e-6:
+            return []
+        return [f"class prior must be {self.classes} probabilities that sum to 1, got {prior}"]
 
     @property
     def angles(self) -> int:
