@@ -54,6 +54,7 @@ bundle: setup
 
 # The published random forest and every peer on the published table; it is not in the repository.
 paper: setup
+	.venv/bin/uv pip install --quiet --python $(PY) --require-hashes -r requirements/paper.txt
 	$(PY) studies/paper_reproduction.py $(PASSBAND_DATA)/li2025/data_all_2.csv
 
 held-out: setup
@@ -107,3 +108,5 @@ fuzz: setup
 requirements:
 	.venv/bin/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra dev --extra oracle pyproject.toml -o requirements/dev.txt
+	.venv/bin/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --extra paper --constraint requirements/dev.txt pyproject.toml -o requirements/paper.txt

@@ -12,7 +12,8 @@ from passband.particles.find import ExtractionSettings
 from passband.particles.fit import ParticleConfig
 from passband.particles.fit_library import fit_library
 from passband.particles.labels import label_library
-from passband.particles.library import Reading, extend_library, open_library
+from passband.micrographs.many import Reading
+from passband.particles.library import extend_library, open_library
 from passband.particles.train_rvae import RVAETraining
 
 WHOLE = ExtractionSettings(split=False)

@@ -22,7 +22,8 @@ from passband.particles import library_store as particle_store
 from passband.particles.crop import COLUMNS, cut_particles
 from passband.particles.find import ExtractionSettings, find_particles
 from passband.particles.labels import label_library
-from passband.particles.library import Reading, extend_library, open_library
+from passband.micrographs.many import Reading
+from passband.particles.library import extend_library, open_library
 
 DEFAULT = ExtractionSettings()
 
