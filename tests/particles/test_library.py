@@ -16,13 +16,13 @@ from made_discs import disc_images, draw_discs, paths_of
 from passband.cli import particles as commands
 from passband.cli.shell import Commands
 from passband.errors import DatasetError, DetectionsError
+from passband.micrographs.many import Reading
 from passband.micrographs.readers import read_micrograph
 from passband.particles import library as particle_library
 from passband.particles import library_store as particle_store
 from passband.particles.crop import COLUMNS, cut_particles
 from passband.particles.find import ExtractionSettings, find_particles
 from passband.particles.labels import label_library
-from passband.micrographs.many import Reading
 from passband.particles.library import extend_library, open_library
 
 DEFAULT = ExtractionSettings()

@@ -91,6 +91,9 @@ class ClassifierSettings:
         Of training.
     learning_rate
         Of AdamW at its highest.
+    pool
+        Deformed crops, made once, that training draws from: so many of labelled crops, and so many of
+        unlabelled ones.
     self_training
         Classes with fewer labelled crops than this are few: then unlabelled crops that the classifier is
         sure of are learnt from in a second round. 0 never does.
@@ -106,12 +109,14 @@ class ClassifierSettings:
     steps: int = 1200
     batch: int = 256
     learning_rate: float = 3e-3
+    pool: int = 12_800
     self_training: int = 50
     rejected: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
-        faults = [f"{n} must be at least 1" for n in ("hidden", "steps", "batch") if getattr(self, n) < 1]
+        counts = ("hidden", "steps", "batch", "pool")
+        faults = [f"{n} must be at least 1" for n in counts if getattr(self, n) < 1]
         if not 0 < self.rejected < 0.5:
             faults.append(f"rejected must lie between 0 and 0.5, got {self.rejected}")
         if faults:
