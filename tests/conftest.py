@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,31 @@ from passband.types import InstanceMask
 
 # Sums, and so the last bits of a wave, depend on how many threads share them: one, as in the product.
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--draws", type=int, default=0, help="other random draws than usual: 1, 2, ...")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Other draws from every fixed seed: what holds of a training holds of any, not of one by luck."""
+    draws = config.getoption("draws")
+    if not draws:
+        return
+    default_rng, manual_seed = np.random.default_rng, torch.manual_seed
+
+    def other_rng(seed: Any = None) -> np.random.Generator:
+        fixed = isinstance(seed, int | np.integer | list | tuple | np.ndarray)
+        return default_rng([*np.atleast_1d(seed).tolist(), draws] if fixed else seed)
+
+    class Generator(torch.Generator):
+        def manual_seed(self, seed: int) -> torch.Generator:
+            return super().manual_seed((seed + 7_368_787 * draws) % 2**63)
+
+    np.random.default_rng = other_rng
+    torch.manual_seed = lambda seed: manual_seed((seed + 7_368_787 * draws) % 2**63)
+    torch.Generator = Generator  # type: ignore[misc]
+
 
 Make = Callable[..., tuple[Micrograph, Detections]]
 

@@ -365,9 +365,13 @@ def test_the_frame_is_where_the_labelled_crops_are(trained):
     upright = seen.start[:, 0].abs() < math.radians(30)  # others start half a turn off: diamonds, which may
     for k in range(4):
         mine = known_labels == k
-        assert upright[mine].float().mean() > 0.5
-        assert float(own[mine & upright, 0].mean()) == pytest.approx(0, abs=1e-4)
         assert float(own[mine, 1].mean()) == pytest.approx(0, abs=1e-4)
+        if upright[mine].float().mean() > 0.5:
+            assert float(own[mine & upright, 0].mean()) == pytest.approx(0, abs=1e-4)
+        else:  # as many diamonds as not, by chance: then they have angle 0 about where they start
+            assert FOLDS[k] == 2
+            turn = own[mine, 0] - seen.start[mine, 0]
+            assert float(torch.atan2(turn.sin().mean(), turn.cos().mean())) == pytest.approx(0, abs=1e-4)
 
 
 def test_what_a_trained_model_renders_is_nearer_to_the_crop_than_the_mean_of_all(trained):
