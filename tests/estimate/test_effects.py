@@ -115,7 +115,7 @@ def test_no_difference_moves_nothing():
 @pytest.mark.parametrize("shift", [-1.5, 0.7])
 def test_many_labels_recover_a_constant_shift(shift):
     inputs = np.random.default_rng(9).normal(size=(20, 4))
-    said, _ = learn(EFFECT, labelled(150, error=shift), inputs, np.full(20, 10.0))
+    said, _ = learn(EFFECT, labelled(600, error=shift), inputs, np.full(20, 10.0))
     assert np.abs(said / shift - 1).max() < 0.15
     few, _ = learn(EFFECT, labelled(1, error=shift), inputs, np.full(20, 10.0))
     assert (few / shift < 0.9).all()  # one image may be a chance

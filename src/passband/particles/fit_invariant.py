@@ -24,7 +24,6 @@ from passband.particles.invariant import (
 from passband.particles.warping import Affine, deform
 from passband.types import Progress
 
-Progress = Callable[[str, int, int], None]
 _AT_EACH = 3000
 _SHRINKAGE = 0.1
 _CALIBRATION_SHARE = 0.25
