@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -234,3 +235,44 @@ def test_errors_are_part_of_the_document() -> None:
         "micrographs": [],
         "errors": [{"path": "a\udce4.tif", "error": "no such file"}],
     }
+
+
+def below(limit: float) -> float:
+    return math.nextafter(limit, -math.inf)
+
+
+def above(limit: float) -> float:
+    return math.nextafter(limit, math.inf)
+
+
+# What is just let through, what is just not, and the doubt that parts them. Limits are meant as they are
+# worded: "below 0.50", "5 confident ones", "0.90 or more" include or leave out the limit itself.
+EDGES = {
+    "reject_f1": (outlook(0.5, 0.5, 0.7), outlook(below(0.5), 0.5, 0.7), "under the 0.50 below which"),
+    "trust_f1": (outlook(0.8, 0.7, 0.9), outlook(below(0.8), 0.7, 0.9), "short of the 0.80"),
+    "trust_low": (outlook(0.8, 0.5, 0.9), outlook(0.8, below(0.5), 0.9), "trust needs 0.50 or more"),
+    "max_width": (outlook(0.8, 0.55, 1.0), outlook(0.8, below(0.55), 1.0), "wider than 0.45"),
+    "novelty": (outlook(0.9, 0.8, 1.0, 1.0), outlook(0.9, 0.8, 1.0, above(1.0)), "so the estimate is an ex"),
+    "few_objects": (confident(5), confident(4), "Only 4 of 4 detections scored 0.90 or more"),
+    "confident_score": (confident(5, 0.9), confident(5, below(0.9)), "None of 5 detections scored 0.90"),
+    "strangers": (6, 7, "7 of 20 particles are unlike all that 'b' has seen"),
+    "finest": (2.0 / 1.1, below(2.0 / 1.1), "outside that of the detector's training, 0.2 to 0.6 nm"),
+    "coarsest": (6.0 * 1.1, above(6.0 * 1.1), "outside that of the detector's training, 0.2 to 0.6 nm"),
+}
+
+
+@pytest.mark.parametrize("limit", EDGES)
+def test_a_limit_lets_through_what_lies_on_it_and_nothing_beyond(limit: str) -> None:
+    on, beyond, words = EDGES[limit]
+    field = {Outlook: "outlook", Detections: "detections", int: "strangers", float: "pixel_size"}[type(on)]
+    let_through, stopped = ("review", "reject") if limit == "reject_f1" else ("trust", "review")
+    assert verdict(good(**{field: on})) == let_through
+    findings = weigh(good(**{field: beyond}), Policy())
+    assert findings[0].answer == stopped and words in findings[0].reason
+
+
+def test_what_just_touches_every_limit_at_once_is_trusted() -> None:
+    touching = good(
+        detections=confident(5, 0.9), outlook=outlook(0.8, 0.55, 1.0, novelty=1.0), pixel_size=6.0 * 1.1
+    )
+    assert verdict(touching) == "trust"
