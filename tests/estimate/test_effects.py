@@ -181,4 +181,18 @@ def test_labelled_images_that_do_not_fit_are_refused():
         ),
     ):
         with pytest.raises(CalibrationError, match=words):
-            LabelledRows(**{**good, **change})
+            Labelled(**{**good, **change})
+
+
+def test_however_much_is_known_of_a_domain_an_images_own_noise_stays():
+    """A shift of a million noises is learned from labels by subtracting numbers that are nearly equal.
+
+    Rounding alone would leave less than nothing, the root of which is no number, or zero, which is an
+    estimate without doubt.
+    """
+    rng = np.random.default_rng(0)
+    for noise in np.logspace(-9, -6, 13):
+        effect = DomainEffect(variances=np.array([[1e6, 1e-12, 1e-12, noise, 1e-12]]))
+        asked = rng.normal(size=(50, 4))
+        spread = learn(effect, labelled(60, k=1), asked, np.full(50, 40.0))[1]
+        assert (spread >= np.sqrt(noise) * (1 - 1e-12)).all()
