@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
+from torchvision.models.detection import MaskRCNN
 
 from passband.cavities.domains import draw_set
 from passband.cavities.image import simulate_cavities
@@ -100,3 +102,57 @@ def test_a_budget_too_small_says_what_it_needs(scene):
 def test_weights_of_another_network_are_refused(scene):
     with pytest.raises(BundleError, match="do not fit"):
         detect(scene[0], replace(default_bundle(), weights={"w": torch.zeros(2)}))
+
+
+class Seeing(MaskRCNN):
+    """A network that finds each bright patch of what it is given, exactly."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+
+    def backbone(self, padded):
+        assert padded.shape[2] % 32 == padded.shape[3] % 32 == 0
+        return padded[0, 0].numpy()
+
+    def rpn(self, images, features):
+        return features, {}
+
+    def roi_heads(self, features, proposals, size):
+        height, width = size[0]
+        places = scipy.ndimage.find_objects(scipy.ndimage.label(features[:height, :width] > 2)[0])
+        boxes = [[x.start, y.start, x.stop, y.stop] for y, x in places]
+        n = len(boxes)
+        found = {
+            "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            "scores": torch.linspace(0.99, 0.9, n),
+            "masks": torch.ones(n, 1, 28, 28),
+        }
+        return [found], {}
+
+
+def seen_in_tiles(monkeypatch, pixels, tile):
+    """What is found by a network that sees all, as a sorted list of boxes."""
+    monkeypatch.setattr(infer, "_network", lambda bundle: Seeing())
+    monkeypatch.setattr(infer, "TILES", (tile,))
+    found = detect(Micrograph(pixels=pixels, name="patches"), default_bundle())
+    assert [m.box_xyxy for m in found.masks] == [tuple(b) for b in found.boxes_xyxy]
+    return sorted(map(tuple, found.boxes_xyxy.astype(int).tolist()))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("length", [1, 3, 59, 60, 61, 64, 80, 101, 104])
+def test_no_object_is_lost_between_two_tiles_wherever_their_sides_cut_it(monkeypatch, length, turned):
+    """Tiles of 256 share 64 pixels: what is longer may be whole in none of them, and its pieces must stay.
+
+    What touches no side of one of the tiles by two pixels is found there, once and whole.
+    """
+    pixels = np.zeros((240, 640), np.float32)  # tiles begin at 0, 192 and 384
+    patches = [(start, 9 * i + 3, start + length, 9 * i + 7) for i, start in enumerate(range(147, 265, 5))]
+    for x0, y0, x1, y1 in patches:
+        pixels[y0:y1, x0:x1] = 1
+    boxes = seen_in_tiles(monkeypatch, np.ascontiguousarray(pixels.T) if turned else pixels, 256)
+    if turned:
+        boxes = sorted((x0, y0, x1, y1) for y0, x0, y1, x1 in boxes)
+    assert {y0 for _, y0, _, _ in boxes} == {y0 for _, y0, _, _ in patches}
+    if length <= 60:
+        assert boxes == sorted(patches)
