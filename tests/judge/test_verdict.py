@@ -357,7 +357,10 @@ def test_of_what_moved_an_estimate_three_are_named_and_nothing_that_is_hardly_se
         "What moved the estimated F1 most: number of objects 12.5 where 3 is usual (-0.20); "
         "mean score 12.5 where 3 is usual (+0.10); noise 12.5 where 3 is usual (+0.05)."
     )
-    assert moved(-0.005, below(0.005)).count("usual") == 1  # less would be shown as 0.00
+    # Less would be shown as 0.00.
+    assert moved(-0.005, below(0.005)) == (
+        "What moved the estimated F1 most: number of objects 12.5 where 3 is usual (-0.01)."
+    )
     assert moved(below(0.005)) == "Every feature of the detections is as usual."
 
 
@@ -427,3 +430,17 @@ def test_every_feature_has_its_words() -> None:
     assert WORDS["share_0_9"] == "share of scores from 0.9 to 1"
     assert WORDS["power_1_4"] == "image power at 2 to 4 pixels"
     assert WORDS["power_1_128"] == "image power at 64 to 128 pixels"
+
+
+def test_three_particles_in_ten_may_be_strangers_and_a_detector_knows_none() -> None:
+    many = good(detections=confident(100))
+    assert verdict(replace(many, strangers=30)) == "trust"
+    assert verdict(replace(many, strangers=31)) == "review"
+    for none in (None, 0):
+        assert "unlike" not in said(good(detections=confident(3), strangers=none))
+
+
+def test_an_interval_as_wide_as_may_be_still_says_enough() -> None:
+    wide = good(outlook=outlook(0.8, 0.5, 1.0))
+    assert verdict(wide, Policy(max_width=0.5)) == "trust"
+    assert verdict(wide, Policy(max_width=below(0.5))) == "review"
