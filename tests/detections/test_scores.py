@@ -181,6 +181,7 @@ def test_density_and_swelling_in_closed_form():
         (lambda: swelling_percent([1.0, -2.0, math.nan], area=1e9, thickness=1.0), r"\[1, 2\]"),
         (lambda: swelling_percent([10.0], area=100.0, thickness=5.0), "do not fit in a foil"),
         (lambda: equivalent_diameters([ellipse(3, 3)], pixel_size=0.0), "pixel_size"),
+        (lambda: box_diameters(np.array([[0, 0, 1, 1]]), pixel_size=-1.0), "pixel_size"),
         (lambda: box_diameters(np.zeros((1, 4))), r"boxes \[0\]"),
         (lambda: box_diameters(np.zeros((2, 3))), r"\(n, 4\), got \(2, 3\)"),
         (
@@ -246,3 +247,9 @@ def test_a_diameter_of_nothing_or_without_end_is_named(wrong):
 def test_a_box_without_extent_both_ways_has_no_size(boxes):
     with pytest.raises(ParameterError, match=r"boxes \[0\] are not finite with x0 < x1 and y0 < y1"):
         box_circularities(np.array(boxes, np.float64))
+
+
+def test_a_box_narrower_than_a_pixel_has_a_size_and_of_several_the_wrong_ones_are_named():
+    np.testing.assert_allclose(box_diameters(np.array([[0.5, 0, 0.75, 1]])), 0.5)
+    with pytest.raises(ParameterError, match=r"boxes \[1, 2\] are"):
+        box_diameters(np.array([[0.0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 1, 0]]))
