@@ -300,8 +300,9 @@ def test_a_pairing_is_of_what_there_is():
         ([0, -1], "predicted indices must lie in 0 to 2"),
         ([0, 3], "predicted indices must lie in 0 to 2"),
     ):
-        with pytest.raises(ParameterError, match=words):
-            Matches(pairs=np.array([pair]), n_truth=2, n_predicted=3, rule=OPTIMAL)
+        for pairs in ([pair], [[1, 1], pair]):
+            with pytest.raises(ParameterError, match=words):
+                Matches(pairs=np.array(pairs), n_truth=2, n_predicted=3, rule=OPTIMAL)
 
 
 def test_shapes_and_types_are_refused_also_where_no_checker_of_types_runs():
@@ -325,3 +326,11 @@ def test_a_threshold_may_be_1_and_a_whole_number():
 def test_a_rule_of_another_kind_still_prints_what_it_is(monkeypatch):
     monkeypatch.setitem(MATCHERS, "nearest", MATCHERS["optimal"])
     assert str(MatchingRule(kind="nearest", iou=0.25)) == "nearest, box IoU >= 0.25"
+
+
+def test_paper_rule_takes_the_first_of_predictions_that_overlap_alike():
+    """As the released table was made: an order of scores would choose another."""
+    box = np.array([[0, 0, 10, 10]])
+    assert match_boxes(box, np.repeat(box, 3, axis=0), PAPER).pairs.tolist() == [[0, 0]]
+    left_and_right = np.array([[-2, 0, 8, 10], [2, 0, 12, 10]])
+    assert match_boxes(box, left_and_right, PAPER).pairs.tolist() == [[0, 0]]
