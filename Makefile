@@ -106,7 +106,7 @@ fuzz: setup
 	PASSBAND_MUTATIONS=5000 $(PY) -m pytest -q tests/data/test_hostile_files.py
 
 # Each module broken in one place after another, and what no test notices; an hour. A third of policy.py:
-# make mutants MODULES=src/passband/policy.py EVERY=3
+# make mutants MODULES=src/passband/judge/policy.py EVERY=3
 .PHONY: mutants
 mutants: setup
 	$(PY) tests/mutants.py $(if $(EVERY),--every $(EVERY)) $(MODULES)

@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 MODULES = {
-    "src/passband/policy.py": ["tests/test_verdict.py"],
-    "src/passband/report/tables.py": ["tests/report/test_tables.py", "tests/test_report.py"],
-    "src/passband/learn/infer.py": ["tests/learn/test_infer.py"],
-    "src/passband/learn/train.py": ["tests/learn/test_train.py"],
-    "src/passband/measure/matching.py": ["tests/measure/test_matching.py"],
-    "src/passband/measure/scores.py": ["tests/measure/test_scores.py"],
+    "src/passband/judge/policy.py": ["tests/judge/test_verdict.py"],
+    "src/passband/judge/tables.py": ["tests/judge/test_tables.py", "tests/judge/test_report.py"],
+    "src/passband/detectors/infer.py": ["tests/detectors/test_infer.py"],
+    "src/passband/detectors/train.py": ["tests/detectors/test_train.py"],
+    "src/passband/detections/matching.py": ["tests/detections/test_matching.py"],
+    "src/passband/detections/scores.py": ["tests/detections/test_scores.py"],
 }
 """Every module that is mutated, and the tests that are to notice; its own examples run as well."""
 

@@ -16,6 +16,7 @@ from passband.detectors import infer
 from passband.detectors.bundle import default_bundle
 from passband.detectors.infer import detect, rescaling
 from passband.errors import BundleError, ParameterError
+from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
 

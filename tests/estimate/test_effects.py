@@ -181,7 +181,7 @@ def test_labelled_images_that_do_not_fit_are_refused():
         ),
     ):
         with pytest.raises(CalibrationError, match=words):
-            Labelled(**{**good, **change})
+            LabelledRows(**{**good, **change})
 
 
 def test_however_much_is_known_of_a_domain_an_images_own_noise_stays():

@@ -15,7 +15,9 @@ from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import CANDIDATE_FEATURES, image_features
 from passband.estimate.reasons import Moved
 from passband.judge.policy import WORDS, Evidence, Policy, unusable, weigh
-from passband.judge.verdict import SCHEMA, assess, measure_sizes, verdicts_to_json
+from passband.judge.verdict import SCHEMA, measure_sizes, verdicts_to_json
+from passband.kinds import assess
+from passband.micrographs.micrograph import Micrograph
 
 RANK = {"reject": 0, "review": 1, "trust": 2}
 unit = st.floats(0, 1)
