@@ -5,7 +5,11 @@ STAMP := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export PASSBAND_DATA ?= $(abspath ../shared/data)
 
-.PHONY: setup demo cards hrtem test lint bench real
+# How many of them test at once: one a core. CORES=1 is quicker where other work runs.
+CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1)
+PARALLEL := $(if $(filter-out 0 1,$(CORES)),-n $(CORES) --dist loadfile)
+
+.PHONY: setup demo cards hrtem test test-slow test-kernels lint bench real
 
 setup: $(STAMP)
 
@@ -29,7 +33,15 @@ hrtem: setup
 
 test: setup
 	$(MAKE) --no-print-directory lint
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -m "not slow" $(PARALLEL)
+
+# What takes minutes: twenty kills of a simulation.
+test-slow: setup
+	$(PY) -m pytest -q -m slow
+
+# What is trained or fitted, under the kernels of other processors and with other random draws.
+test-kernels: setup
+	$(PY) tests/other_kernels.py $(CORES)
 
 lint: setup
 	.venv/bin/ruff check --quiet .

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+from hypothesis import HealthCheck, settings
 
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
@@ -17,6 +18,10 @@ from passband.detectors.mask_rcnn import SLIM
 from passband.judge.calibrate import calibrate_bundle, calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
+
+# An example may take long on a machine that has other work.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 # Sums, and so the last bits of a wave, depend on how many threads share them: one, as in the product.
 torch.set_num_threads(1)
@@ -44,6 +49,15 @@ def pytest_configure(config: pytest.Config) -> None:
     np.random.default_rng = other_rng
     torch.manual_seed = lambda seed: manual_seed((seed + 7_368_787 * draws) % 2**63)
     torch.Generator = Generator  # type: ignore[misc]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Examples of what is trained or fitted are as its tests are."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.startswith(
+            ("passband.learn.", "passband.estimate.")
+        ):
+            item.add_marker(pytest.mark.training)
 
 
 Make = Callable[..., tuple[Micrograph, Detections]]

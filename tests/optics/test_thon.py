@@ -278,7 +278,7 @@ def test_a_film_through_the_whole_simulation():
         phi12=0.9,
         C30=8e6,
         focal_spread=25.0,
-        dose=1600.0,
+        dose=400.0,
         pixel_size=PIXEL,
     )
     pixels = simulate_micrographs(exit_wave(specimen), [lens], seed=1)[0].numpy()
