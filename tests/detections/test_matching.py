@@ -2,6 +2,7 @@
 
 from itertools import permutations
 from time import process_time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest

@@ -19,6 +19,8 @@ from passband.errors import BundleError, ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
@@ -37,26 +39,30 @@ def f1(truth, found):
     return object_scores(match_boxes(truth, found.boxes_xyxy, OPTIMAL)).f1
 
 
-def test_the_shipped_detector_finds_simulated_cavities(scene):
-    assert f1(scene[1], detect(scene[0], default_bundle())) > 0.8
+@pytest.fixture(scope="module")
+def whole(scene):
+    """What the shipped detector finds in it."""
+    return detect(scene[0], default_bundle())
 
 
-def test_detection_does_not_depend_on_gain_and_offset(scene):
+def test_the_shipped_detector_finds_simulated_cavities(scene, whole):
+    assert f1(scene[1], whole) > 0.8
+
+
+def test_detection_does_not_depend_on_gain_and_offset(scene, whole):
     micrograph, _ = scene
     other = replace(micrograph, pixels=(0.37 * micrograph.pixels + 900).astype(np.float32))
-    a, b = detect(micrograph, default_bundle()), detect(other, default_bundle())
-    assert f1(a.boxes_xyxy, b) > 0.97
+    assert f1(whole.boxes_xyxy, detect(other, default_bundle())) > 0.97
 
 
-def test_tiled_inference_equals_whole_inference_away_from_the_tiles_sides(scene, monkeypatch):
-    whole = detect(scene[0], default_bundle())
+def test_tiled_inference_equals_whole_inference_away_from_the_tiles_sides(scene, whole, monkeypatch):
     monkeypatch.setattr(infer, "TILES", (384,))
     tiled = detect(scene[0], default_bundle())
     assert f1(whole.boxes_xyxy, tiled) > 0.93
 
 
-def test_masks_lie_on_their_boxes_inside_the_image(scene):
-    found = detect(scene[0], default_bundle())
+def test_masks_lie_on_their_boxes_inside_the_image(scene, whole):
+    found = whole
     assert len(found.masks) == len(found) > 0
     assert (np.diff(found.scores) <= 0).all()
     height, width = scene[0].shape

@@ -32,6 +32,8 @@ from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
+pytestmark = pytest.mark.training
+
 TINY = TrainConfig(images=2, batch=2, steps=4, crop=96, domains=("B:under",), seed=3)
 
 
@@ -92,8 +94,9 @@ def test_another_configuration_does_not_go_on_from_a_checkpoint(tmp_path):
         train_detector(TrainConfig(images=2, batch=2, steps=4, crop=96, domains=("A:under",)), tmp_path)
 
 
-def test_the_loss_falls_on_one_image(tmp_path):
-    config = TrainConfig(images=1, batch=1, steps=60, crop=96, domains=("B:under",), average=0.0)
+def test_the_loss_falls_on_one_image(tmp_path, monkeypatch):
+    monkeypatch.setattr("passband.detectors.train.LOG_STEPS", 5)
+    config = TrainConfig(images=1, batch=1, steps=20, crop=96, domains=("B:under",), average=0.0)
     train_detector(config, tmp_path)
     lines = (tmp_path / "log.csv").read_text().splitlines()[1:]
     first, last = (sum(float(v) for v in line.split(",")[2:]) for line in (lines[0], lines[-1]))
