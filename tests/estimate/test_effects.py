@@ -19,6 +19,8 @@ from passband.estimate.effects import (
     learn,
 )
 
+pytestmark = pytest.mark.training
+
 EFFECT = DomainEffect(variances=np.array([[0.6, 0.3, 0.4, 0.2, 2.0], [0.1, 0.5, 0.2, 0.1, 1.0]]))
 
 

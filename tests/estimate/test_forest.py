@@ -11,6 +11,8 @@ from sklearn.ensemble import ExtraTreesRegressor, RandomForestRegressor
 from passband.errors import CalibrationError
 from passband.estimate import forest
 
+pytestmark = pytest.mark.training
+
 
 def data(n=120, p=6, k=1, seed=0):
     rng = np.random.default_rng(seed)

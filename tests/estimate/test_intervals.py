@@ -29,6 +29,8 @@ from passband.estimate.intervals import (
 from passband.estimate.regressor import RECIPES, cross_fit, image_folds
 from passband.estimate.rows import RowTable
 
+pytestmark = pytest.mark.training
+
 P = len(PAPER_FEATURES)
 # A standard normal input stays as it is: the errors below are drawn in the units of the inputs.
 PLAIN = Blend(

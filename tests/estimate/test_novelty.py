@@ -11,6 +11,8 @@ from scipy.stats import norm
 from passband.errors import CalibrationError
 from passband.estimate.novelty import Reference, extend_reference, fit_reference, novelty, unusual
 
+pytestmark = pytest.mark.training
+
 NAMES = ("tail", "plain", "same")
 
 

@@ -13,6 +13,8 @@ from passband.detectors.bundle import default_bundle, write_bundle
 from passband.particles.cards import Disorder, draw_cards, make_cards
 from passband.particles.crop_sets import CropSet, read_crop_set, write_crop_set
 
+pytestmark = pytest.mark.training
+
 
 def call(*words):
     done = CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)

@@ -27,6 +27,8 @@ from passband.particles.labels import label_library
 from passband.particles.library import extend_library, open_library
 from passband.particles.model import classify_particles
 
+pytestmark = pytest.mark.training
+
 
 def call(*words):
     done = CliRunner().invoke(app, ["particles", *map(str, words)], catch_exceptions=False)

@@ -15,6 +15,8 @@ from passband.particles.library import open_library
 from passband.particles.model import classify_particles, explained_best
 from passband.particles.stress import DISORDERS, stress_rows
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def model():

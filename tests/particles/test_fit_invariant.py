@@ -13,6 +13,8 @@ from passband.particles.fit_invariant import deformed_pool, fit_classifier
 from passband.particles.harmonics import HarmonicSettings, harmonics, invariants
 from passband.particles.invariant import ClassifierSettings, Nuisances
 
+pytestmark = pytest.mark.training
+
 TINY = ClassifierSettings(
     harmonics=HarmonicSettings(size=12, rings=5, orders=2), steps=3, hidden=4, pool=1600
 )

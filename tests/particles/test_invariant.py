@@ -13,6 +13,8 @@ from passband.particles.fit_invariant import fit_classifier
 from passband.particles.harmonics import HarmonicSettings
 from passband.particles.invariant import Classification, ClassifierSettings, Nuisances, classify_crops
 
+pytestmark = pytest.mark.training
+
 SETTINGS = ClassifierSettings(harmonics=HarmonicSettings(size=48), steps=150, pool=1600, seed=3)
 KNOWN = Disorder(angle=4, shear=(-8, 8), scale=(1, 1.2))
 MOVED = Disorder(angle=180, shear=(-8, 8), scale=(1, 1.2), shift_x=(-0.08, 0.08), shift_y=(-0.08, 0.08))

@@ -18,6 +18,8 @@ from passband.particles.model import (
     traverse,
 )
 
+pytestmark = pytest.mark.training
+
 FOLDS = np.array(list(SYMMETRY.values()))
 
 

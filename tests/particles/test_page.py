@@ -23,6 +23,8 @@ from passband.particles.fit_library import classify_library
 from passband.particles.model import classify_particles
 from passband.particles.page import library_page, model_lines, write_library_report
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):

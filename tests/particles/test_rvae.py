@@ -28,6 +28,8 @@ from passband.particles.rvae import (
     unlabelled_objective,
 )
 
+pytestmark = pytest.mark.training
+
 ALL = {"size": 9, "classes": 3, "hidden": 6, "invariances": INVARIANCES}
 
 

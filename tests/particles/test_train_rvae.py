@@ -15,6 +15,8 @@ from passband.particles.cards import SYMMETRY, Disorder, angle_error, draw_cards
 from passband.particles.rvae import RVAE, CropsAsClasses, RVAESettings, Sampling
 from passband.particles.train_rvae import REFERENCE_TRAINING, RVAETraining, train_rvae
 
+pytestmark = pytest.mark.training
+
 SIZE = 9
 TRAINING = RVAETraining(epochs=3, batch=4, sampling=Sampling(stride=2, thinning=0.05), emphasis=5.0, seed=7)
 

@@ -13,6 +13,8 @@ from passband.detections.scores import object_scores
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 
+pytestmark = pytest.mark.training
+
 PLANTED = ((30.0, 40.0, 4.0), (90.0, 36.0, 6.0), (60.0, 100.0, 8.0), (120.0, 110.0, 5.0))
 """Row, column and standard deviation in pixels of Gaussian discs."""
 BRIGHT = BlobConfig(sigma=(2.0, 12.0), polarity="bright", score_threshold=0.5)
