@@ -5,8 +5,8 @@ STAMP := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export PASSBAND_DATA ?= $(abspath ../shared/data)
 
-# How many of them test at once: one a core. CORES=1 is quicker where other work runs.
-CORES ?= $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1)
+# How many of them test at once: one a core, and no more than eight, each of a gigabyte.
+CORES ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1); echo $$((n < 8 ? n : 8)))
 PARALLEL := $(if $(filter-out 0 1,$(CORES)),-n $(CORES) --dist loadfile)
 
 .PHONY: setup demo cards hrtem test test-slow test-kernels lint bench real

@@ -352,7 +352,8 @@ def rows_of(n: int, domains: str = "AB", constant: bool = False) -> list[Calibra
 
 
 @pytest.mark.parametrize("model", ["passband", "paper-rf"])
-def test_evaluate_keeps_its_machine_contract(call, tmp_path, model) -> None:
+def test_evaluate_keeps_its_machine_contract(call, tmp_path, model, monkeypatch) -> None:
+    monkeypatch.setattr("passband.estimate.regressor._N_TREES", 10)  # of paper-rf; the contract is the same
     table = write_table(tmp_path / "rows.csv", rows_of(60, "ABC"))
     words = ("evaluate", table, "--target", "f1", "--protocol", "leave-one-domain-out", "--model", model)
     done = call(*words, "--json")
