@@ -14,15 +14,15 @@ import pytest
 
 from made_dataset import made_dataset, tree, write_study
 from passband.errors import DatasetError, ParameterError, PassbandError
-from passband.hrtem import dataset_writing
 from passband.hrtem import simulate as simulation
 from passband.hrtem.dataset import open_dataset
 from passband.hrtem.dataset_check import check_dataset
 from passband.hrtem.dataset_store import scenes_per_shard
 from passband.hrtem.study_file import read_study
+from passband.store import folders
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-KILLER = Path(__file__).parent / "killed_simulation.py"
+KILLER = Path(__file__).parents[1] / "killed_simulation.py"
 
 
 def run(study: Path, folder: Path, **options: object) -> simulation.SimulationOutcome:
@@ -164,8 +164,8 @@ def test_a_full_disk_is_told_and_the_folder_can_be_resumed(tmp_path, monkeypatch
             raise PassbandError(f"{path} cannot be written: No space left on device")
         return write_whole(path, content)
 
-    write_whole = dataset_writing.write_whole
-    monkeypatch.setattr(dataset_writing, "write_whole", write)
+    write_whole = folders.write_whole
+    monkeypatch.setattr(folders, "write_whole", write)
 
     def fill(now: str, done: int, total: int) -> None:
         nonlocal full
@@ -239,4 +239,4 @@ def test_the_manifest_is_strict_json_with_every_value() -> None:
     content = json.loads((made_dataset() / "manifest.json").read_text(), parse_constant=refuse)
     assert content["study"]["imaging"]["aperture"] == "inf"
     assert content["study"]["specimen"]["near_zone_share"] == 0.3
-    assert content["version"] == 1
+    assert content["version"] == 2

@@ -11,7 +11,8 @@ from pathlib import Path
 from passband.errors import DatasetError
 from passband.particles.library import open_library, write_table
 from passband.particles.library_store import LABELS, read_labels, write_file
-from passband.store.sealed import sealed, sole_writer
+from passband.store.folders import sole_writer
+from passband.store.sealed import sealed
 
 _FAULTS_SHOWN = 20
 

@@ -36,7 +36,8 @@ from passband.particles.library_store import (
 )
 from passband.particles.outlines import kept_labels, labels_of_detections
 from passband.store.columns import columns_csv
-from passband.store.sealed import content_sha256, sealed, sole_writer
+from passband.store.folders import sole_writer
+from passband.store.sealed import content_sha256, sealed
 from passband.types import LabelImage, Progress
 from passband.units import NM
 

@@ -25,7 +25,8 @@ from passband.errors import DatasetError, ParameterError, PassbandError
 from passband.particles.crop import Particles
 from passband.particles.find import ExtractionSettings
 from passband.store.files import write_whole
-from passband.store.sealed import LOCK, first_line, listed_names, sealed, unsealed
+from passband.store.folders import LOCK, listed_names
+from passband.store.sealed import first_line, sealed, unsealed
 
 if TYPE_CHECKING:
     import zarr
