@@ -22,7 +22,7 @@ from passband.hrtem.study_file import read_study
 from passband.store import folders
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-KILLER = Path(__file__).parents[1] / "killed_simulation.py"
+KILLER = Path(__file__).parent / "killed_simulation.py"
 
 
 def run(study: Path, folder: Path, **options: object) -> simulation.SimulationOutcome:

@@ -12,10 +12,13 @@ from typing import Any
 import pytest
 
 from made_dataset import made_dataset, tree
+from made_library import make_library
 from passband.errors import DatasetError
 from passband.hrtem.dataset_check import check_dataset
 from passband.hrtem.dataset_store import read_manifest
 from passband.hrtem.simulate import simulate_dataset
+from passband.particles import library_store
+from passband.particles.library_check import check_library
 
 
 def told_of_dataset(folder: Path) -> str:
@@ -25,6 +28,15 @@ def told_of_dataset(folder: Path) -> str:
     except DatasetError as e:
         return str(e)
     return "; ".join((*found.faults, *found.notes, *map(str, found.unfinished)))
+
+
+def told_of_library(folder: Path) -> str:
+    """All that a check says of a library, or nothing."""
+    try:
+        found = check_library(folder)
+    except DatasetError as e:
+        return str(e)
+    return "; ".join((*found.faults, *found.notes))
 
 
 def files_of(folder: Path) -> list[str]:
@@ -139,3 +151,67 @@ def test_a_damaged_dataset_is_mended_to_the_byte(dataset, name: str) -> None:
     outcome = simulate_dataset(read_manifest(dataset).study, dataset, workers=1)
     assert outcome.made == (0 if name.endswith(("zarr.json", "toml")) else 1)
     assert tree(dataset) == tree(made_dataset(4))
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two micrographs of 16 particles in files of 10, labelled; damaged and mended by turns."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library_store, "CHUNK", 10)
+        return make_library(tmp_path_factory.mktemp("every"))
+
+
+LIBRARY_FILES = [
+    "library.json",
+    "labels.json",
+    "particles.csv",
+    *(f"micrographs/00000{i}.json" for i in range(2)),
+    *(
+        f"{name}/{file}"
+        for name in ("crops", "masks")
+        for file in ("zarr.json", *(f"c/{i}/0/0" for i in range(4)))
+    ),
+]
+
+
+def test_these_are_all_files_of_a_library(library) -> None:
+    assert files_of(library) == sorted(LIBRARY_FILES)
+    assert told_of_library(library) == ""
+
+
+@pytest.mark.parametrize("name", LIBRARY_FILES)
+def test_no_damage_to_a_file_of_a_library_passes(library, name: str) -> None:
+    path = library / name
+    whole = path.read_bytes()
+    for how, damage in DAMAGES.items():
+        path.write_bytes(damage(whole))
+        assert told_of_library(library), how
+    path.unlink()
+    assert told_of_library(library)
+    path.write_bytes(whole)
+    assert told_of_library(library) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["library.json", "labels.json", "micrographs/000001.json", "crops/zarr.json", "masks/zarr.json"],
+)
+def test_no_edit_of_json_in_a_library_passes(library, name: str) -> None:
+    path = library / name
+    whole = path.read_bytes()
+    for edited in edits_of_json(whole):
+        path.write_bytes(edited)
+        assert told_of_library(library), edited
+    path.write_bytes(whole)
+
+
+@pytest.mark.parametrize("kind", ["micrographs/00000{}.json", "crops/c/{}/0/0", "masks/c/{}/0/0"])
+def test_no_two_files_of_a_library_change_places_unseen(library, kind: str) -> None:
+    numbers = range(len(list(library.glob(kind.format("*")))))
+    assert len(numbers) >= 2
+    for pair in combinations(numbers, 2):
+        one, other = (library / kind.format(i) for i in pair)
+        contents = one.read_bytes(), other.read_bytes()
+        one.write_bytes(contents[1]), other.write_bytes(contents[0])
+        assert told_of_library(library), pair
+        one.write_bytes(contents[0]), other.write_bytes(contents[1])
