@@ -123,8 +123,16 @@ def test_a_run_may_be_made_longer_and_a_finished_one_trains_no_more(tmp_path):
     assert (tmp_path / "rvae.csv").read_bytes() == told
 
 
-@pytest.mark.parametrize("other", ["crops", "labels", "training", "settings"])
-def test_a_folder_of_another_run_is_refused(tmp_path, other):
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ("crops", "crops.labelled"),
+        ("labels", "crops.labels"),
+        ("training", "training.learning_rate: 0.001, 0.002"),
+        ("settings", "model.latent: 2, 3"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused_and_what_differs_is_said(tmp_path, other, words):
     train(tiny(), folder=tmp_path)
     model, training, known, classes = tiny(), TRAINING, crops(7, 1), labels(7)
     if other == "crops":
@@ -135,7 +143,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path, other):
         training = replace(TRAINING, learning_rate=0.002)
     else:
         model = tiny(latent=3)
-    with pytest.raises(ParameterError, match="other crops or other settings"):
+    with pytest.raises(ParameterError, match=rf"other data.* there and here: {words}"):
         train_rvae(model, known, classes, crops(10, 2), training, folder=tmp_path)
 
 
