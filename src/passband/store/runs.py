@@ -128,8 +128,8 @@ def read_checkpoint(path: Path, depends: Mapping[str, Any]) -> Checkpoint | None
             raise KeyError(_CHECKPOINT)
     except BundleError as e:
         raise ParameterError(
-            f"{path} cannot be gone on with: it is damaged, or another version of Passband wrote it; remove it "
-            "to begin anew"
+            f"{path} cannot be gone on with: it is damaged, or another version of Passband wrote it; "
+            "remove it to begin anew"
         ) from e
     except KeyError as e:
         raise ParameterError(f"{path} is no checkpoint, but a bundle; choose an empty folder") from e
