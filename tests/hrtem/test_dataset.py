@@ -268,6 +268,32 @@ def test_a_newer_format_says_to_update(folder) -> None:
         open_dataset(folder)
 
 
+def as_format_1(folder: Path) -> None:
+    """Take from a dataset what format 1 had not."""
+    content = json.loads((folder / "manifest.json").read_text())
+    first = {k: v for k, v in content.items() if k not in ("study_text", "sha256")}
+    (folder / "manifest.json").write_text(sealed({**first, "version": 1}))
+    for path in (folder / "records").iterdir():
+        path.write_text(sealed({"scenes": json.loads(path.read_text())["scenes"]}))
+
+
+def test_a_dataset_of_format_1_opens_is_finished_and_says_what_it_lacks(folder, whole) -> None:
+    as_format_1(folder)
+    wanted = tree(folder)
+    found = check_dataset(folder)
+    assert found.passed
+    assert (
+        "zarr.json of waves and labels, and comments in study.toml, stand under no checksum" in found.notes[0]
+    )
+    assert torch.equal(open_dataset(folder).wave(9).spectrum, whole.wave(9).spectrum)
+    flip(folder / "waves/c/2/0/0", 77)
+    assert "scene 4: its waves" in check_dataset(folder).faults[0]
+    for path in ("records/shard_00003.json", "labels/zarr.json"):
+        (folder / path).unlink()
+    assert simulate_dataset(read_manifest(folder).study, folder, workers=1).made == 6
+    assert tree(folder) == wanted
+
+
 def test_versions_are_not_mixed_in_one_dataset(folder) -> None:
     rewrite_manifest(folder, made_by="0.0.9")
     study = read_manifest(folder).study

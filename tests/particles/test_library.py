@@ -4,12 +4,12 @@ import csv
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import typer
+import zarr
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -25,6 +25,8 @@ from passband.particles.find import ExtractionSettings, find_particles
 from passband.particles.labels import label_library
 from passband.particles.library import extend_library, open_library
 from passband.particles.library_check import check_library
+from passband.store.sealed import sealed
+from stopping import stopped_at_each_rename
 
 DEFAULT = ExtractionSettings()
 
@@ -67,39 +69,24 @@ def test_killed_at_any_rename_it_is_whole_and_run_again_it_is_the_library_of_one
     monkeypatch.setattr(particle_store, "CHUNK", 8)  # files that micrographs of 6 particles share
     extend_library(tmp_path / "once", paths_of(images))
 
-    class StoppedError(Exception):
-        """No KeyboardInterrupt: it would end zarr's own thread, for which others then wait."""
+    stops, opened = 0, 0
 
-    rename, step, opened = Path.replace, 0, 0
-    while True:
-        step += 1
-        folder, count = tmp_path / str(step), 0
+    def run(folder):
+        extend_library(folder, paths_of(images))
 
-        def killed(self, target, step=step):
-            nonlocal count
-            count += 1
-            if count == step:
-                raise StoppedError
-            return rename(self, target)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Path, "replace", killed)
-            try:
-                extend_library(folder, paths_of(images))
-                break
-            except StoppedError:
-                pass
+    for folder in stopped_at_each_rename(run, tmp_path, monkeypatch):
+        stops += 1
         if (folder / "masks" / "zarr.json").exists():
             seen = open_library(folder)
             assert len(seen) == seen.crops.shape[0] == seen.masks.shape[0] == 6 * len(seen.records)
             assert check_library(folder).passed
             opened += 1
-        extend_library(folder, paths_of(images))
+        run(folder)
         assert content(folder) == content(tmp_path / "once")
         assert check_library(folder).notes == ()
     # manifest, labels, two descriptions, table; of each micrograph a record, two descriptions and its files
-    assert step - 1 == 5 + 3 * 3 + 2 * (1 + 2 + 2)
-    assert opened == step - 1 - 4
+    assert stops == 5 + 3 * 3 + 2 * (1 + 2 + 2)
+    assert opened == stops - 4
 
 
 def test_run_again_it_adds_only_what_is_new(images, tmp_path):
@@ -240,6 +227,85 @@ def test_lost_files_are_told_and_damaged_pixels_do_not_read(images, tmp_path):
         open_library(lib)
     (lib / "micrographs" / "000000.json").unlink()
     with pytest.raises(DatasetError, match=r"000000.json is missing"):
+        open_library(lib)
+
+
+def labelled(lib, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text(f"particle,label\n{open_library(lib).table['particle'][0]},rod\n")
+    label_library(lib, table)
+
+
+def test_a_lost_last_record_is_missed_and_an_edited_description_mended(images, tmp_path):
+    lib = tmp_path / "lib"
+    extend_library(lib, paths_of(images))
+    whole = content(lib)
+    (lib / "micrographs" / "000002.json").unlink()
+    with pytest.raises(DatasetError, match=r"000002\.json is missing, .*zarr\.json says 3 micrographs"):
+        open_library(lib)
+    (lib / "micrographs" / "000002.json").write_bytes(whole["micrographs/000002.json"])
+    for damage in (b"", whole["masks/zarr.json"].replace(b"18,", b"17,"), b"{}"):
+        (lib / "masks" / "zarr.json").write_bytes(damage)
+        with pytest.raises(DatasetError, match=r"masks/zarr\.json was cut or edited.*mends it"):
+            open_library(lib)
+        assert extend_library(lib, paths_of(images)).particles == 0
+        assert content(lib) == whole
+
+
+def test_lost_labels_are_missed_and_taken_from_the_table(images, tmp_path):
+    lib = tmp_path / "lib"
+    extend_library(lib, paths_of(images))
+    labelled(lib, tmp_path)
+    whole = content(lib)
+    (lib / "labels.json").unlink()
+    for use in (open_library, lambda lib: extend_library(lib, paths_of(images))):
+        with pytest.raises(DatasetError, match=r"labels\.json is missing; .* label .*particles\.csv"):
+            use(lib)
+    label_library(lib, lib / "particles.csv")
+    assert content(lib) == whole
+
+
+def test_a_crop_that_is_not_the_one_that_was_cut_is_told_where_it_is_read(images, tmp_path):
+    lib = tmp_path / "lib"
+    extend_library(lib, paths_of(images))
+    library = open_library(lib)
+    np.testing.assert_array_equal(np.concatenate(list(library.blocks(4))), library.crops[:])
+    array = zarr.open_array(lib / "crops", mode="r+")
+    array[7, 3, 3] = 0.123
+    blocks = library.blocks(4)
+    assert len(next(blocks)) == 4
+    with pytest.raises(DatasetError, match=r"not those that were written, of .*b\.npy: the checksum differs"):
+        list(blocks)
+
+
+def test_a_library_of_format_1_opens_and_becomes_one_of_format_2_when_added_to(images, tmp_path):
+    lib = tmp_path / "lib"
+    extend_library(lib, paths_of(images)[:2])
+    for name in ("crops", "masks"):
+        description = json.loads((lib / name / "zarr.json").read_text()) | {"attributes": {}}
+        (lib / name / "zarr.json").write_text(json.dumps(description, indent=2))
+    for path in ("library.json", "micrographs/000000.json", "micrographs/000001.json"):
+        values = json.loads((lib / path).read_text())
+        if "version" in values:
+            values["version"] = 1
+        for later in ("arrays", "content_sha256", "files_sha256", "sha256"):
+            values.pop(later, None)
+        (lib / path).write_text(sealed(values))
+    (lib / "labels.json").unlink()  # there was none until a particle had a label
+    assert "2 micrographs, whose crops stand under no checksum" in check_library(lib).notes[0]
+    crops = np.concatenate(list(open_library(lib).blocks(5)))
+    labelled(lib, tmp_path)
+    assert json.loads((lib / "library.json").read_text())["version"] == 1
+    assert extend_library(lib, paths_of(images)).total == 18
+    assert json.loads((lib / "library.json").read_text())["version"] == 2
+    found = open_library(lib)
+    np.testing.assert_array_equal(found.crops[:12], crops)
+    assert (found.labels[0], [r.content_sha256 is None for r in found.records]) == (
+        "rod",
+        [True, True, False],
+    )
+    (lib / "masks" / "zarr.json").write_text("{}")
+    with pytest.raises(DatasetError, match=r"masks/zarr\.json was cut or edited"):
         open_library(lib)
 
 
