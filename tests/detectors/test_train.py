@@ -20,6 +20,8 @@ from passband.detectors.train import (
     _batch,
     _cropped,
     _depends,
+    _origin,
+    _refuse_unusable,
     _sample,
     _schedule,
     simulate_all,
