@@ -332,3 +332,16 @@ def test_where_a_mask_has_no_pixel_in_the_image_its_box_stands_for_it():
     assert mask.box_xyxy == (3, 1, 9, 2) and mask.pixels.all()
     thin = infer._fitted(outside, np.array([3.2, 1.2, 3.9, 1.9]), 1.0, (20, 20))
     assert thin.box_xyxy == (3, 1, 4, 2)
+
+
+@pytest.mark.parametrize("shape", [(5, 700), (33, 31), (66, 90)])
+def test_what_was_looked_at_first_changes_nothing_in_what_is_found_next(scene, shape):
+    """Sides that are no multiple of 32 are padded, the small ones by half of them and more."""
+    infer._network.cache_clear()
+    before = detect(scene[0], default_bundle())
+    infer._network.cache_clear()
+    noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    detect(Micrograph(pixels=noise, name="noise"), default_bundle())
+    after = detect(scene[0], default_bundle())
+    assert len(before) > 0
+    np.testing.assert_array_equal(after.boxes_xyxy, before.boxes_xyxy)

@@ -139,7 +139,11 @@ def _network(bundle: Bundle) -> MaskRCNN:
         model.load_state_dict(dict(bundle.weights))
     except RuntimeError as e:
         raise BundleError(f"bundle {bundle.name!r}: weights do not fit its configuration: {e}") from e
-    return model.eval()
+    model.eval()
+    # torchvision reads the strides of its pyramid off the first image, before padding, and keeps them.
+    first = torch.zeros(input_channels(bundle.detector), 64, 64)
+    _detect_tile(model, first, (0, 0), (64, 64), bundle.score_threshold)
+    return model
 
 
 def _resized(pixels: Image, scale: float) -> Float32[np.ndarray, "rows columns"]:
