@@ -10,7 +10,8 @@ from pathlib import Path
 
 from passband.errors import DatasetError
 from passband.particles.library import library_of, write_table
-from passband.particles.library_store import LABELS, LIBRARY, read_labels, read_manifest, write_labels
+from passband.particles.library_store import LABELS, LIBRARY, read_labels, read_manifest
+from passband.particles.library_writing import write_labels
 from passband.store.folders import writer
 
 _FAULTS_SHOWN = 20
@@ -72,6 +73,27 @@ def label_library(folder: str | Path, csv_path: str | Path) -> Labelling:
 
 def _labels_of(path: Path, known: set[str]) -> tuple[dict[str, str], int]:
     """Label of each particle that a table names, and how many rows have none."""
+    labels: dict[str, str] = {}
+    unlabelled, faults = 0, []
+    for line, particle, label in _rows_of(path):
+        if not particle:
+            faults.append(f"row {line} names no particle")
+        elif particle not in known:
+            faults.append(f"row {line}: the library has no particle {particle[:40]!r}")
+        elif not label:
+            unlabelled += 1
+        elif labels.setdefault(particle, label) != label:
+            faults.append(f"row {line} labels {particle} {label!r}, a row before it {labels[particle]!r}")
+    if not labels and not faults:
+        faults.append("no row has a label")
+    if faults:
+        more = f"; and {len(faults) - _FAULTS_SHOWN} more" if len(faults) > _FAULTS_SHOWN else ""
+        raise DatasetError(f"{path}: {len(faults)} faults: " + "; ".join(faults[:_FAULTS_SHOWN]) + more)
+    return labels, unlabelled
+
+
+def _rows_of(path: Path) -> list[tuple[int, str, str]]:
+    """Number, particle and label of each row of a table that has either."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as e:
@@ -91,24 +113,6 @@ def _labels_of(path: Path, known: set[str]) -> tuple[dict[str, str], int]:
             f"{path}: wanted one column named {' and one named '.join(lacking)}; its headings are: {got}"
         )
     at, label_at = heads.index("particle"), heads.index("label")
-    labels: dict[str, str] = {}
-    unlabelled, faults = 0, []
-    for line, row in enumerate(rows[1:], 2):
-        cells = [cell.strip() for cell in row] + [""] * len(heads)
-        particle, label = cells[at], cells[label_at]
-        if not particle and not label:
-            continue
-        if not particle:
-            faults.append(f"row {line} names no particle")
-        elif particle not in known:
-            faults.append(f"row {line}: the library has no particle {particle[:40]!r}")
-        elif not label:
-            unlabelled += 1
-        elif labels.setdefault(particle, label) != label:
-            faults.append(f"row {line} labels {particle} {label!r}, a row before it {labels[particle]!r}")
-    if not labels and not faults:
-        faults.append("no row has a label")
-    if faults:
-        more = f"; and {len(faults) - _FAULTS_SHOWN} more" if len(faults) > _FAULTS_SHOWN else ""
-        raise DatasetError(f"{path}: {len(faults)} faults: " + "; ".join(faults[:_FAULTS_SHOWN]) + more)
-    return labels, unlabelled
+    padded = [[cell.strip() for cell in row] + [""] * len(heads) for row in rows[1:]]
+    found = [(line, cells[at], cells[label_at]) for line, cells in enumerate(padded, 2)]
+    return [row for row in found if row[1] or row[2]]

@@ -25,11 +25,6 @@ from passband.particles.library_store import (
     TABLE,
     Manifest,
     MicrographRecord,
-    append_particles,
-    clear_beyond,
-    go_on,
-    new_arrays,
-    new_id,
     open_array,
     particles_of,
     read_blocks,
@@ -38,6 +33,7 @@ from passband.particles.library_store import (
     read_manifest,
     read_records,
 )
+from passband.particles.library_writing import append_particles, clear_beyond, go_on, new_arrays, new_id
 from passband.particles.outlines import kept_labels, labels_of_detections
 from passband.store.columns import columns_csv
 from passband.store.folders import begin, is_begun, write_file, writer

@@ -18,31 +18,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from passband.errors import DatasetError, ParameterError
-from passband.particles.crop import Particles
 from passband.particles.find import ExtractionSettings
 from passband.store.arrays import (
     DESCRIPTION,
     Description,
-    described,
     description_text,
     open_zarr,
     with_items,
-    write_description,
 )
-from passband.store.folders import StoreKind, write_file
+from passband.store.folders import StoreKind
 from passband.store.folders import read_manifest as read_any_manifest
 from passband.store.sealed import (
     array_bytes,
     content_hash,
-    content_sha256,
-    file_sha256,
     first_line,
     sealed,
     unsealed,
@@ -64,7 +59,6 @@ ARRAYS = {"crops": np.float32, "masks": np.bool_}
 """Type of what is in each array."""
 CHUNK = 64
 """Particles in a file of an array."""
-_ID_DIGITS = 8
 _MEND = "`passband particles extract` on the same folder mends it"
 
 
@@ -162,23 +156,6 @@ class MicrographRecord:
         return sealed({f.name: getattr(self, f.name) for f in fields(self)})
 
 
-def new_arrays(size: int) -> dict[str, Description]:
-    """What zarr says of the arrays of a new library."""
-    from zarr.codecs import ZstdCodec
-
-    return {
-        name: described(
-            shape=(0, size, size),
-            chunks=(CHUNK, size, size),
-            dtype=kind,
-            compressors=ZstdCodec(level=3, checksum=True),
-            fill_value=0,
-            dimension_names=("particle", "y", "x"),
-        )
-        for name, kind in ARRAYS.items()
-    }
-
-
 def read_manifest(folder: Path) -> Manifest:
     """What a library's manifest says; a `DatasetError` where there is none, or a damaged or newer one."""
     content = read_any_manifest(folder, LIBRARY)
@@ -229,11 +206,6 @@ def read_labels(manifest: Manifest, records: Sequence[MicrographRecord]) -> dict
     )
 
 
-def write_labels(folder: Path, labels: Mapping[str, str]) -> None:
-    """Write the labels of a library whole, or raise a `DatasetError`."""
-    write_file(folder / LABELS, sealed({"labels": labels}))
-
-
 def read_descriptions(manifest: Manifest) -> dict[str, bytes]:
     """What ``zarr.json`` of each array holds; to be read before the records, which may grow meanwhile."""
     found = {}
@@ -252,7 +224,7 @@ def open_array(
     """The items of an array that records tell of: what is beyond is of a micrograph that is not whole."""
     path, n = manifest.folder / name, particles_of(records)
     if manifest.arrays is None:
-        array = _open_undescribed(manifest, name, n)
+        array = open_undescribed(manifest, name, n)
     else:
         _refuse_wrong_description(manifest, name, records, description)
         array = open_zarr(path, cure=_MEND)
@@ -263,7 +235,7 @@ def open_array(
     return with_items(array, n)
 
 
-def _open_undescribed(manifest: Manifest, name: str, n: int) -> zarr.Array[Any]:
+def open_undescribed(manifest: Manifest, name: str, n: int) -> zarr.Array[Any]:
     """An array of a library of format 1, whose description is nowhere else."""
     path, size = manifest.folder / name, manifest.settings.size
     array = open_zarr(path, cure="make the library anew")
@@ -291,85 +263,6 @@ def _refuse_wrong_description(
         raise DatasetError(f"{first} is missing, {path} says {micrographs} micrographs; bring it back")
     if micrographs < 0 or particles != particles_of(records[:micrographs]):
         raise edited
-
-
-def write_descriptions(manifest: Manifest, records: Sequence[MicrographRecord]) -> None:
-    """Make ``zarr.json`` of both arrays what it must be with these micrographs."""
-    for name in ARRAYS:
-        description = manifest.description(name, particles_of(records), len(records))
-        write_description(manifest.folder / name, description)
-
-
-def append_particles(
-    manifest: Manifest, records: Sequence[MicrographRecord], record: MicrographRecord, particles: Particles
-) -> MicrographRecord:
-    """Add a micrograph's particles after those that are there, its record, and the new descriptions.
-
-    Files are replaced whole (by zarr's local store), so what was in them before stays.
-
-    Returns
-    -------
-    MicrographRecord
-        With the checksums of what was written.
-
-    Raises
-    ------
-    DatasetError
-        If a file cannot be written; what was finished before is kept.
-    """
-    import zarr
-
-    total = particles_of(records)
-    n = total + len(particles)
-    contents: dict[str, str] = {}
-    files: dict[str, dict[str, str]] = {}
-    for name in ARRAYS:
-        path, items = manifest.folder / name, getattr(particles, name)
-        try:
-            array = with_items(zarr.open_array(path, mode="r+"), n).with_config({"write_empty_chunks": True})
-            if len(items):
-                array[total:n] = items
-            chunks = range(total // array.chunks[0], -(-n // array.chunks[0])) if len(items) else range(0)
-            files[name] = {str(i): file_sha256(manifest.chunk_path(name, i)) for i in chunks}
-        except OSError as e:
-            raise DatasetError(
-                f"{path} cannot be written: {e.strerror or e}; what was finished before is kept: make room, "
-                "then run the same command again"
-            ) from e
-        contents[name] = content_sha256(items)
-    record = replace(record, content_sha256=contents, files_sha256=files)
-    write_file(manifest.record_path(len(records)), record.text())
-    write_descriptions(manifest, [*records, record])
-    return record
-
-
-def clear_beyond(manifest: Manifest, records: Sequence[MicrographRecord]) -> None:
-    """Remove files of particles that no record tells of, as a killed run leaves them."""
-    assert manifest.arrays is not None
-    for name in ARRAYS:
-        chunk = manifest.arrays[name]["chunk_grid"]["configuration"]["chunk_shape"][0]
-        beyond = -(-particles_of(records) // chunk)
-        while (path := manifest.chunk_path(name, beyond)).exists():
-            path.unlink()
-            beyond += 1
-
-
-def go_on(manifest: Manifest, records: Sequence[MicrographRecord]) -> Manifest:
-    """Make a library ready to be added to: in the newest format, its descriptions as they must be."""
-    folder = manifest.folder
-    if manifest.arrays is None:
-        for name in ARRAYS:
-            _open_undescribed(manifest, name, particles_of(records))
-        newer = replace(manifest, arrays=new_arrays(manifest.settings.size))
-        if not (folder / LABELS).exists():
-            write_labels(folder, {})
-        write_descriptions(newer, records)
-        write_file(folder / LIBRARY.manifest, newer.text())
-        return newer
-    if not records and not (folder / LABELS).exists():
-        write_labels(folder, {})
-    write_descriptions(manifest, records)
-    return manifest
 
 
 def read_blocks(
@@ -408,11 +301,3 @@ def read_blocks(
                     )
                 record, digest, seen = next(waiting, None), None, 0
         yield items
-
-
-def new_id(sha256: str, taken: Sequence[str]) -> str:
-    """The first digits of a checksum, as many as tell it from the others."""
-    digits = _ID_DIGITS
-    while sha256[:digits] in taken:
-        digits += 1
-    return sha256[:digits]
