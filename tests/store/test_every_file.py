@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from itertools import combinations
@@ -57,6 +58,9 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "last byte lost": lambda content: content[:-1],
     "byte added": lambda content: content + b"\n",
     "byte set before": lambda content: b" " + content,
+    # What a decoder passes over: between chunk and index of a shard, and a bit that zstd does not use.
+    "byte set in where none is read": lambda content: content[:-20] + b" " + content[-20:],
+    "unused bit flipped": lambda content: content[:4] + bytes([content[4] ^ 16]) + content[5:],
     "emptied": lambda content: b"",
 }
 
@@ -215,3 +219,12 @@ def test_no_two_files_of_a_library_change_places_unseen(library, kind: str) -> N
         one.write_bytes(contents[1]), other.write_bytes(contents[0])
         assert told_of_library(library), pair
         one.write_bytes(contents[0]), other.write_bytes(contents[1])
+
+
+def test_json_that_no_parser_finishes_is_told(library) -> None:
+    path = library / "labels.json"
+    whole = path.read_bytes()
+    for depth in (400, 100_000):
+        path.write_bytes(b'{"labels":' * depth + b"1" + b"}" * depth)
+        assert re.search(r"labels\.json was cut or edited", told_of_library(library))
+    path.write_bytes(whole)

@@ -170,7 +170,7 @@ def write_shard(store: DatasetStore, shard: int, scenes: Sequence[SimulatedScene
             attributes = _grid(scenes[0].wave) if name == "waves" else {}
             array = _array(store, name, content, attributes)
             array[span.start : span.stop] = content
-            arrays[name] = load(store.folder / name / DESCRIPTION)
+            arrays[name], _ = load(store.folder / name / DESCRIPTION)
         files = {name: file_sha256(store.array_path(name, shard)) for name in ARRAYS}
     except OSError as e:
         raise DatasetError(unwritten.format(e.strerror or e)) from e

@@ -11,7 +11,7 @@ from typing import Any
 
 from passband.errors import DatasetError, PassbandError
 from passband.store.files import write_whole
-from passband.store.sealed import load, sealed_text
+from passband.store.sealed import load
 
 LOCK = ".lock"
 # What `write_whole` and zarr's local store call a file until it is whole.
@@ -118,7 +118,7 @@ def read_manifest(folder: Path, kind: StoreKind) -> dict[str, Any]:
         near = [p.parent for p in places if p.exists()]
         held = f"holds no {kind.manifest} (there is {listed_names(inside)})" if inside else "is empty"
         raise DatasetError(f"{folder} {held}; " + (f"did you mean {near[0]}?" if near else wanted))
-    content = load(path)
+    content, whole = load(path)
     if content.get("format") != kind.format:
         raise DatasetError(f"{path} is not that of a {kind.noun}; {kind.make}")
     version = content.get("version")
@@ -127,9 +127,8 @@ def read_manifest(folder: Path, kind: StoreKind) -> dict[str, Any]:
             f"{folder} is of format {version}, made by Passband {content.get('made_by')}; "
             f"this one reads formats up to {kind.version}: update Passband"
         )
-    if path.read_bytes() != sealed_text(content).encode():
+    if not whole:
         raise lost_manifest(folder, kind)
-    del content["sha256"]
     return content
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from passband.errors import BundleError, DatasetError, ParameterError
 from passband.store.files import write_whole
-from passband.store.sealed import content_sha256, sealed, unsealed
+from passband.store.sealed import content_sha256, digest, sealed, unsealed
 from passband.store.tensors import read_sealed, write_sealed
 
 _CHECKPOINT = "checkpoint"
@@ -56,7 +56,7 @@ def key(depends: Mapping[str, Any]) -> str:
     >>> key({"a": 1, "b": [2]}) == key({"b": [2], "a": 1})
     True
     """
-    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:32]
+    return digest(depends)[:32]
 
 
 def write_part(path: Path, values: Mapping[str, Any]) -> None:

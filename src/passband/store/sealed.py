@@ -18,19 +18,13 @@ def sealed(content: Mapping[str, Any]) -> str:
     return json.dumps({**content, "sha256": digest(content)}, indent=1) + "\n"
 
 
-def sealed_text(content: Mapping[str, Any]) -> str:
-    """`sealed` of what a file holds, whatever checksum it carries: what the file must be, to the byte."""
-    return sealed({k: v for k, v in content.items() if k != "sha256"})
-
-
 def digest(content: Mapping[str, Any]) -> str:
-    """Checksum of JSON values, but for the one that they carry."""
-    rest = {k: v for k, v in content.items() if k != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    """Checksum of JSON values."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def load(path: Path) -> dict[str, Any]:
-    """What a JSON file holds, its checksum not yet compared.
+def load(path: Path) -> tuple[dict[str, Any], bool]:
+    """What a JSON file holds, without its checksum, and whether it is to the byte what `sealed` wrote.
 
     Raises
     ------
@@ -38,14 +32,16 @@ def load(path: Path) -> dict[str, Any]:
         If it cannot be read, or holds no JSON table.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        raw = path.read_bytes()
+        content = json.loads(raw.decode())
+        if not isinstance(content, dict):
+            raise DatasetError(f"{path} was edited: it holds no table")
+        content.pop("sha256", None)
+        return content, raw == sealed(content).encode()
     except OSError as e:
         raise DatasetError(f"{path} cannot be read: {e.strerror or e}") from e
     except (ValueError, RecursionError) as e:
         raise DatasetError(f"{path} was cut or edited: it is not JSON ({first_line(e)})") from e
-    if not isinstance(content, dict):
-        raise DatasetError(f"{path} was edited: it holds no table")
-    return content
 
 
 def unsealed(path: Path) -> dict[str, Any]:
@@ -56,10 +52,9 @@ def unsealed(path: Path) -> dict[str, Any]:
     DatasetError
         If it cannot be read, or is not to the byte what was written.
     """
-    content = load(path)
-    if path.read_bytes() != sealed_text(content).encode():
+    content, whole = load(path)
+    if not whole:
         raise DatasetError(f"{path} was cut or edited (its checksum differs); bring it back")
-    del content["sha256"]
     return content
 
 
