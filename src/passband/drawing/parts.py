@@ -179,7 +179,7 @@ def histogram(
     )
 
 
-def scale_bar(picture: Picture, pixel_size: float | None) -> Box | None:
+def scale_bar(picture: Picture, pixel_size: float | None, *, size: float = 1.0) -> Box | None:
     """A bar of 1, 2 or 5 times a power of ten, in the lower left of a picture.
 
     Parameters
@@ -188,6 +188,8 @@ def scale_bar(picture: Picture, pixel_size: float | None) -> Box | None:
         Of a micrograph.
     pixel_size
         Of that micrograph, Å; None where it is not known.
+    size
+        Of bar and words; larger than 1 for a picture that is shown small.
 
     Returns
     -------
@@ -198,7 +200,7 @@ def scale_bar(picture: Picture, pixel_size: float | None) -> Box | None:
         return None
     per_nm = picture.scale * NM / pixel_size
     length = round_length(0.22 * picture.width / per_nm)
-    pad, thick = 0.025 * picture.width, 0.009 * picture.width
+    pad, thick = 0.025 * picture.width, 0.009 * size * picture.width
     return Box(
         x=pad,
         y=picture.height - pad - thick,

@@ -144,7 +144,7 @@ def _card(scene: Scene, place: int) -> _Card:
         scene=scene,
         image=image,
         picture=picture,
-        bar=scale_bar(picture, conditions.pixel_size),
+        bar=scale_bar(picture, conditions.pixel_size, size=1.5),
         particles=particles_words(scene),
         conditions=words.replace(f",{NO_BREAK}", ", "),  # a line breaks between two of them alone
         sizes=_sizes(scene),
@@ -168,11 +168,11 @@ def _page(dataset: Dataset, cards: list[_Card]) -> str:
         "hrtem/contact_sheet.html",
         title=f"{name}: simulated dataset",
         headline=name,
-        subtitle="",
+        subtitle="Simulated dataset",
         summary=[(what, words) for what, words in summary_lines(summary) if what != "dataset"],
         shown=_shown(len(cards), summary.finished),
         cards=[replace(c, picture=p) for c, p in zip(cards, pictures, strict=True)],
-        footer="",
+        footer="Beside this page: contact_sheet.png.",
     )
 
 
