@@ -81,7 +81,7 @@ def page(template: str, **values: Any) -> str:
     Examples
     --------
     >>> made = page("drawing/base.html", title="<script>", headline="{{ 7 * 7 }}", subtitle="", footer="")
-    >>> "<title>&lt;script&gt;</title>" in made, "<h1>{{ 7 * 7 }}</h1>" in made
+    >>> "<title>&lt;script&gt;" in made, "{{ 7 * 7 }}" in made
     (True, True)
     """
     return _environment().get_template(template).render(values)
@@ -125,4 +125,5 @@ def _coded(words: str) -> Markup:
     """Escaped words, with what stands `between backticks` as code."""
     from markupsafe import Markup, escape
 
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words)))
+    # Of a plain text: what is escaped already would be escaped again as its parts are joined.
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(words))))
