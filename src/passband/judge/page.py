@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,12 +15,11 @@ from passband.drawing.parts import Chart, embed
 from passband.drawing.thumbnails import within_budget
 from passband.estimate.calibration import Estimate, HeldOutScores
 from passband.estimate.evaluation.score_figures import draw_reliability
-from passband.judge.policy import Answer
 from passband.judge.sheet import Sheet, density_text, score_colours, sheet_parts
 from passband.judge.verdict import Verdict
 
-ORDER: tuple[Answer, ...] = get_args(Answer)
-TOLD: dict[Answer, str] = {"trust": "trusted", "review": "to review", "reject": "rejected"}
+TOLD = {"trust": "trusted", "review": "to review", "reject": "rejected"}
+"""Verdicts in the order of the page, and how its headline tells them."""
 SORTED_BY = "Estimated F1"
 TOOLTIP_BUDGET = 20_000
 """Outlines that get a tooltip each; a page with more joins them by score, or browsers choke."""
@@ -56,7 +55,7 @@ def report_page(
     order = sorted(range(len(sheets)), key=lambda i: (_sort_value(sheets[i].verdict), i))
     pictures = within_budget([sheets[i].picture for i in order])
     ordered = [(i, replace(sheets[i], picture=p)) for i, p in zip(order, pictures, strict=True)]
-    counts = Counter(s.verdict.verdict for s in sheets)
+    counts: Counter[str] = Counter(s.verdict.verdict for s in sheets)
     tooltips = sum(len(s.verdict.detections) for s in sheets) <= TOOLTIP_BUDGET
     columns, rows = _table(ordered)
     return page(
@@ -65,7 +64,7 @@ def report_page(
         headline=counted(len(sheets) + len(errors), "micrograph"),
         told=[f"{counts[v]} {word}" for v, word in TOLD.items() if counts[v]],
         subtitle=_subtitle(sheets, subtitle),
-        counts=[(v, counts[v]) for v in ORDER if counts[v]],
+        counts=[(v, counts[v]) for v in TOLD if counts[v]],
         caption=_caption(sheets),
         columns=columns,
         sorted_by=SORTED_BY,
@@ -142,7 +141,7 @@ def _table(sheets: Sequence[tuple[int, Sheet]]) -> tuple[list[str], list[Row]]:
     shown = {n: c for n, c in all_cells.items() if any(cell.value is not None for cell in c)}
     _, names = short_paths([v.path for v in verdicts])
     rows = [
-        Row(v, ORDER.index(v.verdict), f"m{i}", name, [cells[k] for cells in shown.values()])
+        Row(v, list(TOLD).index(v.verdict), f"m{i}", name, [cells[k] for cells in shown.values()])
         for k, ((i, _), v, name) in enumerate(zip(sheets, verdicts, names, strict=True))
     ]
     return list(shown), rows
