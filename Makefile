@@ -5,7 +5,11 @@ STAMP := .venv/.ready
 export OMP_NUM_THREADS ?= 1
 export PASSBAND_DATA ?= $(abspath ../shared/data)
 
-.PHONY: setup demo cards hrtem test lint bench real
+# How many of them test at once: one a core, and no more than eight, each of a gigabyte.
+CORES ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1); echo $$((n < 8 ? n : 8)))
+PARALLEL := $(if $(filter-out 0 1,$(CORES)),-n $(CORES) --dist loadfile)
+
+.PHONY: setup demo cards hrtem test test-slow test-kernels lint bench real
 
 setup: $(STAMP)
 
@@ -29,7 +33,15 @@ hrtem: setup
 
 test: setup
 	$(MAKE) --no-print-directory lint
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -m "not slow" $(PARALLEL)
+
+# What takes minutes: twenty kills of a simulation.
+test-slow: setup
+	$(PY) -m pytest -q -m slow
+
+# What is trained or fitted, under the kernels of other processors and with other random draws.
+test-kernels: setup
+	$(PY) tests/other_kernels.py $(CORES)
 
 lint: setup
 	.venv/bin/ruff check --quiet .
@@ -54,6 +66,7 @@ bundle: setup
 
 # The published random forest and every peer on the published table; it is not in the repository.
 paper: setup
+	.venv/bin/uv pip install --quiet --python $(PY) --require-hashes -r requirements/paper.txt
 	$(PY) studies/paper_reproduction.py $(PASSBAND_DATA)/li2025/data_all_2.csv
 
 held-out: setup
@@ -104,6 +117,14 @@ particles: setup
 fuzz: setup
 	PASSBAND_MUTATIONS=5000 $(PY) -m pytest -q tests/data/test_hostile_files.py
 
+# Each module broken in one place after another, and what no test notices; an hour. A third of policy.py:
+# make mutants MODULES=src/passband/judge/policy.py EVERY=3
+.PHONY: mutants
+mutants: setup
+	$(PY) tests/mutants.py $(if $(EVERY),--every $(EVERY)) $(MODULES)
+
 requirements:
 	.venv/bin/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra dev --extra oracle pyproject.toml -o requirements/dev.txt
+	.venv/bin/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-annotate --no-header --extra paper --constraint requirements/dev.txt pyproject.toml -o requirements/paper.txt

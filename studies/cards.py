@@ -18,9 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cards_methods import polar_svm
 from scipy.stats import spearmanr
 
+from cards_methods import polar_svm
+from film import TrainingFrame, animate_training
+from particle_figures import (
+    draw_confusion,
+    draw_crops,
+    draw_latent_map,
+    draw_manifold,
+)
 from passband.drawing.saving import save_figure
 from passband.particles.bundle import write_particle_model
 from passband.particles.cards import (
@@ -34,13 +41,6 @@ from passband.particles.cards import (
     make_cards,
 )
 from passband.particles.crop_sets import CropSet
-from passband.particles.figures import (
-    draw_confusion,
-    draw_crops,
-    draw_latent_map,
-    draw_manifold,
-)
-from passband.particles.film import TrainingFrame, animate_training
 from passband.particles.fit import ParticleConfig, fit_particle_model
 from passband.particles.model import (
     ParticleModel,

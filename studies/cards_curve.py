@@ -18,16 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recovered_cards import templates
 
+from film import TrainingFrame, animate_training
 from passband.particles.bundle import read_particle_model, write_particle_model
 from passband.particles.cards import card_set
-from passband.particles.film import TrainingFrame, animate_training
 from passband.particles.fit import ParticleConfig, fit_particle_model
 from passband.particles.model import ParticleModel, classify_particles, traverse
 from passband.particles.rvae import RVAE
 from passband.particles.train_rvae import REFERENCE_TRAINING, Epoch
 from passband.store.files import write_whole
+from recovered_cards import templates
 
 RESULTS = Path(__file__).parent / "results"
 FOLDER = Path("out/cards_curve")

@@ -15,7 +15,12 @@ from torch import nn
 from passband.particles.alignment import centroids, move_back
 from passband.particles.fit_invariant import fit_classifier
 from passband.particles.harmonics import HarmonicSettings, harmonics
-from passband.particles.invariant import Answer, ClassifierSettings, InvariantClassifier, classify_crops
+from passband.particles.invariant import (
+    Classification,
+    ClassifierSettings,
+    InvariantClassifier,
+    classify_crops,
+)
 from passband.particles.warping import Affine, deform
 
 Scores = Callable[[np.ndarray], np.ndarray]
@@ -32,7 +37,7 @@ class _Ours:
     def __call__(self, crops: np.ndarray) -> np.ndarray:
         return self.answer(crops).probabilities
 
-    def answer(self, crops: np.ndarray) -> Answer:
+    def answer(self, crops: np.ndarray) -> Classification:
         """With distances."""
         return classify_crops(self.model, crops)
 

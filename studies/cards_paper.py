@@ -19,22 +19,22 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cards_curve import reference_model
-from recovered_cards import templates
 
-from passband.drawing.saving import save_figure
-from passband.particles.bundle import read_particle_model, write_particle_model
-from passband.particles.cards import PROTOCOLS, card_set, draw_cards, make_cards
-from passband.particles.figures import (
+from cards_curve import reference_model
+from particle_figures import (
     AccuracyLine,
     draw_accuracy_curve,
     draw_accuracy_map,
     draw_confusion,
     draw_manifold,
 )
+from passband.drawing.saving import save_figure
+from passband.particles.bundle import read_particle_model, write_particle_model
+from passband.particles.cards import PROTOCOLS, card_set, draw_cards, make_cards
 from passband.particles.fit import ParticleConfig, fit_particle_model
 from passband.particles.model import ParticleModel, classify_particles, traverse
 from passband.store.files import write_whole
+from recovered_cards import templates
 
 RESULTS = Path(__file__).parent / "results"
 ANGLES = np.array([0, 24, 48, 60, 72, 84, 96, 120, 144, 180])

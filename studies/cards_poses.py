@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recovered_cards import drawn, labelled, templates
 from scipy.stats import spearmanr
 
 from passband.particles.bundle import read_particle_model, write_particle_model
@@ -27,6 +26,7 @@ from passband.particles.fit import ParticleConfig, fit_particle_model
 from passband.particles.model import ParticleModel, describe_particles
 from passband.particles.train_rvae import RVAETraining
 from passband.store.files import write_whole
+from recovered_cards import drawn, labelled, templates
 
 RESULTS = Path(__file__).parent / "results"
 EPOCHS = 25

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recovered_cards import drawn, labelled, templates
 
 from passband.particles.cards import PROTOCOLS, SYMMETRY, angle_error, draw_cards, make_cards
-from passband.particles.rvae import RVAE, Pairs, RVAESettings
+from passband.particles.rvae import RVAE, CropsAsClasses, RVAESettings
 from passband.particles.train_rvae import RVAETraining, train_rvae
 from passband.store.files import write_whole
+from recovered_cards import drawn, labelled, templates
 
 RESULTS = Path(__file__).parent / "results"
 EVERY = ("rotation", "translation", "scale")
@@ -41,7 +41,9 @@ def turns(model: RVAE, images: np.ndarray, suits: np.ndarray) -> np.ndarray:
     """Of cards, degrees from upright."""
     label = torch.from_numpy(suits)
     with torch.inference_mode():
-        found = model.encode(torch.from_numpy(images).clamp(0, 1), Pairs(torch.arange(len(label)), label))
+        found = model.encode(
+            torch.from_numpy(images).clamp(0, 1), CropsAsClasses(torch.arange(len(label)), label)
+        )
         turn = found.pose[:, 0] - model.upright(found.latent, label)[:, 0]
     return np.rad2deg(turn.numpy()).astype(float)
 

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cards_poses import EPOCHS, learnt
-from recovered_cards import drawn, templates
 
+from cards_poses import EPOCHS, learnt
+from passband.estimate.evaluation.evaluate import evaluate
 from passband.estimate.evaluation.metrics import format_table
-from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.regressor import BATCH_FEATURES, RECIPES
 from passband.particles.stress import stress_rows
 from passband.store.files import write_whole
+from recovered_cards import drawn, templates
 
 RESULTS = Path(__file__).parent / "results"
 NAMED = ("angle", "shear", "noise", "contamination")

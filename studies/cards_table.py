@@ -18,18 +18,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from cards_curve import reference_model
 from cards_methods import METHODS, Scores
-from recovered_cards import drawn, labelled, templates
-
 from passband.estimate.evaluation.metrics import auroc
 from passband.particles.cards import (
     STRANGERS,
     draw_template,
 )
-from passband.particles.invariant import Answer
+from passband.particles.invariant import Classification
 from passband.particles.model import classify_particles
 from passband.store.files import write_whole
+from recovered_cards import drawn, labelled, templates
 
 RESULTS = Path(__file__).parent / "results"
 CONDITIONS = {
@@ -84,7 +84,7 @@ def stranger_auroc(name: str, scores: object, known: np.ndarray, strange: np.nda
     doubts = []
     for images in (known, strange):
         said = scores.answer(images) if hasattr(scores, "answer") else scores(images)  # type: ignore[operator]
-        doubts.append(said.distance if isinstance(said, Answer) else -said.max(1))
+        doubts.append(said.distance if isinstance(said, Classification) else -said.max(1))
     positive = np.r_[np.zeros(len(known), bool), np.ones(len(strange), bool)]
     return float(auroc(positive, np.concatenate(doubts).astype(float)))
 

@@ -21,11 +21,11 @@ from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors.bundle import default_bundle
 from passband.drawing.saving import save_figure
-from passband.estimate.evaluation.score_figures import ScorePair, draw_parity
 from passband.judge.figures import draw_verdicts
 from passband.judge.many import Plan, assess_files
 from passband.kinds import judge_of
 from passband.micrographs.readers import read_micrograph
+from score_figures import ScorePair, draw_parity
 
 CONDITIONS = {
     "known": (("A:under", "B:under", "C:under"), 6),

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from evidence_features import EVIDENCE_FEATURES, detect_with_evidence
-from shipped_bundle import CALIBRATION, SEEDS, exported, labelled
 
+from evidence_features import EVIDENCE_FEATURES, detect_with_evidence
 from passband.cavities.domains import draw_set
 from passband.cavities.image import CavityRecord
 from passband.detectors.bundle import default_bundle
@@ -29,6 +28,7 @@ from passband.estimate.features import PAPER_FEATURES
 from passband.estimate.regressor import TARGETS
 from passband.judge.calibrate import calibration_row
 from passband.store.files import write_whole
+from shipped_bundle import CALIBRATION, SEEDS, exported, labelled
 
 RESULTS = Path("studies/results")
 ROWS = RESULTS / "evidence_rows.csv"

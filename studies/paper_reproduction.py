@@ -28,28 +28,25 @@ from matplotlib.figure import Figure
 
 from passband.drawing.saving import ACCENT, save_figure
 from passband.estimate.evaluation.diagnostics import classify
+from passband.estimate.evaluation.evaluate import evaluate
 from passband.estimate.evaluation.figures import (
     domain_means,
     draw_domain_means,
-    draw_domain_scores,
     draw_estimates,
     draw_scores,
     held_rows,
 )
 from passband.estimate.evaluation.metrics import Evaluation, Metrics, Predictions
-from passband.estimate.evaluation.protocols import evaluate
-from passband.estimate.evaluation.score_figures import draw_explanations
 from passband.estimate.evaluation.telling_figures import (
     draw_classification,
     draw_confusion,
     draw_precision_recall,
 )
-from passband.estimate.explain import shapley_values
 from passband.estimate.features import CANDIDATE_FEATURES, PAPER_FEATURES
-from passband.estimate.forest import from_sklearn
 from passband.estimate.regressor import TARGETS, image_folds
 from passband.estimate.tables import Table, read_table
 from passband.store.files import write_whole
+from score_figures import draw_domain_scores, draw_explanations
 
 ROOT = Path(__file__).parents[1]
 REPEATS = 10
@@ -277,6 +274,7 @@ def say_figures(page: Page, evaluation: Evaluation) -> None:
 
 def say_ranking(page: Page, table: Table) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Figure 3: mean absolute Shapley values of the 18 candidates; those of one forest for the figure."""
+    import shap
     from sklearn.ensemble import RandomForestRegressor
 
     x = matrix(table, CANDIDATE_FEATURES)
@@ -284,8 +282,8 @@ def say_ranking(page: Page, table: Table) -> tuple[list[str], np.ndarray, np.nda
     y = np.array([r.f1 for r in table.rows])
     each = []
     for seed in range(FEW_REPEATS):
-        forest = from_sklearn(RandomForestRegressor(100, random_state=seed).fit(z, y))
-        each.append(shapley_values(forest, z)[..., 0])
+        forest = RandomForestRegressor(100, random_state=seed).fit(z, y)
+        each.append(shap.TreeExplainer(forest).shap_values(z))
     strength = np.mean([np.abs(v).mean(axis=0) for v in each], axis=0)
     order = np.argsort(-strength)
     ranking = [CANDIDATE_FEATURES[i] for i in order]

@@ -23,17 +23,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ten_pairs import Labelled, best_threshold, blobs_of, f1_of, kept, progress, save
 
+from blobs import detect_blobs, fit_blobs
 from passband.detections.detections import Detections
 from passband.detections.masks import masks_from_labels
-from passband.detectors.blobs import detect_blobs, fit_blobs
 from passband.detectors.bundle import read_bundle, write_bundle
 from passband.detectors.infer import detect
 from passband.detectors.train import TrainConfig, train_detector
 from passband.judge.calibrate import calibration_row
 from passband.micrographs.readers import read_micrograph
 from passband.store.files import write_whole
+from ten_pairs import LabelledImage, best_threshold, blobs_of, f1_of, kept, progress, save
 
 OUT = Path("out/particles")
 TRAINED, CHOSEN, BLOBS = OUT / "trained.safetensors", OUT / "chosen.safetensors", OUT / "blobs.json"
@@ -87,7 +87,7 @@ def domains() -> dict[str, str]:
     return found
 
 
-def images(articles: Iterable[str]) -> Iterator[Labelled]:
+def images(articles: Iterable[str]) -> Iterator[LabelledImage]:
     """Micrographs of articles with what their annotators marked."""
     from PIL import Image
 

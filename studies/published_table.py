@@ -14,8 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from passband.estimate.evaluation.diagnostics import kept_means
+from passband.estimate.evaluation.evaluate import MODELS, evaluate
 from passband.estimate.evaluation.metrics import Evaluation, bootstrap, format_table
-from passband.estimate.evaluation.protocols import MODELS, PROTOCOLS, evaluate
+from passband.estimate.evaluation.protocols import PROTOCOLS
 from passband.estimate.regressor import TARGETS
 from passband.estimate.tables import read_table
 from passband.store.files import write_whole

@@ -34,8 +34,9 @@ from passband.detectors.bundle import SHIPPED, Bundle, read_bundle, write_bundle
 from passband.detectors.infer import detect
 from passband.detectors.train import TrainConfig, train_detector
 from passband.drawing.saving import save_figure
+from passband.estimate.evaluation.evaluate import MODELS, evaluate
 from passband.estimate.evaluation.metrics import format_table
-from passband.estimate.evaluation.protocols import MODELS, PROTOCOLS, evaluate
+from passband.estimate.evaluation.protocols import PROTOCOLS
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table, write_table
 from passband.judge.calibrate import calibrate_bundle, calibration_row

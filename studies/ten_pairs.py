@@ -22,18 +22,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from shipped_bundle import exported, labelled
 
+from blobs import BlobConfig, detect_blobs, fit_blobs
 from passband.cavities.domains import PAIRS, draw_set
 from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
-from passband.detectors.blobs import BlobConfig, detect_blobs, fit_blobs
 from passband.detectors.bundle import Bundle, default_bundle, read_bundle, write_bundle
 from passband.detectors.infer import detect
 from passband.detectors.train import TrainConfig, train_detector
+from passband.estimate.evaluation.evaluate import evaluate
 from passband.estimate.evaluation.metrics import ALARM, Evaluation, auroc, format_table
-from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.features import SCORE_FLOOR
 from passband.estimate.performance import estimate_scores, fit_calibration
 from passband.estimate.rows import CalibrationRow
@@ -41,6 +40,7 @@ from passband.estimate.tables import read_table, write_table
 from passband.judge.calibrate import calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
+from shipped_bundle import exported, labelled
 
 OUT = Path("out/pairs")
 RESULTS = Path("studies/results")
@@ -64,14 +64,14 @@ TESTED_ON: dict[str, Domains] = {
 SEEDS = {"training": 101, "validation": 8001, "test": 7001}
 """Of the first set of each kind; the next has the next. What ships was trained and tested on others."""
 DETECTORS = ("network", "blobs", "shipped")
-Labelled = tuple[Micrograph, Detections]
+LabelledImage = tuple[Micrograph, Detections]
 
 
 def name_of(domains: Domains, sets: Mapping[str, Domains]) -> str:
     return next(name for name, held in sets.items() if held == domains)
 
 
-def images_of(sets: Mapping[str, Domains], name: str, count: int, seed: int) -> Iterator[Labelled]:
+def images_of(sets: Mapping[str, Domains], name: str, count: int, seed: int) -> Iterator[LabelledImage]:
     """Images of a set with their truth, every other one as people export it."""
     for i, record in enumerate(draw_set(sets[name], count, seed=seed + list(sets).index(name))):
         micrograph, truth = labelled(record, f"{name}/{i}")

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from cards_methods import METHODS, Method
 from PIL import Image as Picture
 
+from cards_methods import METHODS, Method
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
 from passband.particles.crop import cut_particles, reaches

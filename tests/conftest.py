@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import scipy.ndimage
 import torch
+from hypothesis import HealthCheck, settings
 
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
@@ -17,8 +19,46 @@ from passband.judge.calibrate import calibrate_bundle, calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
+# An example may take long on a machine that has other work.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
 # Sums, and so the last bits of a wave, depend on how many threads share them: one, as in the product.
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--draws", type=int, default=0, help="other random draws than usual: 1, 2, ...")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Other draws from every fixed seed: what holds of a training holds of any, not of one by luck."""
+    draws = config.getoption("draws")
+    if not draws:
+        return
+    default_rng, manual_seed = np.random.default_rng, torch.manual_seed
+
+    def other_rng(seed: Any = None) -> np.random.Generator:
+        fixed = isinstance(seed, int | np.integer | list | tuple | np.ndarray)
+        return default_rng([*np.atleast_1d(seed).tolist(), draws] if fixed else seed)
+
+    class Generator(torch.Generator):
+        def manual_seed(self, seed: int) -> torch.Generator:
+            return super().manual_seed((seed + 7_368_787 * draws) % 2**63)
+
+    np.random.default_rng = other_rng
+    torch.manual_seed = lambda seed: manual_seed((seed + 7_368_787 * draws) % 2**63)
+    torch.Generator = Generator  # type: ignore[misc]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Examples of what is trained or fitted are as its tests are."""
+    for item in items:
+        if isinstance(item, pytest.DoctestItem) and item.name.startswith(
+            ("passband.learn.", "passband.estimate.")
+        ):
+            item.add_marker(pytest.mark.training)
+
 
 Make = Callable[..., tuple[Micrograph, Detections]]
 
@@ -108,6 +148,6 @@ def bundle(bundle_path: Path) -> Bundle:
 
 @pytest.fixture
 def fake_detector(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let `assess` and `calibrate_files` find discs without a network."""
+    """Let `assess` and `calibrate` find discs without a network."""
     monkeypatch.setattr("passband.judge.verdict.detect", detect_discs)
     monkeypatch.setattr("passband.judge.calibrate.detect", detect_discs)

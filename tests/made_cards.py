@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -13,26 +12,15 @@ import pytest
 from passband.particles.cards import Disorder, draw_cards, make_cards
 from passband.particles.crop_sets import CropSet
 from passband.particles.fit import ParticleConfig, fit_particle_model
-from passband.particles.fit_invariant import deformed_pool
 from passband.particles.harmonics import HarmonicSettings
 from passband.particles.rvae import Sampling
 from passband.particles.train_rvae import RVAETraining
 
 NAMES = ("clubs", "spades", "hearts", "diamonds")
 BRIEF = RVAETraining(epochs=2, batch=16, learning_rate=3e-3, sampling=Sampling(stride=6))
-CONFIG = ParticleConfig(name="cards", steps=150, training=BRIEF, seed=2)
+CONFIG = ParticleConfig(name="cards", steps=150, pool=1600, training=BRIEF, seed=2)
 MOVED = Disorder(angle=60, shear=(-8, 8), scale=(1, 1.2), shift_y=(-0.1, 0.1))
-LEAN = ParticleConfig(steps=2, generative=False)
-
-
-@contextmanager
-def small_pool(size=1600):
-    """Fewer deformed crops for a fit to draw from: enough for these, and quick."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("passband.particles.fit_invariant._POOL", size)
-        if "size" in (deformed_pool.__kwdefaults__ or {}):
-            patch.setitem(deformed_pool.__kwdefaults__, "size", size)
-        yield
+LEAN = ParticleConfig(steps=2, pool=60, generative=False)
 
 
 def cards(disorder, count, seed):
@@ -52,8 +40,7 @@ def card_crops(labelled=5, unlabelled=8, seed=41, **changed):
 @functools.cache
 def made_ours():
     """Our model of a few upright cards and a few turned ones."""
-    with small_pool():
-        return fit_particle_model(card_crops(), CONFIG)
+    return fit_particle_model(card_crops(), CONFIG)
 
 
 @functools.cache
@@ -80,6 +67,6 @@ def small(count=6, classes=2, size=12, **changed):
 def quick(crops, config=LEAN, **more):
     """A model fitted in no time."""
     few = partial(HarmonicSettings, rings=5, orders=2)
-    with small_pool(60), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr("passband.particles.fit.HarmonicSettings", few)
         return fit_particle_model(crops, config, **more)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from passband.estimate.evaluation.evaluate import evaluate
 from passband.estimate.evaluation.metrics import Evaluation
-from passband.estimate.evaluation.protocols import evaluate
 from passband.estimate.features import CANDIDATE_FEATURES
 from passband.estimate.rows import CalibrationRow
 

@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 
+from passband.micrographs.many import Reading
 from passband.particles.find import ExtractionSettings
 from passband.particles.fit import ParticleConfig
 from passband.particles.fit_library import fit_library
-from passband.particles.labels import set_labels
-from passband.particles.library import Reading, extend_library, open_library
+from passband.particles.labels import label_library
+from passband.particles.library import extend_library, open_library
 from passband.particles.train_rvae import RVAETraining
 
 WHOLE = ExtractionSettings(split=False)
-QUICK = {"steps": 60, "training": RVAETraining(epochs=1)}
+QUICK = {"steps": 60, "pool": 1600, "training": RVAETraining(epochs=1)}
 
 
 def draw(seed: int, cells: int = 4) -> np.ndarray:
@@ -50,7 +51,7 @@ def make_library(folder: Path, *, pixel_size: float | None = 5.0, labels: int = 
         rows = [i for name in ("bar", "disc") for i in np.flatnonzero(shapes == name)[:labels]]
         lines = [f"{library.table['particle'][i]},{shapes[i]}" for i in rows]
         (folder / "labels.csv").write_text("\n".join(["particle,label", *lines]) + "\n")
-        set_labels(folder / "lib", folder / "labels.csv")
+        label_library(folder / "lib", folder / "labels.csv")
     return folder / "lib"
 
 

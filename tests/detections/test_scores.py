@@ -181,6 +181,7 @@ def test_density_and_swelling_in_closed_form():
         (lambda: swelling_percent([1.0, -2.0, math.nan], area=1e9, thickness=1.0), r"\[1, 2\]"),
         (lambda: swelling_percent([10.0], area=100.0, thickness=5.0), "do not fit in a foil"),
         (lambda: equivalent_diameters([ellipse(3, 3)], pixel_size=0.0), "pixel_size"),
+        (lambda: box_diameters(np.array([[0, 0, 1, 1]]), pixel_size=-1.0), "pixel_size"),
         (lambda: box_diameters(np.zeros((1, 4))), r"boxes \[0\]"),
         (lambda: box_diameters(np.zeros((2, 3))), r"\(n, 4\), got \(2, 3\)"),
         (
@@ -192,3 +193,63 @@ def test_density_and_swelling_in_closed_form():
 def test_what_has_no_size_is_refused_by_name(call, words):
     with pytest.raises(ParameterError, match=words):
         call()
+
+
+@unhurried
+@given(st.integers(0, 2**32 - 1), st.integers(1, 5))
+def test_many_objects_have_the_circularities_that_each_has_alone_however_tall(seed, count):
+    """Those of up to 128 rows are measured together, taller ones one by one."""
+    rng = np.random.default_rng(seed)
+    masks = []
+    for rows in rng.choice([3, 40, 128, 129, 200], count):
+        pixels = rng.random((int(rows), 30)) < 0.2
+        pixels[0, 3] = pixels[-1, 7] = True
+        masks.append(InstanceMask(y=0, x=0, pixels=pixels))
+    alone = [heywood_circularity(m) for m in masks]
+    np.testing.assert_allclose(heywood_circularities(masks), alone, rtol=1e-9)
+
+
+def test_a_rectangle_has_the_hull_that_is_worked_out_by_hand():
+    """Of h x w pixels: its sides, and at each corner a half pixel cut off both ways."""
+    h, w = 6, 10
+    mask = InstanceMask(y=3, x=4, pixels=np.pad(np.ones((h, w), bool), ((2, 1), (1, 3))))
+    area = h * w - 4 * 0.125
+    perimeter = 2 * (h - 1) + 2 * (w - 1) + 4 * math.sqrt(0.5)
+    assert heywood_circularity(mask) == pytest.approx(perimeter / (2 * math.sqrt(math.pi * area)))
+    # Its vertices lie (w/2, h/2 - 1/2) and (w/2 - 1/2, h/2) from its centre.
+    reach = sorted([math.hypot(w / 2, h / 2 - 0.5), math.hypot(w / 2 - 0.5, h / 2)])
+    assert equivalent_diameters([mask])[0] == pytest.approx(2 * math.sqrt(reach[0] * reach[1]))
+
+
+def test_a_box_is_as_round_as_its_sides_are_alike():
+    # (width + height) / sqrt(pi width height) of 2 x 8: 10 / (4 sqrt(pi)).
+    np.testing.assert_allclose(box_circularities(np.array([[1, 1, 3, 9]])), 2.5 / math.sqrt(math.pi))
+
+
+def test_a_foil_that_is_all_cavity_has_no_swelling():
+    volume = math.pi / 6
+    with pytest.raises(ParameterError, match="do not fit"):
+        swelling_percent([1.0], area=volume, thickness=1.0)
+    assert swelling_percent([1.0], area=2 * volume, thickness=1.0) == pytest.approx(100)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.inf, math.nan])
+def test_a_diameter_of_nothing_or_without_end_is_named(wrong):
+    with pytest.raises(ParameterError, match=r"\[1\] are"):
+        swelling_percent([1.0, wrong], area=1e9, thickness=1e9)
+    with pytest.raises(ParameterError, match="area must be a positive number"):
+        number_density(1, wrong)
+
+
+@pytest.mark.parametrize(
+    "boxes", [[[0, 0, 0, 4]], [[0, 0, 4, 0]], [[0, 0, 4, math.inf]], [[math.nan, 0, 4, 4]], [[5, 0, 4, 4]]]
+)
+def test_a_box_without_extent_both_ways_has_no_size(boxes):
+    with pytest.raises(ParameterError, match=r"boxes \[0\] are not finite with x0 < x1 and y0 < y1"):
+        box_circularities(np.array(boxes, np.float64))
+
+
+def test_a_box_narrower_than_a_pixel_has_a_size_and_of_several_the_wrong_ones_are_named():
+    np.testing.assert_allclose(box_diameters(np.array([[0.5, 0, 0.75, 1]])), 0.5)
+    with pytest.raises(ParameterError, match=r"boxes \[1, 2\] are"):
+        box_diameters(np.array([[0.0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 1, 0]]))

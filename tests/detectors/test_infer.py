@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy.ndimage
 import torch
+from torchvision.models.detection import MaskRCNN
 
 from passband.cavities.domains import draw_set
 from passband.cavities.image import simulate_cavities
@@ -15,6 +17,9 @@ from passband.detectors.bundle import default_bundle
 from passband.detectors.infer import detect, rescaling
 from passband.errors import BundleError, ParameterError
 from passband.micrographs.micrograph import Micrograph
+from passband.types import InstanceMask
+
+pytestmark = pytest.mark.training
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -34,26 +39,30 @@ def f1(truth, found):
     return object_scores(match_boxes(truth, found.boxes_xyxy, OPTIMAL)).f1
 
 
-def test_the_shipped_detector_finds_simulated_cavities(scene):
-    assert f1(scene[1], detect(scene[0], default_bundle())) > 0.8
+@pytest.fixture(scope="module")
+def whole(scene):
+    """What the shipped detector finds in it."""
+    return detect(scene[0], default_bundle())
 
 
-def test_detection_does_not_depend_on_gain_and_offset(scene):
+def test_the_shipped_detector_finds_simulated_cavities(scene, whole):
+    assert f1(scene[1], whole) > 0.8
+
+
+def test_detection_does_not_depend_on_gain_and_offset(scene, whole):
     micrograph, _ = scene
     other = replace(micrograph, pixels=(0.37 * micrograph.pixels + 900).astype(np.float32))
-    a, b = detect(micrograph, default_bundle()), detect(other, default_bundle())
-    assert f1(a.boxes_xyxy, b) > 0.97
+    assert f1(whole.boxes_xyxy, detect(other, default_bundle())) > 0.97
 
 
-def test_tiled_inference_equals_whole_inference_away_from_the_tiles_sides(scene, monkeypatch):
-    whole = detect(scene[0], default_bundle())
+def test_tiled_inference_equals_whole_inference_away_from_the_tiles_sides(scene, whole, monkeypatch):
     monkeypatch.setattr(infer, "TILES", (384,))
     tiled = detect(scene[0], default_bundle())
     assert f1(whole.boxes_xyxy, tiled) > 0.93
 
 
-def test_masks_lie_on_their_boxes_inside_the_image(scene):
-    found = detect(scene[0], default_bundle())
+def test_masks_lie_on_their_boxes_inside_the_image(scene, whole):
+    found = whole
     assert len(found.masks) == len(found) > 0
     assert (np.diff(found.scores) <= 0).all()
     height, width = scene[0].shape
@@ -100,3 +109,226 @@ def test_a_budget_too_small_says_what_it_needs(scene):
 def test_weights_of_another_network_are_refused(scene):
     with pytest.raises(BundleError, match="do not fit"):
         detect(scene[0], replace(default_bundle(), weights={"w": torch.zeros(2)}))
+
+
+class Seeing(MaskRCNN):
+    """A network that finds each bright patch of what it is given, exactly."""
+
+    def __init__(self):
+        torch.nn.Module.__init__(self)
+
+    def backbone(self, padded):
+        assert padded.shape[2] % 32 == padded.shape[3] % 32 == 0
+        return padded[0, 0].numpy()
+
+    def rpn(self, images, features):
+        return features, {}
+
+    def roi_heads(self, features, proposals, size):
+        height, width = size[0]
+        places = scipy.ndimage.find_objects(scipy.ndimage.label(features[:height, :width] > 2)[0])
+        boxes = [[x.start, y.start, x.stop, y.stop] for y, x in places]
+        n = len(boxes)
+        found = {
+            "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
+            "scores": torch.linspace(0.99, 0.9, n),
+            "masks": torch.ones(n, 1, 28, 28),
+        }
+        return [found], {}
+
+
+def seen_in_tiles(monkeypatch, pixels, tile):
+    """What is found by a network that sees all, as a sorted list of boxes."""
+    monkeypatch.setattr(infer, "_network", lambda bundle: Seeing())
+    monkeypatch.setattr(infer, "TILES", (tile,))
+    found = detect(Micrograph(pixels=pixels, name="patches"), default_bundle())
+    assert [m.box_xyxy for m in found.masks] == [tuple(b) for b in found.boxes_xyxy]
+    return sorted(map(tuple, found.boxes_xyxy.astype(int).tolist()))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("length", [1, 3, 59, 60, 61, 64, 80, 101, 104])
+def test_no_object_is_lost_between_two_tiles_wherever_their_sides_cut_it(monkeypatch, length, turned):
+    """Tiles of 256 share 64 pixels: what is longer may be whole in none of them, and its pieces must stay.
+
+    What touches no side of one of the tiles by two pixels is found there, once and whole.
+    """
+    pixels = np.zeros((240, 640), np.float32)  # tiles begin at 0, 192 and 384
+    patches = [(start, 9 * i + 3, start + length, 9 * i + 7) for i, start in enumerate(range(147, 265, 5))]
+    for x0, y0, x1, y1 in patches:
+        pixels[y0:y1, x0:x1] = 1
+    boxes = seen_in_tiles(monkeypatch, np.ascontiguousarray(pixels.T) if turned else pixels, 256)
+    if turned:
+        boxes = sorted((x0, y0, x1, y1) for y0, x0, y1, x1 in boxes)
+    assert {y0 for _, y0, _, _ in boxes} == {y0 for _, y0, _, _ in patches}
+    if length <= 60:
+        assert boxes == sorted(patches)
+
+
+def told(boxes, scores, masks=None):
+    """A network that says this of every tile."""
+    network = Seeing()
+    boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
+    masks = torch.ones(len(boxes), 1, 28, 28) if masks is None else masks
+    answer = {"boxes": boxes, "scores": torch.tensor(scores), "masks": masks}
+    network.roi_heads = lambda features, proposals, size: ([answer], {})
+    return network
+
+
+def kept_boxes(boxes, at=(0, 0), whole=(100, 120), scores=None, threshold=0.5):
+    """Boxes of a tile of 100 x 120 pixels that are kept, in the pixels of the whole image."""
+    part = torch.zeros(2, 100, 120)
+    network = told(boxes, scores or [0.9] * len(boxes))
+    found, _, masks = infer._detect_tile(network, part, at, whole, threshold)
+    assert len(found) == len(masks)
+    return found.tolist()
+
+
+@pytest.mark.parametrize(
+    ("touching", "clear", "inner"),
+    [
+        ([1.9, 40, 9, 50], [2, 40, 9, 50], {"at": (0, 300), "whole": (100, 420)}),
+        ([40, 1.9, 50, 9], [40, 2, 50, 9], {"at": (300, 0), "whole": (400, 120)}),
+        ([110, 40, 118.1, 50], [110, 40, 118, 50], {"whole": (100, 121)}),
+        ([40, 90, 50, 98.1], [40, 90, 50, 98], {"whole": (101, 120)}),
+    ],
+    ids=["left", "top", "right", "bottom"],
+)
+def test_an_object_at_a_tiles_side_is_the_neighbours_but_at_the_images_side_it_is_whole(
+    touching, clear, inner
+):
+    """Within two pixels of a side with a neighbour an object may be cut; where the image ends it is not."""
+    y, x = inner.get("at", (0, 0))
+    moved = [[x0 + x, y0 + y, x1 + x, y1 + y] for x0, y0, x1, y1 in (clear,)]
+    assert np.allclose(kept_boxes([touching, clear], **inner), moved)
+    assert np.allclose(kept_boxes([touching, clear]), [touching, clear])
+
+
+def test_a_detection_needs_its_score_and_a_pixel_each_way():
+    boxes = [[10, 10, 20, 20], [30, 10, 40, 20], [50, 10, 51, 11], [60, 10, 60.9, 20], [70, 10, 80, 10.9]]
+    kept = kept_boxes(boxes, scores=[0.5, 0.499, 0.9, 0.9, 0.9])
+    assert np.allclose(kept, [boxes[0], boxes[2]])
+
+
+def test_a_mask_covers_the_pixels_its_box_touches_and_is_never_empty():
+    box = torch.tensor([10.6, 20.2, 14.1, 23.0])
+    halves = torch.zeros(28, 28)
+    halves[:, 14:] = 1.0
+    mask = infer._mask(box, halves)
+    assert mask.box_xyxy == (10, 20, 15, 23)
+    assert mask.pixels[:, :2].sum() == 0 and mask.pixels[:, 3:].all()
+    for unsure in (0.0, 0.5):
+        assert infer._mask(box, torch.full((28, 28), unsure)).pixels.all()  # none passes 1/2: the whole box
+    assert infer._mask(torch.tensor([3.0, 4, 3, 4]), halves).pixels.shape == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("pixel_size", "factor"),
+    [(1.0, 0.5), (2.0, 1.0), (3.0, 1.0), (5.0, 1.0), (10.0, 2.0), (0.1, 0.25), (90.0, 4.0), (None, 1.0)],
+)
+def test_a_micrograph_is_brought_to_the_nearest_pixel_size_of_training_and_by_four_times_at_most(
+    pixel_size, factor
+):
+    bundle = replace(default_bundle(), training={"pixel_size": [2.0, 5.0]})
+    image = Micrograph(pixels=np.zeros((4, 4), np.float32), name="a", pixel_size=pixel_size)
+    assert rescaling(image, bundle) == factor
+    assert rescaling(image, replace(bundle, training={})) == 1
+
+
+def test_shrinking_averages_so_that_detail_finer_than_a_new_pixel_vanishes_instead_of_aliasing():
+    """A Gaussian of 0.4 new pixels leaves exp(-2 pi² sigma² f²) of a wave; between two pixels, cos(pi f)."""
+    x = np.arange(1024)
+    for frequency in (3 / 8, 1 / 16, 1 / 64):
+        wave = np.cos(2 * np.pi * frequency * x).astype(np.float32)
+        shrunk = infer._resized(np.tile(wave, (64, 1)), 0.25)
+        assert shrunk.shape == (16, 256)
+        left = np.exp(-2 * (np.pi * 1.6 * frequency) ** 2) * np.cos(np.pi * frequency)
+        assert np.sqrt(2) * shrunk[8, 32:-32].std() == pytest.approx(left, rel=0.02, abs=1e-3)
+
+
+def test_enlarging_keeps_what_is_there_and_no_side_becomes_too_small_for_the_network():
+    y, x = np.mgrid[:20, :30]
+    ramp = (3 * x + 7 * y).astype(np.float32)
+    assert infer._resized(ramp, 1.0) is ramp
+    larger = infer._resized(ramp, 2.0)
+    assert larger.shape == (40, 60)
+    y, x = np.mgrid[1:39, 1:59]  # a new pixel's centre lies at (x + 1/2) / 2 - 1/2 in the old ones
+    np.testing.assert_allclose(larger[1:-1, 1:-1], 3 * (x / 2 - 0.25) + 7 * (y / 2 - 0.25), rtol=1e-5)
+    assert infer._resized(ramp, 0.25).shape == (16, 16)
+
+
+def test_the_largest_tile_that_the_budget_holds_is_taken_to_the_last_byte(monkeypatch):
+    monkeypatch.setattr(infer, "BASE_BYTES", {"slim": 1000})
+    monkeypatch.setattr(infer, "BYTES_PER_TILE_PIXEL", {"slim": 3})
+    monkeypatch.setattr(infer, "BYTES_PER_PIXEL", 10)
+    monkeypatch.setattr(infer, "TILES", (8, 4, 2))
+    bundle = default_bundle()
+    for side in (8, 4, 2):
+        need = 1000 + 10 * 50 + 3 * side**2
+        assert infer._tile_side(bundle, 50, need / 1e9) == side
+        if side > 2:
+            assert infer._tile_side(bundle, 50, (need - 1) / 1e9) == side // 2
+    with pytest.raises(ParameterError, match=r"of 1e-06 GB .* give 0\.0 GB"):
+        infer._tile_side(bundle, 50, 1000 / 1e9)
+    monkeypatch.setattr(infer, "BASE_BYTES", {"slim": 2_000_000_000})
+    monkeypatch.setattr(infer, "BYTES_PER_TILE_PIXEL", {"slim": 300_000_000})
+    with pytest.raises(ParameterError, match=r"give 3\.7 GB"):  # 2 + 0.5 + 4 x 0.3
+        infer._tile_side(bundle, 50_000_000, 1.0)
+
+
+def test_the_budget_is_for_the_enlarged_micrograph_and_a_shrunk_one_is_read_whole(monkeypatch):
+    asked = []
+    monkeypatch.setattr(infer, "_tile_side", lambda bundle, pixels, memory: asked.append(pixels) or 256)
+    bundle = replace(default_bundle(), training={"pixel_size": [2.0, 2.0]})
+    for pixel_size in (1.0, 2.0, 3.0):
+        flat = Micrograph(pixels=np.zeros((10, 11), np.float32), name="a", pixel_size=pixel_size)
+        assert len(detect(flat, bundle)) == 0
+    assert asked == [110, 110, 248]  # 110 times 1.5²
+
+
+def test_tiles_share_what_they_must_and_are_no_more_than_needed():
+    for length in (257, 448, 449, 640, 1000, 4096):
+        starts = infer._starts(length, 256, 64)
+        assert starts[0] == 0 and starts[-1] == length - 256
+        assert (np.diff(starts) <= 256 - 64).all()
+        assert len(starts) == 1 + -(-(length - 256) // 192)
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_boxes_and_masks_come_back_in_the_micrographs_own_pixels(scale):
+    bundle = replace(default_bundle(), training={"pixel_size": [2.0, 2.0]})
+    own = Micrograph(pixels=np.zeros((80, 100), np.float32), name="a", pixel_size=2.0 * scale)
+    # Inside; over each side of the image; a sliver that is less than a pixel in it.
+    boxes = np.array(
+        [[10.0, 20, 30, 44], [-4, -6, 8, 10], [90, 70, 104, 86], [99.5, 0, 120, 8], [0, 79.5, 8, 99]]
+    )
+    masks = []
+    for x0, y0, x1, y1 in (scale * boxes).astype(int).tolist():
+        masks.append(InstanceMask(y=y0, x=x0, pixels=np.ones((y1 - y0, x1 - x0), bool)))
+    scores = torch.tensor([0.9, 0.8, 1.1, 0.6, 0.55])
+    found = infer._in_own_pixels(
+        own, bundle, torch.from_numpy((scale * boxes).astype(np.float32)), scores, masks
+    )
+    expected = [[10, 20, 30, 44], [0, 0, 8, 10], [90, 70, 100, 80]]
+    np.testing.assert_allclose(found.boxes_xyxy, expected)
+    np.testing.assert_allclose(found.scores, [0.9, 0.8, 1.0], atol=1e-6)
+    assert [m.box_xyxy for m in found.masks] == [tuple(b) for b in expected]
+    assert all(m.pixels.all() for m in found.masks)
+
+
+def test_a_shrunk_mask_keeps_the_pixels_that_are_half_covered_or_more():
+    pixels = np.zeros((4, 6), bool)
+    pixels[:2, :2] = True  # a whole pixel of the half size,
+    pixels[2, 2:4] = True  # a half of one,
+    pixels[3, 5] = True  # and a quarter
+    mask = infer._fitted(InstanceMask(y=6, x=8, pixels=pixels), np.array([4.0, 3, 7, 5]), 2.0, (50, 50))
+    assert (mask.y, mask.x) == (3, 4)
+    assert mask.pixels.tolist() == [[True, False, False], [False, True, False]]
+
+
+def test_where_a_mask_has_no_pixel_in_the_image_its_box_stands_for_it():
+    outside = InstanceMask(y=-5, x=3, pixels=np.pad(np.ones((3, 9), bool), ((0, 5), (0, 0))))
+    mask = infer._fitted(outside, np.array([3.0, 1, 9.5, 2.2]), 1.0, (20, 20))
+    assert mask.box_xyxy == (3, 1, 9, 2) and mask.pixels.all()
+    thin = infer._fitted(outside, np.array([3.2, 1.2, 3.9, 1.9]), 1.0, (20, 20))
+    assert thin.box_xyxy == (3, 1, 4, 2)

@@ -1,31 +1,37 @@
 """The loop learns, resumes to the same weights, and augments truly."""
 
 import itertools
-import json
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
+from torchvision.models.detection import MaskRCNN
 
-from passband.cavities.domains import draw_set
+from passband.cavities.domains import DOMAINS, draw_set
 from passband.cavities.files import truth_of
 from passband.cavities.image import simulate_cavities
+from passband.detections.detections import Detections
 from passband.detectors.augment import Augmentation, augment_image, draw_augmentation, turn
-from passband.detectors.bundle import write_bundle
+from passband.detectors.bundle import default_bundle, write_bundle
 from passband.detectors.mask_rcnn import SLIM
 from passband.detectors.train import (
     TrainConfig,
     _batch,
     _cropped,
-    _fingerprint,
+    _depends,
+    _origin,
+    _refuse_unusable,
     _sample,
     _schedule,
+    simulate_all,
     train_detector,
 )
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
+
+pytestmark = pytest.mark.training
 
 TINY = TrainConfig(images=2, batch=2, steps=4, crop=96, domains=("B:under",), seed=3)
 
@@ -83,12 +89,15 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_the_same_log(tmp_path, mon
 
 def test_another_configuration_does_not_go_on_from_a_checkpoint(tmp_path):
     train_detector(TINY, tmp_path)
-    with pytest.raises(ParameterError, match="another configuration"):
+    with pytest.raises(
+        ParameterError, match=r'another configuration .*domains: \["B:under"\], \["A:under"\]; seed: 3, 0$'
+    ):
         train_detector(TrainConfig(images=2, batch=2, steps=4, crop=96, domains=("A:under",)), tmp_path)
 
 
-def test_the_loss_falls_on_one_image(tmp_path):
-    config = TrainConfig(images=1, batch=1, steps=60, crop=96, domains=("B:under",), average=0.0)
+def test_the_loss_falls_on_one_image(tmp_path, monkeypatch):
+    monkeypatch.setattr("passband.detectors.train.LOG_STEPS", 5)
+    config = TrainConfig(images=1, batch=1, steps=20, crop=96, domains=("B:under",), average=0.0)
     train_detector(config, tmp_path)
     lines = (tmp_path / "log.csv").read_text().splitlines()[1:]
     first, last = (sum(float(v) for v in line.split(",")[2:]) for line in (lines[0], lines[-1]))
@@ -134,12 +143,12 @@ def test_other_images_do_not_go_on_from_a_checkpoint(tmp_path):
     train_detector(config, tmp_path, samples=[first])
     train_detector(config, tmp_path, samples=[first])  # the same do
     for others in ([second], [first, second], [(first[0], second[1])], None):
-        with pytest.raises(ParameterError, match="other images"):
+        with pytest.raises(ParameterError, match=r"other data.*labelled_images"):
             train_detector(config, tmp_path, samples=others)
 
 
 def test_the_checkpoint_of_a_simulated_run_is_known_by_its_configuration_alone():
-    assert json.loads(_fingerprint(TINY, None)) == json.loads(json.dumps(asdict(TINY)))
+    assert _depends(TINY, None) == asdict(TINY)
 
 
 def test_labelled_images_that_cannot_be_used_are_named_together(tmp_path):
@@ -189,3 +198,244 @@ def test_image_and_masks_are_turned_alike():
             record,
         )
         np.testing.assert_array_equal(seen, expected)
+
+
+class Slope(MaskRCNN):
+    """Two weights whose losses are known slopes, and what each step saw of them."""
+
+    def __init__(self, slope=(1.0, 2.0)):
+        torch.nn.Module.__init__(self)
+        self.weight = torch.nn.Parameter(torch.tensor([1.0, -1.0]))
+        self.register_buffer("count", torch.tensor(0))
+        self.slope = torch.tensor(slope)
+        self.weights, self.slopes, self.batches = [], [], []
+
+    def forward(self, images, targets):
+        if self.weights:
+            self.slopes.append(self.weight.grad.clone())
+        self.weights.append(self.weight.detach().clone())
+        self.batches.append(images)
+        self.count += 1
+        first, second = self.slope * self.weight
+        return {"first": first, "second": second}
+
+
+def patch(pixel_size=4.0):
+    """One square of 20 pixels in noise, 64 pixels wide."""
+    pixels = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    mask = InstanceMask(y=30, x=20, pixels=np.ones((20, 20), bool))
+    truth = Detections(
+        image_shape=(64, 64), boxes_xyxy=np.array([mask.box_xyxy]), scores=np.ones(1), masks=(mask,)
+    )
+    return Micrograph(pixels=pixels, name="patch", pixel_size=pixel_size), truth
+
+
+def trained_slope(folder, monkeypatch, slope=(1.0, 2.0), **changes):
+    """A training of two weights: the model, the weights before each step and after the last, the bundle."""
+    model = Slope(slope)
+    monkeypatch.setattr("passband.detectors.train.build_detector", lambda config, coco_weights: model)
+    config = TrainConfig(**{"crop": 64, "batch": 1, "steps": 6, "learning_rate": 0.1, **changes})
+    bundle = train_detector(config, folder, samples=[patch()])
+    return model, [*model.weights, model.weight.detach().clone()], bundle
+
+
+def test_the_average_forgets_the_first_weights_soon_and_then_moves_at_its_own_pace(tmp_path, monkeypatch):
+    """Of the weights that a network begins with, the average must hold nothing after a short training.
+
+    So step n (from 0) keeps (n + 1) / (n + 10) of the average, a tenth at first, until that is more than
+    the set share; here a quarter, reached at the third step. What is counted is copied.
+    """
+    _, weights, bundle = trained_slope(tmp_path, monkeypatch, average=0.25)
+    expected = weights[0]
+    for kept, new in zip((1 / 10, 2 / 11, 3 / 12, 1 / 4, 1 / 4, 1 / 4), weights[1:], strict=True):
+        expected = kept * expected + (1 - kept) * new
+    torch.testing.assert_close(bundle.weights["weight"], expected)
+    assert bundle.weights["count"] == 6
+
+
+def test_a_step_follows_the_sum_of_the_losses_with_a_slope_of_10_at_most(tmp_path, monkeypatch):
+    model, weights, _ = trained_slope(tmp_path / "gentle", monkeypatch, slope=(3.0, 4.0))
+    assert all(s.tolist() == pytest.approx([3, 4], rel=1e-5) for s in model.slopes)
+    # A slope that stays the same moves AdamW by its rate, whatever its size; its decay takes 1e-4 of that.
+    rates = [0.1 * _schedule(step, 6) for step in range(6)]
+    for rate, before, after in zip(rates, weights, weights[1:], strict=False):
+        torch.testing.assert_close(after, before - rate * (1 + 1e-4 * before), rtol=0, atol=4e-7)
+    steep, _, _ = trained_slope(tmp_path / "steep", monkeypatch, slope=(30.0, 40.0))
+    assert all(s.tolist() == pytest.approx([6, 8], rel=1e-5) for s in steep.slopes)
+
+
+def test_the_log_holds_the_mean_of_each_loss_since_the_line_before(tmp_path, monkeypatch):
+    _, weights, _ = trained_slope(tmp_path, monkeypatch, steps=45)
+    lines = [line.split(",") for line in (tmp_path / "log.csv").read_text().splitlines()]
+    assert lines[0] == ["step", "seconds", "first", "second"]
+    assert [line[0] for line in lines[1:]] == ["20", "40", "45"]
+    for line, part in zip(lines[1:], (slice(0, 20), slice(20, 40), slice(40, 45)), strict=True):
+        seen = torch.stack(weights[part]).mean(dim=0) * torch.tensor([1.0, 2.0])
+        assert [float(v) for v in line[2:]] == pytest.approx(seen.tolist(), abs=1e-5)
+        assert 0 <= float(line[1]) < 60
+    assert trained_slope(tmp_path, monkeypatch, steps=45)[0].weights == []  # nothing was left to do
+
+
+def test_progress_is_told_with_each_line_and_the_last_step_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr("passband.detectors.train.build_detector", lambda config, coco_weights: Slope())
+    told = []
+    config = TrainConfig(crop=64, batch=1, steps=25)
+    train_detector(config, tmp_path, samples=[patch()], progress=lambda *what: told.append(what))
+    assert told == [("train", 20, 25), ("train", 25, 25)]
+
+
+def test_every_step_draws_its_own_crops_and_a_seed_draws_them_again(tmp_path, monkeypatch):
+    def batches(name, **changes):
+        model, _, _ = trained_slope(tmp_path / name, monkeypatch, batch=2, steps=3, **changes)
+        assert [len(images) for images in model.batches] == [2, 2, 2]
+        return torch.stack([image for images in model.batches for image in images])
+
+    first, again, other = batches("a"), batches("b"), batches("c", seed=1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert len({image.numpy().tobytes() for image in first}) == 6
+
+
+def test_a_checkpoint_is_kept_every_so_many_steps_and_at_the_end(tmp_path, monkeypatch):
+    """A killed run loses 200 steps at most."""
+    kept = []
+    monkeypatch.setattr("passband.detectors.train._checkpoint", lambda *what: kept.append(what[-1]))
+    trained_slope(tmp_path, monkeypatch, steps=201)
+    assert kept == [200, 201]
+
+
+def test_a_training_makes_its_folder_and_begins_its_log_anew(tmp_path, monkeypatch):
+    """A log without a checkpoint is of a run that was lost; its lines would be read as this one's."""
+    folder = tmp_path / "new" / "run"
+    folder.mkdir(parents=True)
+    (folder / "log.csv").write_text("of another run")
+    assert trained_slope(folder, monkeypatch)[2].score_threshold == 0.5
+    assert (folder / "log.csv").read_text().startswith("step,seconds,first,second")
+    trained_slope(tmp_path / "a" / "b", monkeypatch)
+    assert (tmp_path / "a" / "b" / "checkpoint.safetensors").exists()
+
+
+def test_the_default_configuration_is_the_one_that_the_shipped_bundle_was_made_with():
+    """First from nothing, as the defaults say; then refined on other crops, for fewer steps."""
+    shipped, config = default_bundle(), TrainConfig()
+    assert (shipped.name, shipped.detector) == (config.name, config.detector)
+    for name in ("images", "crop", "batch"):
+        assert shipped.training[name] == getattr(config, name), name
+    assert shipped.training["domains"] == list(config.domains)
+    assert shipped.training["pixel_size"] == _origin(config, None)["pixel_size"]
+    assert (config.steps, config.learning_rate, config.average, config.seed) == (2300, 1.5e-3, 0.998, 0)
+    assert not config.coco_weights and config.start is None
+
+
+def test_simulated_training_says_the_whole_range_of_its_domains_pixel_sizes():
+    a, b = DOMAINS["A"].pixel_size, DOMAINS["B"].pixel_size
+    said = _origin(replace(TINY, domains=("A:under", "B:over")), None)
+    assert said["pixel_size"] == [min(a[0], b[0]), max(a[1], b[1])]
+    assert said["images"] == TINY.images and said["domains"] == ["A:under", "B:over"]
+
+
+@pytest.mark.parametrize("name", ["images", "batch", "steps"])
+def test_there_is_one_image_crop_and_step_at_least(name):
+    assert getattr(TrainConfig(**{name: 1}), name) == 1
+    with pytest.raises(ParameterError, match=f"{name} must be at least 1"):
+        TrainConfig(**{name: 0})
+
+
+def test_a_crop_fits_the_network_and_the_simulated_images():
+    assert (TrainConfig(crop=64).crop, TrainConfig(crop=512).crop) == (64, 512)
+    for crop in (63, 513):
+        with pytest.raises(ParameterError, match=f"64 to 512 pixels, got {crop}"):
+            TrainConfig(crop=crop)
+
+
+def test_an_image_as_large_as_a_crop_can_be_used_and_of_many_faults_ten_are_shown():
+    micrograph, truth = patch()
+    nothing = replace(truth, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0), masks=None)
+    _refuse_unusable([(micrograph, truth), (micrograph, nothing)], 64)
+    with pytest.raises(ParameterError, match=r"patch is .* smaller than a crop of 65 pixels$"):
+        _refuse_unusable([(micrograph, truth)], 65)
+    with pytest.raises(ParameterError) as ten:
+        _refuse_unusable([(micrograph, truth)] * 10, 65)
+    assert str(ten.value).count("patch") == 10 and "more" not in str(ten.value)
+    with pytest.raises(ParameterError, match=r"and 2 more$") as twelve:
+        _refuse_unusable([(micrograph, truth)] * 12, 65)
+    assert str(twelve.value).count("patch") == 10
+
+
+def test_an_object_counts_in_a_crop_if_three_pixels_of_it_show_each_way():
+    """Of less there is nothing to learn: the box would be a line."""
+    square = InstanceMask(y=20, x=30, pixels=np.ones((10, 12), bool))
+    for shown in (1, 2, 3, 4):
+        # Over the crop's top, bottom, left and right side.
+        for y, x in ((30 - shown, 10), (shown - 44, 10), (0, 42 - shown), (0, shown - 34)):
+            seen = _cropped([square], y, x, 64)
+            assert len(seen) == (shown >= 3)
+            if len(seen):
+                assert seen.shape == (1, 64, 64)
+                whole = np.zeros((300, 300), bool)
+                whole[100 + 20 : 100 + 30, 100 + 30 : 100 + 42] = True
+                np.testing.assert_array_equal(seen[0], whole[100 + y : 164 + y, 100 + x : 164 + x])
+    # What counts is what shows of the object, not of its box: here two rows or columns of ten.
+    for stripe in (np.s_[4:6, :], np.s_[:, 4:6]):
+        thin = np.zeros((10, 10), bool)
+        thin[stripe] = True
+        assert len(_cropped([InstanceMask(y=5, x=5, pixels=thin)], 0, 0, 64)) == 0
+    three = np.eye(3, dtype=bool)
+    assert len(_cropped([InstanceMask(y=5, x=5, pixels=three)], 0, 0, 64)) == 1
+    assert len(_cropped([InstanceMask(y=5, x=5, pixels=thin), square], 0, 0, 64)) == 1  # the others stay
+
+
+def test_a_crop_without_an_object_is_drawn_again_once_only():
+    """Else the detector would learn that there is always something to find."""
+    image = np.zeros((2, 640, 640), np.float16)
+    corner = (InstanceMask(y=0, x=0, pixels=np.ones((5, 5), bool)),)
+    config = TrainConfig(crop=64, batch=3)
+    rng, twin = (np.random.default_rng(0) for _ in range(2))
+    images, targets = _batch([(image, corner)], rng, config)
+    assert len(images) == len(targets) == 3
+    assert [len(t["boxes"]) for t in targets] == [0, 0, 0]
+    for _ in range(6):
+        twin.integers(1)
+        draw_augmentation(twin, (640, 640), 64)
+    assert rng.integers(2**62) == twin.integers(2**62)
+    whole = (InstanceMask(y=0, x=0, pixels=np.ones((640, 640), bool)),)
+    _, (target, *_) = _batch([(image, whole)], rng, config)
+    assert target["boxes"].tolist() == [[0, 0, 64, 64]] and target["labels"].tolist() == [1]
+
+
+def test_the_rate_rises_by_equal_steps_and_falls_as_a_cosine_to_a_hundredth():
+    rates = [_schedule(i, 1000) for i in range(1001)]
+    np.testing.assert_allclose(rates[:40], np.arange(1, 41) / 40)
+    turn_of_wave = np.linspace(0, np.pi, 961)
+    np.testing.assert_allclose(rates[40:], 0.01 + 0.99 * (1 + np.cos(turn_of_wave)) / 2)
+    assert _schedule(0, 1) == 1 and _schedule(0, 24) == 1  # of few steps the first is a full one
+
+
+@pytest.mark.parametrize("count", [8, 9])
+def test_simulated_images_come_in_order_from_one_process_or_several(count):
+    records = list(draw_set(["A:under"], count, seed=0, shape=(64, 64)))
+    done = []
+    images = list(simulate_all(records, done.append, workers=1))
+    assert done == list(range(1, count + 1))
+    for record, image in zip(records, images, strict=True):
+        np.testing.assert_array_equal(image.pixels, simulate_cavities(record).pixels)
+
+
+def test_few_images_are_simulated_here_and_many_in_other_processes(monkeypatch):
+    """To start a process takes longer than to simulate a few images."""
+    pools = []
+
+    class Pool:
+        def __init__(self, workers):
+            pools.append(workers)
+            self.map = lambda call, records, chunksize: map(call, records)
+
+        def shutdown(self, *, cancel_futures):
+            pools.append(cancel_futures)
+
+    monkeypatch.setattr("passband.detectors.train.ProcessPoolExecutor", Pool)
+    records = list(draw_set(["A:under"], 9, seed=0, shape=(64, 64)))
+    assert (len(list(simulate_all(records[:8]))), len(list(simulate_all(records, workers=1)))) == (8, 9)
+    assert pools == []
+    assert len(list(simulate_all(records))) == 9
+    assert pools == [2, True]

@@ -22,6 +22,8 @@ from passband.estimate.blend import (
 )
 from passband.estimate.features import PAPER_FEATURES
 
+pytestmark = pytest.mark.training
+
 SHAPE = {"logged": (8,), "center": (8,), "scale": (8,), "weights": (60, 3), "trend": (9, 3), "share": (3,)}
 COUNTED = [name in module.LONG_TAILED for name in PAPER_FEATURES]
 

@@ -13,11 +13,13 @@ from passband.estimate.effects import (
     COMPONENTS,
     SMOOTH,
     DomainEffect,
-    Labelled,
+    LabelledRows,
     expected_spread,
     fit_effect,
     learn,
 )
+
+pytestmark = pytest.mark.training
 
 EFFECT = DomainEffect(variances=np.array([[0.6, 0.3, 0.4, 0.2, 2.0], [0.1, 0.5, 0.2, 0.1, 1.0]]))
 
@@ -46,7 +48,7 @@ def drawn(variances, domains, size, seed, p=4):
 def labelled(m, seed=0, p=4, k=2, error=None):
     rng = np.random.default_rng(seed)
     errors = rng.normal(size=(m, k)) if error is None else np.full((m, k), error)
-    return Labelled(
+    return LabelledRows(
         domain="new",
         inputs=rng.normal(size=(m, p)),
         counts=np.round(np.exp(rng.uniform(0, 4, m))),
@@ -95,7 +97,7 @@ def test_more_labels_narrow_more():
     all_of_them = labelled(40)
     means = []
     for m in (1, 4, 15, 40):
-        some = Labelled(
+        some = LabelledRows(
             domain="new",
             inputs=all_of_them.inputs[:m],
             counts=all_of_them.counts[:m],
@@ -115,7 +117,7 @@ def test_no_difference_moves_nothing():
 @pytest.mark.parametrize("shift", [-1.5, 0.7])
 def test_many_labels_recover_a_constant_shift(shift):
     inputs = np.random.default_rng(9).normal(size=(20, 4))
-    said, _ = learn(EFFECT, labelled(150, error=shift), inputs, np.full(20, 10.0))
+    said, _ = learn(EFFECT, labelled(600, error=shift), inputs, np.full(20, 10.0))
     assert np.abs(said / shift - 1).max() < 0.15
     few, _ = learn(EFFECT, labelled(1, error=shift), inputs, np.full(20, 10.0))
     assert (few / shift < 0.9).all()  # one image may be a chance
@@ -138,7 +140,7 @@ def test_learning_is_the_mean_and_spread_of_the_model_given_the_labels():
     )
     weight, *_ = np.linalg.lstsq(draws[:, :3], draws[:, 3], rcond=None)
     errors = np.array([[1.0], [-0.5], [2.0]])
-    some = Labelled(domain="new", inputs=known, counts=counts[:3], errors=errors)
+    some = LabelledRows(domain="new", inputs=known, counts=counts[:3], errors=errors)
     effect = DomainEffect(variances=EFFECT.variances[:1])
     said, spread = learn(effect, some, asked, counts[3:])
     assert said[0, 0] == pytest.approx(float(weight @ errors[:, 0]), abs=0.02)
@@ -181,4 +183,18 @@ def test_labelled_images_that_do_not_fit_are_refused():
         ),
     ):
         with pytest.raises(CalibrationError, match=words):
-            Labelled(**{**good, **change})
+            LabelledRows(**{**good, **change})
+
+
+def test_however_much_is_known_of_a_domain_an_images_own_noise_stays():
+    """A shift of a million noises is learned from labels by subtracting numbers that are nearly equal.
+
+    Rounding alone would leave less than nothing, the root of which is no number, or zero, which is an
+    estimate without doubt.
+    """
+    rng = np.random.default_rng(0)
+    for noise in np.logspace(-9, -6, 13):
+        effect = DomainEffect(variances=np.array([[1e6, 1e-12, 1e-12, noise, 1e-12]]))
+        asked = rng.normal(size=(50, 4))
+        spread = learn(effect, labelled(60, k=1), asked, np.full(50, 40.0))[1]
+        assert (spread >= np.sqrt(noise) * (1 - 1e-12)).all()

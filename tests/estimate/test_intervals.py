@@ -19,7 +19,7 @@ from passband.estimate.features import PAPER_FEATURES
 from passband.estimate.intervals import (
     NEW_DOMAINS,
     NEW_IMAGES,
-    Fitted,
+    FittedEstimator,
     counts_of,
     fit_and_hold_out,
     found_something,
@@ -28,6 +28,8 @@ from passband.estimate.intervals import (
 )
 from passband.estimate.regressor import RECIPES, cross_fit, image_folds
 from passband.estimate.rows import RowTable
+
+pytestmark = pytest.mark.training
 
 P = len(PAPER_FEATURES)
 # A standard normal input stays as it is: the errors below are drawn in the units of the inputs.
@@ -88,7 +90,9 @@ def drawn(domains, size, seed, variances=(0.5, 0.3, 0.3, 0.15, 1.0)):
 def fitted(known, said):
     z, counts = np.clip(known.inputs, -4, 4), counts_of(known)
     effect = fit_effect(z, counts, to_logit(known.scores) - to_logit(said), known.domains)
-    return Fitted(regressor=PLAIN, held_out=said, groups=known.domains, valid_for=NEW_DOMAINS, effect=effect)
+    return FittedEstimator(
+        regressor=PLAIN, held_out=said, groups=known.domains, valid_for=NEW_DOMAINS, effect=effect
+    )
 
 
 def test_new_domains_are_covered_as_often_as_stated():

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from passband.errors import CalibrationError
 from passband.estimate.novelty import Reference, extend_reference, fit_reference, novelty, unusual
+
+pytestmark = pytest.mark.training
 
 NAMES = ("tail", "plain", "same")
 
@@ -89,3 +92,23 @@ def test_bad_references_are_refused(reference):
     ):
         with pytest.raises(CalibrationError, match=words):
             Reference(**(parts | change))
+
+
+def test_the_scale_of_a_bell_is_its_standard_deviation_and_a_few_wild_values_do_not_move_it():
+    """The quartiles of a Gaussian lie 1.349 standard deviations apart; a wild value moves no quartile."""
+    bell = 7 + 3 * norm.ppf((np.arange(4000) + 0.5) / 4000)
+    tame = fit_reference(bell[:, None], [str(i) for i in range(4000)], seed=0)
+    assert tame.scale == pytest.approx(3, rel=1e-3) and tame.center == pytest.approx(7, abs=1e-9)
+    wild = np.concatenate([bell, [1e3, -1e3]])
+    moved = fit_reference(wild[:, None], [str(i) for i in range(4002)], seed=0)
+    assert wild.std() > 20
+    assert moved.scale == pytest.approx(3, rel=2e-3)
+
+
+def test_where_half_the_values_are_alike_the_scale_is_a_tenth_of_the_deviation():
+    """The quartiles of a rare count are both 0, and dividing by their distance would make all else far."""
+    rare = np.zeros((100, 1))
+    rare[:10] = 5.0
+    assert fit_reference(rare, [str(i) for i in range(100)], seed=0).scale == pytest.approx(0.1 * 1.5)
+    same = fit_reference(np.full((100, 1), -40.0), [str(i) for i in range(100)], seed=0)
+    assert same.scale == pytest.approx(0.04)  # a thousandth of its size, so that any departure is far

@@ -15,6 +15,8 @@ from passband.estimate.reasons import what_moved
 from passband.estimate.regressor import guess
 from passband.estimate.rows import CalibrationRow
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module", params=["passband", "paper-rf"])
 def calibration(request):

@@ -17,6 +17,8 @@ from passband.estimate.regressor import (
     training_rows,
 )
 
+pytestmark = pytest.mark.training
+
 
 def table(n=60, seed=0):
     rng = np.random.default_rng(seed)

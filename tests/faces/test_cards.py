@@ -13,6 +13,8 @@ from passband.detectors.bundle import default_bundle, write_bundle
 from passband.particles.cards import Disorder, draw_cards, make_cards
 from passband.particles.crop_sets import CropSet, read_crop_set, write_crop_set
 
+pytestmark = pytest.mark.training
+
 
 def call(*words):
     done = CliRunner().invoke(app, [*map(str, words)], catch_exceptions=False)
@@ -22,6 +24,9 @@ def call(*words):
 def cards(count, angle, seed):
     record = draw_cards(Disorder(angle=angle), count, seed=seed)
     return make_cards(record), record.suit
+
+
+FIT = ("--epochs", 1, "--steps", 150, "--pool", 1600, "--seed", 3)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +47,7 @@ def data(tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundle(data):
     out = data.parent / "b.safetensors"
-    done = call("rvae", "fit", data, "--out", out, "--epochs", 1, "--seed", 3, "--json")
+    done = call("rvae", "fit", data, "--out", out, *FIT, "--json")
     assert done.status == 0, done.err
     assert json.loads(done.out)["labelled"] == 32
     assert not out.with_name(out.name + ".training").exists()
@@ -71,7 +76,7 @@ def test_the_table_has_a_row_for_every_crop(data, bundle, tmp_path):
 
 def test_the_same_command_gives_the_same_bundle(data, bundle):
     again = bundle.with_name("again.safetensors")
-    assert call("rvae", "fit", data, "--out", again, "--epochs", 1, "--seed", 3).status == 0
+    assert call("rvae", "fit", data, "--out", again, *FIT).status == 0
     first, second = (call("rvae", "classify", b, data, "--json").out for b in (bundle, again))
     assert first == second
 

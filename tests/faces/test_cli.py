@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -350,7 +352,8 @@ def rows_of(n: int, domains: str = "AB", constant: bool = False) -> list[Calibra
 
 
 @pytest.mark.parametrize("model", ["passband", "paper-rf"])
-def test_evaluate_keeps_its_machine_contract(call, tmp_path, model) -> None:
+def test_evaluate_keeps_its_machine_contract(call, tmp_path, model, monkeypatch) -> None:
+    monkeypatch.setattr("passband.estimate.regressor._N_TREES", 10)  # of paper-rf; the contract is the same
     table = write_table(tmp_path / "rows.csv", rows_of(60, "ABC"))
     words = ("evaluate", table, "--target", "f1", "--protocol", "leave-one-domain-out", "--model", model)
     done = call(*words, "--json")
@@ -419,3 +422,27 @@ def test_info(call, folder, bundle_path, bundle) -> None:
     assert bundle.digest in about
     assert "0.2 to 0.6 nm" in about
     assert call("info", folder / "none.tif").status == 2
+
+
+def test_info_takes_a_frame_of_a_stack(call, tmp_path) -> None:
+    np.save(tmp_path / "stack.npy", np.arange(3 * 8 * 9, dtype=np.float32).reshape(3, 8, 9))
+    assert call("info", tmp_path / "stack.npy").status == 2
+    said = call("info", tmp_path / "stack.npy", "--frame", 2)
+    assert said.status == 0 and "9 x 8 pixels" in said.out and "144 to 215" in said.out
+
+
+def test_a_micrograph_is_read_without_torch_and_its_like(folder) -> None:
+    """What takes seconds to import is not for looking at a file, nor for reading one from Python."""
+    heavy = {"torch", "scipy", "sklearn", "matplotlib", "zarr", "dask"}
+    program = (
+        "import sys, passband; from passband.cli import app;"
+        "passband.read_micrograph(sys.argv[1]); app(['info', sys.argv[1]], standalone_mode=False);"
+        f"print(sorted({heavy} & set(sys.modules)))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, str(folder / "b_good.tif")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.endswith("[]\n") and "0.4 nm, from" in ran.stdout

@@ -46,7 +46,7 @@ COMMANDS = (
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from passband.cli import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, timeout=300)
 
 
 def test_help_answers_within_a_second() -> None:
@@ -62,7 +62,7 @@ def test_help_answers_within_a_second() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = "import sys, passband.cli; print(*sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True
     )
     assert not {"numpy", "torch", "scipy", "matplotlib", "sklearn", "skimage"} & set(done.stdout.split())
 

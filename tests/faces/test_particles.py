@@ -23,9 +23,11 @@ from passband.particles.fit_library import (
     passes_of,
     summarise_classes,
 )
-from passband.particles.labels import set_labels
+from passband.particles.labels import label_library
 from passband.particles.library import extend_library, open_library
 from passband.particles.model import classify_particles
+
+pytestmark = pytest.mark.training
 
 
 def call(*words):
@@ -42,7 +44,7 @@ def library(tmp_path):
 def label(library, rows):
     table = library.parent / "some.csv"
     table.write_text("particle,label\n" + "".join(f"{i},{name}\n" for i, name in rows))
-    set_labels(library, table)
+    label_library(library, table)
 
 
 def rows_of(path):
@@ -62,7 +64,8 @@ def test_labelled_crops_are_learnt_from_with_labels_and_the_others_without():
 
 def test_fit_then_classify_by_command(library, tmp_path):
     bundle = tmp_path / "shapes.bundle"
-    done = call("fit", library, "--out", bundle, "--steps", 60, "--epochs", 1, "--seed", 3, "--json")
+    asked = ("--steps", 60, "--pool", 800, "--epochs", 1, "--seed", 3)
+    done = call("fit", library, "--out", bundle, *asked, "--json")
     assert done.status == 0
     about = json.loads(done.out)
     assert (about["labelled"], about["unlabelled"]) == ({"bar": 4, "disc": 4}, 24)
@@ -118,7 +121,7 @@ def test_the_report_command_writes_a_page(library, tmp_path):
 
 def test_one_label_of_each_class_is_enough(tmp_path):
     library = make_library(tmp_path, labels=1)
-    done = call("fit", library, "--out", tmp_path / "b", "--steps", 30, "--classes-only")
+    done = call("fit", library, "--out", tmp_path / "b", "--steps", 30, "--pool", 400, "--classes-only")
     assert done.status == 0
     assert "learnt from 1 bar, 1 disc, and 30 unlabelled" in done.out
     assert "not measured" in done.out
@@ -134,7 +137,7 @@ def test_a_stopped_fit_goes_on_and_other_labels_want_another_place(library, tmp_
         if what == "train the autoencoder" and done == 2:
             raise StopError
 
-    config = ParticleConfig(name="a", steps=30, training=RVAETraining(epochs=3))
+    config = ParticleConfig(name="a", steps=30, pool=400, training=RVAETraining(epochs=3))
     bundle, beside = tmp_path / "a.bundle", tmp_path / "a.bundle.training"
     with pytest.raises(StopError):
         fit_library(library, bundle, config, progress=stop)

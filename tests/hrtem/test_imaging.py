@@ -37,7 +37,8 @@ def image(wave: ExitWave, c: ImagingConditions) -> torch.Tensor:
 
 def test_no_contrast_without_aberration() -> None:
     c = replace(BASE, C10=0.0, focal_spread=0.0)
-    assert image(phase_object(), c).std() < 0.01 * image(phase_object(), BASE).std()
+    wave = phase_object(band=0.5)  # twice this is within the band: little of the wave is cut off
+    assert image(wave, c).std() < 0.01 * image(wave, BASE).std()
 
 
 def test_reversing_focus_reverses_the_linear_contrast() -> None:

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import ConvexHull, cKDTree
+from scipy.spatial.transform import Rotation
 from scipy.stats import binomtest, kstest
 
 from passband.errors import ParameterError
 from passband.hrtem.crystals import B_TO_U, zone_directions
 from passband.hrtem.materials import MATERIALS
 from passband.hrtem.nanoparticles import Particle
-from passband.hrtem.placing import near_zone_rotation, place_discs, rotation_matrix, uniform_rotation
+from passband.hrtem.placing import near_zone_rotation, place_discs, uniform_rotation
 from passband.hrtem.specimen import (
     Specimen,
     SpecimenRanges,
@@ -256,6 +257,11 @@ def test_a_record_holds_its_materials_when_the_dictionary_changes(monkeypatch):
     before = build_specimen(drawn)
     monkeypatch.delitem(MATERIALS, "Au")
     assert np.array_equal(build_specimen(drawn).positions, before.positions)
+
+
+def rotation_matrix(quaternion):
+    """Of a unit quaternion (w, x, y, z), for column vectors."""
+    return Rotation.from_quat(quaternion, scalar_first=True).as_matrix()
 
 
 @pytest.mark.parametrize(

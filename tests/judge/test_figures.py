@@ -6,15 +6,8 @@ import pytest
 from passband.detections.detections import Detections
 from passband.drawing.saving import save_figure
 from passband.errors import ParameterError, PassbandError
-from passband.estimate.calibration import Estimate
-from passband.estimate.evaluation.score_figures import ScorePair, draw_parity
 from passband.judge.figures import draw_detections, draw_sizes
 from passband.judge.verdict import measure_sizes
-
-
-def pair(measured: float, value: float, group: str = "") -> ScorePair:
-    e = Estimate(value=value, low=max(0.0, value - 0.1), high=min(1.0, value + 0.1), coverage=0.9)
-    return ScorePair(estimate=e, measured=measured, group=group)
 
 
 def test_every_detection_is_outlined_in_the_colour_of_its_score(discs) -> None:
@@ -54,21 +47,12 @@ def test_a_histogram_counts_every_object(discs) -> None:
     assert "nothing was found" in draw_sizes(measure_sizes(empty, 4.0, None)).axes[0].texts[0].get_text()
 
 
-def test_parity_says_the_error_and_how_many_intervals_hold() -> None:
-    figure = draw_parity([pair(0.5, 0.55, "A"), pair(0.9, 0.6, "B"), pair(1.0, 1.0, "A")])
-    title = figure.axes[0].get_title()
-    assert "0.117" in title  # (0.05 + 0.30 + 0) / 3
-    assert "2 of 3 intervals" in title
-    assert "90 %" in title
-    with pytest.raises(ParameterError, match="no pair"):
-        draw_parity([])
-
-
 def test_a_figure_is_written_whole_and_always_the_same(discs, tmp_path) -> None:
-    figure = draw_parity([pair(0.5, 0.55)])
+    sizes = measure_sizes(discs(1)[1], 4.0, None)
+    figure = draw_sizes(sizes)
     first = save_figure(figure, tmp_path / "new" / "a.png").read_bytes()
     assert first.startswith(b"\x89PNG")
-    again = draw_parity([pair(0.5, 0.55)])
+    again = draw_sizes(sizes)
     assert save_figure(again, tmp_path / "new" / "a.png").read_bytes() == first
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["a.png"]
     with pytest.raises(ParameterError, match="png"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,9 @@ from hypothesis import strategies as st
 from passband.detections.detections import Detections
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
-from passband.judge.policy import Evidence, Policy, unusable, weigh
+from passband.estimate.features import CANDIDATE_FEATURES, image_features
+from passband.estimate.reasons import Moved
+from passband.judge.policy import WORDS, Evidence, Policy, unusable, weigh
 from passband.judge.verdict import SCHEMA, measure_sizes, verdicts_to_json
 from passband.kinds import assess
 from passband.micrographs.micrograph import Micrograph
@@ -234,3 +237,212 @@ def test_errors_are_part_of_the_document() -> None:
         "micrographs": [],
         "errors": [{"path": "a\udce4.tif", "error": "no such file"}],
     }
+
+
+def below(limit: float) -> float:
+    return math.nextafter(limit, -math.inf)
+
+
+def above(limit: float) -> float:
+    return math.nextafter(limit, math.inf)
+
+
+# What is just let through, what is just not, and the doubt that parts them. Limits are meant as they are
+# worded: "below 0.50", "5 confident ones", "0.90 or more" include or leave out the limit itself.
+EDGES = {
+    "reject_f1": (outlook(0.5, 0.5, 0.7), outlook(below(0.5), 0.5, 0.7), "under the 0.50 below which"),
+    "trust_f1": (outlook(0.8, 0.7, 0.9), outlook(below(0.8), 0.7, 0.9), "short of the 0.80"),
+    "trust_low": (outlook(0.8, 0.5, 0.9), outlook(0.8, below(0.5), 0.9), "trust needs 0.50 or more"),
+    "max_width": (outlook(0.8, 0.55, 1.0), outlook(0.8, below(0.55), 1.0), "wider than 0.45"),
+    "novelty": (outlook(0.9, 0.8, 1.0, 1.0), outlook(0.9, 0.8, 1.0, above(1.0)), "so the estimate is an ex"),
+    "few_objects": (confident(5), confident(4), "Only 4 of 4 detections scored 0.90 or more"),
+    "confident_score": (confident(5, 0.9), confident(5, below(0.9)), "None of 5 detections scored 0.90"),
+    "strangers": (6, 7, "7 of 20 particles are unlike all that 'b' has seen"),
+    "finest": (2.0 / 1.1, below(2.0 / 1.1), "outside that of the detector's training, 0.2 to 0.6 nm"),
+    "coarsest": (6.0 * 1.1, above(6.0 * 1.1), "outside that of the detector's training, 0.2 to 0.6 nm"),
+}
+
+
+@pytest.mark.parametrize("limit", EDGES)
+def test_a_limit_lets_through_what_lies_on_it_and_nothing_beyond(limit: str) -> None:
+    on, beyond, words = EDGES[limit]
+    field = {Outlook: "outlook", Detections: "detections", int: "strangers", float: "pixel_size"}[type(on)]
+    let_through, stopped = ("review", "reject") if limit == "reject_f1" else ("trust", "review")
+    assert verdict(good(**{field: on})) == let_through
+    findings = weigh(good(**{field: beyond}), Policy())
+    assert findings[0].answer == stopped and words in findings[0].reason
+
+
+def test_what_just_touches_every_limit_at_once_is_trusted() -> None:
+    touching = good(
+        detections=confident(5, 0.9), outlook=outlook(0.8, 0.55, 1.0, novelty=1.0), pixel_size=6.0 * 1.1
+    )
+    assert verdict(touching) == "trust"
+
+
+@pytest.mark.parametrize(
+    "name", ["trust_f1", "trust_low", "reject_f1", "max_width", "confident_score", "strangers"]
+)
+def test_a_share_may_be_0_or_1_and_nothing_beyond(name: str) -> None:
+    others = {"reject_f1": 0.0} if name == "trust_f1" else {"trust_f1": 1.0}
+    for end in (0.0, 1.0):
+        assert getattr(Policy(**{**others, name: end}), name) == end
+    for wrong in (below(0.0), above(1.0), math.nan):
+        with pytest.raises(ParameterError, match=rf"^policy: {name} must be in \[0, 1\]"):
+            Policy(**{**others, name: wrong})
+
+
+def test_the_other_thresholds_may_take_the_ends_of_their_ranges() -> None:
+    for name in ("few_objects", "min_side", "min_grey_levels"):
+        assert getattr(Policy(**{name: 0}), name) == 0
+        with pytest.raises(ParameterError, match=f"{name} must be 0 or more, got -1"):
+            Policy(**{name: -1})
+    Policy(novelty=1.0, pixel_size_slack=1.0, trust_f1=0.6, reject_f1=0.6)
+    Policy(novelty=above(0.0))
+    for wrong in (
+        {"novelty": 0.0},
+        {"novelty": above(1.0)},
+        {"pixel_size_slack": below(1.0)},
+        {"pixel_size_slack": math.inf},
+        {"trust_f1": below(0.5)},  # what is rejected would be trusted
+    ):
+        with pytest.raises(ParameterError):
+            Policy(**wrong)
+
+
+def test_an_image_needs_64_pixels_each_way_and_4_grey_levels_wherever_they_are() -> None:
+    rng = np.random.default_rng(0)
+    for shape, count in (((64, 64), 0), ((63, 64), 1), ((64, 63), 1)):
+        noise = Micrograph(pixels=rng.normal(size=shape).astype(np.float32), name="a")
+        assert len(unusable(noise, Policy())) == count
+    drawing = np.zeros((100, 100), np.float32)
+    drawing[90, :3] = 1, 2, 3  # far behind the first thousand pixels
+    assert unusable(Micrograph(pixels=drawing, name="a"), Policy()) == []
+    drawing[90, 2] = 2
+    (finding,) = unusable(Micrograph(pixels=drawing, name="a"), Policy())
+    assert finding.answer == "reject" and "only 3 grey levels" in finding.reason
+    small = unusable(Micrograph(pixels=drawing[60:], name="a"), Policy())
+    assert [f.reason[:24] for f in small] == ["The image is only 100 x ", "The image has only 3 gre"]
+
+
+def test_an_image_of_one_value_is_named_by_its_size_and_value() -> None:
+    with pytest.raises(ParameterError, match=r"all 70 x 80 pixels are 7;"):
+        unusable(Micrograph(pixels=np.full((80, 70), 7, np.float32), name="a"), Policy())
+    with pytest.raises(ParameterError, match=r"its only pixel is 3;"):
+        unusable(Micrograph(pixels=np.full((1, 1), 3, np.float32), name="a"), Policy())
+
+
+def test_trust_says_the_interval_and_how_many_are_confident() -> None:
+    d = confident(20)
+    mixed = replace(d, scores=np.r_[np.full(6, 0.95), np.full(14, 0.7)])
+    assert said(good(detections=mixed)) == (
+        "Estimated F1 is 0.92 (90 % interval 0.80 to 1.00) on 20 detections, 6 of them confident; "
+        "nothing lies outside the calibrated range (novelty 0.50)."
+    )
+
+
+def test_what_an_f1_of_particles_means_is_said_and_speaks_against_nothing() -> None:
+    findings = weigh(good(strangers=0), Policy())
+    assert [f.answer for f in findings] == ["trust", "trust"]
+    assert "share of particles that get their right class" in findings[1].reason
+
+
+def test_of_what_moved_an_estimate_three_are_named_and_nothing_that_is_hardly_seen() -> None:
+    def moved(*effects: float) -> str:
+        names = ("count", "mean_score", "noise_level", "skewness")
+        parts = [
+            Moved(feature=n, effect=e, value=12.5, usual=3.0) for n, e in zip(names, effects, strict=False)
+        ]
+        return weigh(good(moved=tuple(parts)), Policy())[-1].reason
+
+    assert moved(-0.2, 0.1, 0.05, 0.04) == (
+        "What moved the estimated F1 most: number of objects 12.5 where 3 is usual (-0.20); "
+        "mean score 12.5 where 3 is usual (+0.10); noise 12.5 where 3 is usual (+0.05)."
+    )
+    # Less would be shown as 0.00.
+    assert moved(-0.005, below(0.005)) == (
+        "What moved the estimated F1 most: number of objects 12.5 where 3 is usual (-0.01)."
+    )
+    assert moved(below(0.005)) == "Every feature of the detections is as usual."
+
+
+def test_of_unusual_features_four_are_named_and_the_rest_counted() -> None:
+    def unusual(*names: str) -> str:
+        far = Outlook(estimates=outlook(0.92, 0.8, 1.0).estimates, novelty=1.5, unusual=names)
+        return said(good(outlook=far))
+
+    five = ("count", "noise_level", "kurtosis", "own_feature", "skewness", "saturation")
+    assert "Unusual: number of objects, noise, tails of the grey levels, own feature and 2 more." in unusual(
+        *five
+    )
+    assert "Unusual: number of objects, noise, tails of the grey levels, own feature." in unusual(*five[:4])
+    assert "Unusual" not in unusual()
+
+
+def test_where_the_calibration_knows_too_little_an_answer_is_neither_trusted_nor_rejected() -> None:
+    """It abstains on an interval wider than nearly all of its own, if what it says may still be trust."""
+
+    def answer(value: float, low: float, high: float, novelty: float = 0.5) -> tuple[str, bool]:
+        wide = replace(outlook(value, low, high, novelty), abstained=True)
+        findings = weigh(good(outlook=wide), Policy())
+        return findings[0].answer, "knows too little" in " ".join(f.reason for f in findings)
+
+    assert answer(0.3, 0.0, 0.8) == answer(0.9, 0.8, 1.0) == ("review", True)
+    assert answer(0.3, 0.0, below(0.8)) == ("reject", False)  # even at best it is not to be trusted
+    assert answer(0.3, 0.0, 0.8, novelty=1.0) == ("review", True)
+    assert answer(0.3, 0.0, 0.8, novelty=above(1.0)) == ("reject", False)
+
+
+def test_the_likelier_trouble_is_the_lower_of_precision_and_recall() -> None:
+    def trouble(precision: float, recall: float) -> str:
+        f1 = outlook(0.4, 0.2, 0.6).estimates["f1"]
+        estimates = {"f1": f1, "precision": replace(f1, value=precision), "recall": replace(f1, value=recall)}
+        return said(good(outlook=Outlook(estimates=estimates, novelty=0.5, unusual=())))
+
+    assert "false detections are likely (estimated precision 0.30)" in trouble(0.3, 0.6)
+    assert "missed objects are likely (estimated recall 0.30)" in trouble(0.6, 0.3)
+    assert "missed objects are likely" in trouble(0.4, 0.4)
+
+
+@pytest.mark.parametrize("digits", [2, 3, 8, 9, 12])
+def test_a_value_is_shown_with_as_many_digits_as_tell_it_from_its_limit_and_nine_at_most(digits: int) -> None:
+    text = said(good(outlook=outlook(0.5 - 0.7 * 10.0**-digits, 0.3, 0.6)))
+    expected = (
+        f"{0.5 - 10.0**-digits:.{digits}f}"
+        if digits <= 8
+        else "0.499999999"
+        if digits == 9
+        else "0.500000000"
+    )
+    assert f"Estimated F1 is {expected} (" in text
+
+
+def test_one_detection_is_not_several() -> None:
+    assert "None of 1 detection scored" in said(good(detections=confident(1, 0.7)))
+    assert "Only 1 of 2 detections scored" in said(
+        good(detections=replace(confident(2), scores=np.array([0.95, 0.7])))
+    )
+
+
+def test_every_feature_has_its_words() -> None:
+    noise = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    measured = image_features(Micrograph(pixels=noise, name="a", pixel_size=4.0))
+    assert set(CANDIDATE_FEATURES) | set(measured) == set(WORDS)
+    assert WORDS["share_0_1"] == "share of scores from 0.1 to 0.2"
+    assert WORDS["share_0_9"] == "share of scores from 0.9 to 1"
+    assert WORDS["power_1_4"] == "image power at 2 to 4 pixels"
+    assert WORDS["power_1_128"] == "image power at 64 to 128 pixels"
+
+
+def test_three_particles_in_ten_may_be_strangers_and_a_detector_knows_none() -> None:
+    many = good(detections=confident(100))
+    assert verdict(replace(many, strangers=30)) == "trust"
+    assert verdict(replace(many, strangers=31)) == "review"
+    for none in (None, 0):
+        assert "unlike" not in said(good(detections=confident(3), strangers=none))
+
+
+def test_an_interval_as_wide_as_may_be_still_says_enough() -> None:
+    wide = good(outlook=outlook(0.8, 0.5, 1.0))
+    assert verdict(wide, Policy(max_width=0.5)) == "trust"
+    assert verdict(wide, Policy(max_width=below(0.5))) == "review"

@@ -262,7 +262,8 @@ def test_the_profile_of_noise_is_flat_and_spots_do_not_show():
     for pixels in (noise, spotted):
         profile = ring_profile(pixels, PIXEL)
         assert np.abs(profile.signal[profile.frequency > 0.3]).mean() < 0.1
-        assert profile.background == pytest.approx(1 / math.log(2), rel=0.1)
+        many = profile.frequency > 0.2  # the rings within are of few pixels, and the fit ends there
+        assert profile.background[many] == pytest.approx(1 / math.log(2), rel=0.1)
 
 
 def test_a_film_through_the_whole_simulation():

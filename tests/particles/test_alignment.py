@@ -14,6 +14,8 @@ from passband.particles.cards import SYMMETRY, Disorder, angle_error, draw_cards
 from passband.particles.harmonics import HarmonicSettings, turn_between, turned
 from passband.particles.warping import Affine
 
+pytestmark = pytest.mark.training
+
 SETTINGS = HarmonicSettings(size=48)
 HALF = 23.5
 STILL = Disorder(angle=0, shear=(0, 0), scale=(1, 1))

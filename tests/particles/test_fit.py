@@ -13,6 +13,8 @@ from passband.particles.model import describe_particles
 from passband.particles.rvae import Sampling
 from passband.particles.train_rvae import REFERENCE_TRAINING, RVAETraining
 
+pytestmark = pytest.mark.training
+
 
 def test_the_same_seed_gives_the_same_bundle_and_another_another(tmp_path):
     config = replace(

@@ -7,19 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from made_cards import small_pool
 from passband.errors import ParameterError
+from passband.particles import fit_invariant as module
 from passband.particles.fit_invariant import deformed_pool, fit_classifier
 from passband.particles.harmonics import HarmonicSettings, harmonics, invariants
 from passband.particles.invariant import ClassifierSettings, Nuisances
 
-TINY = ClassifierSettings(harmonics=HarmonicSettings(size=12, rings=5, orders=2), steps=3, hidden=4)
+pytestmark = pytest.mark.training
 
-
-@pytest.fixture(scope="module", autouse=True)
-def few_deformed_crops():
-    with small_pool():
-        yield
+TINY = ClassifierSettings(
+    harmonics=HarmonicSettings(size=12, rings=5, orders=2), steps=3, hidden=4, pool=1600
+)
 
 
 def quick(crops=None, labels=None, settings=TINY, classes=2, **more):
@@ -110,9 +108,11 @@ def test_only_the_nuisances_asked_for_deform():
     at = np.arange(12) - 5.5
     level[:, np.hypot(*np.meshgrid(at, at)) > 5] = 0
     rings = TINY.harmonics.rings
-    one = deformed(still, 30, level).coefficients[:, : rings - 2]  # turns alone leave a disc's rings
-    assert float(one.std(0).max()) < 0.02
-    assert float(deformed(TINY, 30, level).coefficients[:, : rings - 2].std(0).max()) > 0.02
+    turned, moved = (
+        float(deformed(s, 300, level).coefficients[:, : rings - 2].std(0).max()) for s in (still, TINY)
+    )
+    assert turned < 0.02  # turns alone leave a disc's rings
+    assert moved > 10 * turned
 
 
 FAULTS = {
@@ -160,3 +160,16 @@ def test_mirrored_crops_are_drawn_only_where_a_particle_may_lie_on_either_side()
         pool = deformed_pool(crop, np.zeros(1, int), settings, seed=0, size=40)
         found = torch.cdist(invariants(pool.coefficients, shape), each).argmin(1)
         assert set(found.tolist()) == seen
+
+
+def test_a_fit_draws_from_as_many_deformed_crops_as_its_settings_say(monkeypatch):
+    made, real = [], module.deformed_pool
+    monkeypatch.setattr(
+        module, "deformed_pool", lambda *args, **more: made.append(real(*args, **more)) or made[-1]
+    )
+    crops = 0.02 * np.random.default_rng(0).standard_normal((24, 12, 12), np.float32)
+    crops[::2, 4:8, 4:8] += 1
+    crops[1::2, 2:10, 5:7] += 1
+    settings = replace(TINY, steps=60, hidden=32, pool=160)
+    sure = quick(crops[:8], settings=settings, unlabelled=crops[8:]).pseudo_labelled
+    assert [len(pool.labels) for pool in made] == [160, round(160 / sure) * sure]

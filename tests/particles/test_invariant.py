@@ -7,23 +7,20 @@ import jaxtyping
 import numpy as np
 import pytest
 
-from made_cards import small_pool
 from passband.errors import ParameterError
 from passband.particles.cards import STRANGERS, Disorder, draw_cards, draw_template, make_cards
 from passband.particles.fit_invariant import fit_classifier
 from passband.particles.harmonics import HarmonicSettings
-from passband.particles.invariant import Answer, ClassifierSettings, Nuisances, classify_crops
+from passband.particles.invariant import Classification, ClassifierSettings, Nuisances, classify_crops
 
-SETTINGS = ClassifierSettings(harmonics=HarmonicSettings(size=48), steps=150, seed=3)
+pytestmark = pytest.mark.training
+
+SETTINGS = ClassifierSettings(harmonics=HarmonicSettings(size=48), steps=150, pool=1600, seed=3)
 KNOWN = Disorder(angle=4, shear=(-8, 8), scale=(1, 1.2))
 MOVED = Disorder(angle=180, shear=(-8, 8), scale=(1, 1.2), shift_x=(-0.08, 0.08), shift_y=(-0.08, 0.08))
-TINY = ClassifierSettings(harmonics=HarmonicSettings(size=12, rings=5, orders=2), steps=3, hidden=4)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def few_deformed_crops():
-    with small_pool():
-        yield
+TINY = ClassifierSettings(
+    harmonics=HarmonicSettings(size=12, rings=5, orders=2), steps=3, hidden=4, pool=1600
+)
 
 
 def cards(disorder, count, seed, shapes=None):
@@ -33,7 +30,7 @@ def cards(disorder, count, seed, shapes=None):
 
 
 @pytest.fixture(scope="module")
-def fitted(few_deformed_crops):
+def fitted():
     crops, labels = cards(KNOWN, 8, seed=31)
     return fit_classifier(crops, labels, SETTINGS, classes=4)
 
@@ -86,7 +83,7 @@ def as_in_the_product(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def tiny(few_deformed_crops):
+def tiny():
     crops = np.random.default_rng(0).random((10, 12, 12), np.float32)
     return fit_classifier(crops, np.arange(10) % 2, TINY, classes=2).model
 
@@ -105,7 +102,9 @@ def test_crops_of_another_size_or_with_nan_are_not_classified(tiny, as_in_the_pr
 def test_no_crops_get_no_answers(tiny):
     answer = classify_crops(tiny, np.zeros((0, 12, 12), np.float32))
     assert (
-        isinstance(answer, Answer) and answer.probabilities.shape == (0, 2) and answer.distance.shape == (0,)
+        isinstance(answer, Classification)
+        and answer.probabilities.shape == (0, 2)
+        and answer.distance.shape == (0,)
     )
 
 
@@ -115,7 +114,9 @@ def test_constant_crops_get_a_finite_answer(tiny):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"hidden": 0}, {"steps": 0}, {"batch": 0}, {"rejected": 0.0}, {"rejected": 0.5}], ids=str
+    "bad",
+    [{"hidden": 0}, {"steps": 0}, {"batch": 0}, {"pool": 0}, {"rejected": 0.0}, {"rejected": 0.5}],
+    ids=str,
 )
 def test_bad_settings_are_refused(bad):
     with pytest.raises(ParameterError, match=next(iter(bad))):

@@ -4,7 +4,7 @@ import pytest
 
 from made_discs import disc_images, paths_of
 from passband.errors import DatasetError
-from passband.particles.labels import set_labels
+from passband.particles.labels import label_library
 from passband.particles.library import extend_library, open_library
 
 
@@ -20,14 +20,14 @@ def test_labels_are_taken_kept_and_changed(images, tmp_path, comma, mark):
     ids = open_library(lib).table["particle"].tolist()
     lines = [("note", "label", "particle"), ("", "rod", ids[3]), ("x", " cube ", ids[0]), ("", "", ids[1])]
     table.write_text(mark + "\n".join(comma.join(line) for line in lines), encoding="utf-8")
-    done = set_labels(lib, table)
+    done = label_library(lib, table)
     assert (done.given, done.unlabelled, done.counts) == (2, 1, {"cube": 1, "rod": 1})
     table.write_text(f"particle,label\n{ids[3]},sphere\n{ids[3]},sphere\n")
-    set_labels(lib, table)
+    label_library(lib, table)
     extend_library(lib, paths_of(images))
     assert open_library(lib).labels.tolist()[:12] == ["cube", "", "", "sphere", *[""] * 8]
     # the library's own table, filled in, is such a table
-    assert set_labels(lib, lib / "particles.csv").given == 2
+    assert label_library(lib, lib / "particles.csv").given == 2
 
 
 def test_every_fault_of_a_table_of_labels_is_told_and_nothing_taken(images, tmp_path):
@@ -38,7 +38,7 @@ def test_every_fault_of_a_table_of_labels_is_told_and_nothing_taken(images, tmp_
     with pytest.raises(
         DatasetError, match=r"3 faults: row 3.*'ffffffff-1'; row 4 names no.*; row 5.*'cube'.*'rod'"
     ):
-        set_labels(lib, table)
+        label_library(lib, table)
     assert open_library(lib).labels.tolist() == [""] * 6
     for text, words in (
         ("", "headings are: nothing"),
@@ -47,4 +47,4 @@ def test_every_fault_of_a_table_of_labels_is_told_and_nothing_taken(images, tmp_
     ):
         table.write_text(text)
         with pytest.raises(DatasetError, match=words):
-            set_labels(lib, table)
+            label_library(lib, table)

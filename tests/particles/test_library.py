@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import typer
+import zarr
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -16,13 +17,16 @@ from made_discs import disc_images, draw_discs, paths_of
 from passband.cli import particles as commands
 from passband.cli.shell import Commands
 from passband.errors import DatasetError, DetectionsError
+from passband.micrographs.many import Reading
 from passband.micrographs.readers import read_micrograph
-from passband.particles import library as particle_library
 from passband.particles import library_store as particle_store
 from passband.particles.crop import COLUMNS, cut_particles
 from passband.particles.find import ExtractionSettings, find_particles
-from passband.particles.labels import set_labels
-from passband.particles.library import Reading, extend_library, open_library
+from passband.particles.labels import label_library
+from passband.particles.library import extend_library, open_library
+from passband.particles.library_check import check_library
+from passband.store.sealed import sealed
+from stopping import stopped_at_each_rename
 
 DEFAULT = ExtractionSettings()
 
@@ -59,35 +63,30 @@ def test_a_library_holds_what_was_cut_from_each_micrograph(images, tmp_path):
     assert library.settings == DEFAULT
 
 
-@pytest.mark.parametrize("at", range(8))
-@pytest.mark.parametrize("what", ["append_particles", "write_file"])
-def test_killed_anywhere_and_run_again_it_is_the_library_of_one_run(images, tmp_path, monkeypatch, what, at):
+def test_killed_at_any_rename_it_is_whole_and_run_again_it_is_the_library_of_one_run(
+    images, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(particle_store, "CHUNK", 8)  # files that micrographs of 6 particles share
     extend_library(tmp_path / "once", paths_of(images))
-    calls = 0
-    real = getattr(particle_library, what)
 
-    def killed(*args):
-        nonlocal calls
-        calls += 1
-        if what == "append_particles":
-            real(*args)  # the arrays are longer than what is recorded
-        if calls == at + 1:
-            raise KeyboardInterrupt
-        if what == "write_file":
-            real(*args)
+    stops, opened = 0, 0
 
-    monkeypatch.setattr(particle_library, what, killed)
-    try:
-        extend_library(tmp_path / "twice", paths_of(images))
-    except KeyboardInterrupt:
-        monkeypatch.undo()
-        if (tmp_path / "twice" / "crops").exists():
-            seen = open_library(tmp_path / "twice")
-            assert len(seen) == seen.crops.shape[0] == seen.masks.shape[0]
-            assert len(seen) % 6 == 0
-        extend_library(tmp_path / "twice", paths_of(images))
-    monkeypatch.undo()
-    assert content(tmp_path / "twice") == content(tmp_path / "once")
+    def run(folder):
+        extend_library(folder, paths_of(images))
+
+    for folder in stopped_at_each_rename(run, tmp_path, monkeypatch):
+        stops += 1
+        if (folder / "masks" / "zarr.json").exists():
+            seen = open_library(folder)
+            assert len(seen) == seen.crops.shape[0] == seen.masks.shape[0] == 6 * len(seen.records)
+            assert check_library(folder).passed
+            opened += 1
+        run(folder)
+        assert content(folder) == content(tmp_path / "once")
+        assert check_library(folder).notes == ()
+    # manifest, labels, two descriptions, table; of each micrograph a record, two descriptions and its files
+    assert stops == 5 + 3 * 3 + 2 * (1 + 2 + 2)
+    assert opened == stops - 4
 
 
 def test_run_again_it_adds_only_what_is_new(images, tmp_path):
@@ -172,7 +171,7 @@ def test_label_images_are_the_outlines_where_given(images, tmp_path):
     done = extend_library(tmp_path / "lib", paths_of(images)[:2], detections=outlines)
     library = open_library(tmp_path / "lib")
     assert library.table["area_px"].tolist() == [1200, 600]  # in the order of their numbers
-    assert "say nothing of this image" in done.skipped[0][1]
+    assert "says nothing of this image" in done.skipped[0][1]
     with pytest.raises(DatasetError, match="outlines: detections there, threshold here"):
         extend_library(tmp_path / "lib", paths_of(images)[:2])
     Image.fromarray(labels[::-1].copy()).save(outlines / "a.png")
@@ -187,11 +186,11 @@ def test_what_is_no_library_is_told(images, tmp_path):
     for path, words in (
         (tmp_path / "none", "does not exist"),
         (tmp_path / "file", "is a file"),
-        (images, "no library"),
+        (images, r"no library.json \(there is a.npy"),
     ):
         with pytest.raises(DatasetError, match=words):
             open_library(path)
-    with pytest.raises(DatasetError, match=r"not empty and holds no library \(there is a.npy"):
+    with pytest.raises(DatasetError, match=r"not empty and holds no particle library \(there is a.npy"):
         extend_library(images, paths_of(images))
 
 
@@ -204,7 +203,7 @@ def test_a_damaged_file_is_told_by_its_name(images, tmp_path, name, how):
     extend_library(lib, paths_of(images))
     table = tmp_path / "t.csv"
     table.write_text(f"particle,label\n{open_library(lib).table['particle'][0]},rod\n")
-    set_labels(lib, table)
+    label_library(lib, table)
     text = (lib / name).read_text()
     (lib / name).write_text(
         text[: len(text) // 2]
@@ -221,13 +220,92 @@ def test_lost_files_are_told_and_damaged_pixels_do_not_read(images, tmp_path):
     chunk = lib / "crops" / "c" / "0" / "0" / "0"
     whole = chunk.read_bytes()
     chunk.write_bytes(whole[:-40] + bytes(40))
-    with pytest.raises(Exception):  # noqa: B017 the codec's own
-        open_library(lib).crops[:]
+    with pytest.raises(DatasetError, match=r"crops of the library cannot be read: a file was cut or edited"):
+        list(open_library(lib).blocks(5))
     chunk.unlink()
     with pytest.raises(DatasetError, match="1 files of crops are missing"):
         open_library(lib)
     (lib / "micrographs" / "000000.json").unlink()
     with pytest.raises(DatasetError, match=r"000000.json is missing"):
+        open_library(lib)
+
+
+def labelled(lib, tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text(f"particle,label\n{open_library(lib).table['particle'][0]},rod\n")
+    label_library(lib, table)
+
+
+def test_a_lost_last_record_is_missed_and_an_edited_description_mended(images, tmp_path):
+    lib = tmp_path / "lib"
+    extend_library(lib, paths_of(images))
+    whole = content(lib)
+    (lib / "micrographs" / "000002.json").unlink()
+    with pytest.raises(DatasetError, match=r"000002\.json is missing, .*zarr\.json says 3 micrographs"):
+        open_library(lib)
+    (lib / "micrographs" / "000002.json").write_bytes(whole["micrographs/000002.json"])
+    for damage in (b"", whole["masks/zarr.json"].replace(b"18,", b"17,"), b"{}"):
+        (lib / "masks" / "zarr.json").write_bytes(damage)
+        with pytest.raises(DatasetError, match=r"masks/zarr\.json was cut or edited.*mends it"):
+            open_library(lib)
+        assert extend_library(lib, paths_of(images)).particles == 0
+        assert content(lib) == whole
+
+
+def test_lost_labels_are_missed_and_taken_from_the_table(images, tmp_path):
+    lib = tmp_path / "lib"
+    extend_library(lib, paths_of(images))
+    labelled(lib, tmp_path)
+    whole = content(lib)
+    (lib / "labels.json").unlink()
+    for use in (open_library, lambda lib: extend_library(lib, paths_of(images))):
+        with pytest.raises(DatasetError, match=r"labels\.json is missing; .* label .*particles\.csv"):
+            use(lib)
+    label_library(lib, lib / "particles.csv")
+    assert content(lib) == whole
+
+
+def test_a_crop_that_is_not_the_one_that_was_cut_is_told_where_it_is_read(images, tmp_path):
+    lib = tmp_path / "lib"
+    extend_library(lib, paths_of(images))
+    library = open_library(lib)
+    np.testing.assert_array_equal(np.concatenate(list(library.blocks(4))), library.crops[:])
+    array = zarr.open_array(lib / "crops", mode="r+")
+    array[7, 3, 3] = 0.123
+    blocks = library.blocks(4)
+    assert len(next(blocks)) == 4
+    with pytest.raises(DatasetError, match=r"not those that were written, of .*b\.npy: the checksum differs"):
+        list(blocks)
+
+
+def test_a_library_of_format_1_opens_and_becomes_one_of_format_2_when_added_to(images, tmp_path):
+    lib = tmp_path / "lib"
+    extend_library(lib, paths_of(images)[:2])
+    for name in ("crops", "masks"):
+        description = json.loads((lib / name / "zarr.json").read_text()) | {"attributes": {}}
+        (lib / name / "zarr.json").write_text(json.dumps(description, indent=2))
+    for path in ("library.json", "micrographs/000000.json", "micrographs/000001.json"):
+        values = json.loads((lib / path).read_text())
+        if "version" in values:
+            values["version"] = 1
+        for later in ("arrays", "content_sha256", "files_sha256", "sha256"):
+            values.pop(later, None)
+        (lib / path).write_text(sealed(values))
+    (lib / "labels.json").unlink()  # there was none until a particle had a label
+    assert "2 micrographs, whose crops stand under no checksum" in check_library(lib).notes[0]
+    crops = np.concatenate(list(open_library(lib).blocks(5)))
+    labelled(lib, tmp_path)
+    assert json.loads((lib / "library.json").read_text())["version"] == 1
+    assert extend_library(lib, paths_of(images)).total == 18
+    assert json.loads((lib / "library.json").read_text())["version"] == 2
+    found = open_library(lib)
+    np.testing.assert_array_equal(found.crops[:12], crops)
+    assert (found.labels[0], [r.content_sha256 is None for r in found.records]) == (
+        "rod",
+        [True, True, False],
+    )
+    (lib / "masks" / "zarr.json").write_text("{}")
+    with pytest.raises(DatasetError, match=r"masks/zarr\.json was cut or edited"):
         open_library(lib)
 
 

@@ -11,12 +11,14 @@ from passband.errors import ParameterError
 from passband.particles.cards import SYMMETRY, angle_error
 from passband.particles.fit import ParticleConfig
 from passband.particles.model import (
-    Answer,
+    Classification,
     classify_particles,
     describe_particles,
     reconstruct,
     traverse,
 )
+
+pytestmark = pytest.mark.training
 
 FOLDS = np.array(list(SYMMETRY.values()))
 
@@ -71,7 +73,7 @@ def test_a_quarter_turn_moves_the_angle_and_leaves_class_and_factors(ours, unsee
 
 def test_an_answer_that_is_known_is_used(ours, unseen):
     crops = unseen[0][:12]
-    told = Answer(
+    told = Classification(
         probabilities=np.tile(np.eye(4, dtype=np.float32)[2], (12, 1)), distance=np.zeros(12, np.float32)
     )
     d = describe_particles(ours, crops, answer=told)

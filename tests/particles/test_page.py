@@ -23,6 +23,8 @@ from passband.particles.model import classify_particles
 from passband.particles.page import library_page, model_lines, write_library_report
 from read_page import read_page
 
+pytestmark = pytest.mark.training
+
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):

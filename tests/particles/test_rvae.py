@@ -14,7 +14,7 @@ from passband.particles.rvae import (
     INVARIANCES,
     LIKELIHOODS,
     RVAE,
-    Pairs,
+    CropsAsClasses,
     Posterior,
     RVAESettings,
     Sampling,
@@ -27,6 +27,8 @@ from passband.particles.rvae import (
     sample_points,
     unlabelled_objective,
 )
+
+pytestmark = pytest.mark.training
 
 ALL = {"size": 9, "classes": 3, "hidden": 6, "invariances": INVARIANCES}
 
@@ -55,7 +57,7 @@ def whole(seed=0, beta=1.0):
 
 def every_pair(count, classes):
     image, label = torch.nonzero(torch.ones(count, classes), as_tuple=True)
-    return Pairs(image, label)
+    return CropsAsClasses(image, label)
 
 
 def drawn(model, count, seed=3):
@@ -174,7 +176,7 @@ def test_sampling_out_of_range_is_refused(bad):
 def written_out(model, image, label, noise):
     """The bound on -log p(x | y) of one crop and class, from the distributions that the model states."""
     s = model.settings
-    one = Pairs(torch.zeros(1, dtype=torch.long), torch.tensor([label]))
+    one = CropsAsClasses(torch.zeros(1, dtype=torch.long), torch.tensor([label]))
     q = model.encode(image[None], one)
     mean = torch.cat([q.pose, q.latent], 1)
     spread = torch.cat([q.pose_spread, q.latent_spread], 1)
@@ -307,7 +309,7 @@ def test_what_a_model_is_not_invariant_to_stays_where_it_is():
 def test_draws_have_the_mean_and_spread_of_the_posterior():
     model = tiny()
     q = model.encode(
-        crops(1), Pairs(torch.zeros(20_000, dtype=torch.long), torch.ones(20_000, dtype=torch.long))
+        crops(1), CropsAsClasses(torch.zeros(20_000, dtype=torch.long), torch.ones(20_000, dtype=torch.long))
     )
     pose, latent = model.sample(q, generator())
     for values, mean, spread in ((pose, q.pose, q.pose_spread), (latent, q.latent, q.latent_spread)):
@@ -321,7 +323,7 @@ def test_what_a_crop_is_taken_for_changes_what_is_believed_of_it():
     together = model.encode(images, every_pair(2, 3))
     assert (together.latent[0] - together.latent[1]).abs().max() > 1e-3
     for n, (i, k) in enumerate(zip(*every_pair(2, 3), strict=True)):
-        alone = model.encode(images[i : i + 1], Pairs(torch.tensor([0]), k[None]))
+        alone = model.encode(images[i : i + 1], CropsAsClasses(torch.tensor([0]), k[None]))
         for a, b in zip(alone, together, strict=True):
             torch.testing.assert_close(a[0], b[n], rtol=1e-4, atol=1e-5)
 

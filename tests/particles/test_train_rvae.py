@@ -12,8 +12,10 @@ import torch
 from passband.errors import ParameterError
 from passband.particles import train_rvae as module
 from passband.particles.cards import SYMMETRY, Disorder, angle_error, draw_cards, make_cards
-from passband.particles.rvae import RVAE, Pairs, RVAESettings, Sampling
+from passband.particles.rvae import RVAE, CropsAsClasses, RVAESettings, Sampling
 from passband.particles.train_rvae import REFERENCE_TRAINING, RVAETraining, train_rvae
+
+pytestmark = pytest.mark.training
 
 SIZE = 9
 TRAINING = RVAETraining(epochs=3, batch=4, sampling=Sampling(stride=2, thinning=0.05), emphasis=5.0, seed=7)
@@ -121,8 +123,16 @@ def test_a_run_may_be_made_longer_and_a_finished_one_trains_no_more(tmp_path):
     assert (tmp_path / "rvae.csv").read_bytes() == told
 
 
-@pytest.mark.parametrize("other", ["crops", "labels", "training", "settings"])
-def test_a_folder_of_another_run_is_refused(tmp_path, other):
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ("crops", "crops.labelled"),
+        ("labels", "crops.labels"),
+        ("training", "training.learning_rate: 0.001, 0.002"),
+        ("settings", "model.latent: 2, 3"),
+    ],
+)
+def test_a_folder_of_another_run_is_refused_and_what_differs_is_said(tmp_path, other, words):
     train(tiny(), folder=tmp_path)
     model, training, known, classes = tiny(), TRAINING, crops(7, 1), labels(7)
     if other == "crops":
@@ -133,7 +143,7 @@ def test_a_folder_of_another_run_is_refused(tmp_path, other):
         training = replace(TRAINING, learning_rate=0.002)
     else:
         model = tiny(latent=3)
-    with pytest.raises(ParameterError, match="other crops or other settings"):
+    with pytest.raises(ParameterError, match=rf"other data.* there and here: {words}"):
         train_rvae(model, known, classes, crops(10, 2), training, folder=tmp_path)
 
 
@@ -326,7 +336,7 @@ def trained():
 
 def encode(model, images, suits):
     with torch.no_grad():
-        return model.encode(images, Pairs(torch.arange(len(images)), suits))
+        return model.encode(images, CropsAsClasses(torch.arange(len(images)), suits))
 
 
 def test_a_short_training_on_cards_lowers_the_bound(trained):
@@ -365,9 +375,13 @@ def test_the_frame_is_where_the_labelled_crops_are(trained):
     upright = seen.start[:, 0].abs() < math.radians(30)  # others start half a turn off: diamonds, which may
     for k in range(4):
         mine = known_labels == k
-        assert upright[mine].float().mean() > 0.5
-        assert float(own[mine & upright, 0].mean()) == pytest.approx(0, abs=1e-4)
         assert float(own[mine, 1].mean()) == pytest.approx(0, abs=1e-4)
+        if upright[mine].float().mean() > 0.5:
+            assert float(own[mine & upright, 0].mean()) == pytest.approx(0, abs=1e-4)
+        else:  # as many diamonds as not, by chance: then they have angle 0 about where they start
+            assert FOLDS[k] == 2
+            turn = own[mine, 0] - seen.start[mine, 0]
+            assert float(torch.atan2(turn.sin().mean(), turn.cos().mean())) == pytest.approx(0, abs=1e-4)
 
 
 def test_what_a_trained_model_renders_is_nearer_to_the_crop_than_the_mean_of_all(trained):

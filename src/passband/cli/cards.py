@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,6 +62,10 @@ def fit_rvae(
     epochs: Annotated[
         int | None, typer.Option(min=0, help="Passes of the autoencoder; 0 trains the classifier alone.")
     ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of the classifier.")] = 1200,
+    pool: Annotated[
+        int, typer.Option(min=1, help="Deformed crops that it learns from; fewer are quicker, and worse.")
+    ] = 12_800,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     reference: Annotated[
         bool, typer.Option("--reference", help="pyroVED's ss-rVAE and its recipe in place of ours.")
@@ -77,6 +82,7 @@ def fit_rvae(
     from passband.particles.crop_files import choose_config, fit_bundle
 
     config = choose_config(epochs=epochs, seed=seed, reference=reference, invariances=invariances)
+    config = replace(config, steps=steps, pool=pool)
     with show_progress("learning:") as progress:
         summary = fit_bundle(data, out, config=config, progress=progress)
     _say(summary, json)

@@ -20,7 +20,7 @@ from passband.cli.shell import (
 
 if TYPE_CHECKING:
     from passband.judge.many import Outcome
-    from passband.judge.policy import Answer
+    from passband.judge.policy import Judgement
 
 
 class Target(StrEnum):
@@ -32,7 +32,7 @@ class Target(StrEnum):
     swelling_error = "swelling_error"
 
 
-class Protocol(StrEnum):
+class ProtocolName(StrEnum):
     """What is held out."""
 
     random = "random"
@@ -124,10 +124,11 @@ def info(
     path: Annotated[
         str | None, typer.Argument(help="A micrograph or a bundle; without it, Passband itself.")
     ] = None,
+    frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
 ) -> None:
     """Say what Passband, a bundle or a micrograph file is.
 
-    For example `passband info`, `passband info image.dm4`, `passband info my.safetensors`.
+    For example `passband info`, `passband info stack.mrc --frame 0`, `passband info my.safetensors`.
     """
     if path is None:
         from passband.judge.about import about_passband
@@ -140,7 +141,7 @@ def info(
     else:
         from passband.micrographs.about import about_micrograph
 
-        lines = about_micrograph(path)
+        lines = about_micrograph(path, frame=frame)
     for name, words in lines:
         typer.echo(f"{name + ':':<20}{words}")
 
@@ -166,12 +167,12 @@ def calibrate(
     For example `passband calibrate --images labelled/ --annotations labels.json --out mine.safetensors`.
     """
     from passband.detectors.bundle import write_bundle
-    from passband.judge.calibrate import calibrate_files
+    from passband.judge.calibrate import calibrate
     from passband.micrographs.readers import read_sidecar
 
     table = {} if sidecar is None else read_sidecar(sidecar)
     with show_progress("calibrating") as progress:
-        done = calibrate_files(
+        done = calibrate(
             images, annotations, bundle_from(bundle), sidecar=table, anew=anew, progress=progress
         )
     write_bundle(done, out)
@@ -190,7 +191,7 @@ def evaluate(
         ),
     ],
     target: Annotated[Target, typer.Option(help="What is estimated.")] = Target.f1,
-    protocol: Annotated[Protocol, typer.Option(help="What is held out.")] = Protocol.domain,
+    protocol: Annotated[ProtocolName, typer.Option(help="What is held out.")] = ProtocolName.domain,
     model: Annotated[
         str,
         typer.Option(
@@ -255,7 +256,7 @@ def _print_verdicts(outcome: Outcome) -> None:
         table.add_column("micrograph", no_wrap=True)
         for heading in ("verdict", "estimated F1", "objects", "first reason"):
             table.add_column(heading, no_wrap=heading == "estimated F1")
-        styles: dict[Answer, str] = {"trust": "green", "review": "yellow", "reject": "red"}
+        styles: dict[Judgement, str] = {"trust": "green", "review": "yellow", "reject": "red"}
         for name, v in zip(names, outcome.verdicts, strict=True):
             e = v.estimates.get("f1")
             f1 = "-" if e is None else f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})"

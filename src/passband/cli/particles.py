@@ -151,9 +151,9 @@ def label(
 
     For example `passband particles label run7-clusters labels.csv`.
     """
-    from passband.particles.labels import set_labels
+    from passband.particles.labels import label_library
 
-    done = set_labels(library, table)
+    done = label_library(library, table)
     if json:
         typer.echo(json_text.dumps(asdict(done)))
         return
@@ -170,6 +170,9 @@ def fit(
         typer.Option(min=1, help="Passes of the autoencoder.", show_default="12, more where crops are few"),
     ] = None,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of the classifier.")] = 1200,
+    pool: Annotated[
+        int, typer.Option(min=1, help="Deformed crops that it learns from; fewer are quicker, and worse.")
+    ] = 12_800,
     seed: Annotated[int, typer.Option(min=0, help="Of everything drawn.")] = 0,
     classes_only: Annotated[
         bool, typer.Option("--classes-only", help="No autoencoder: much quicker, but no poses or factors.")
@@ -207,6 +210,7 @@ def fit(
         nuisances=Nuisances(mirrored=either_side),
         training=training,
         steps=steps,
+        pool=pool,
         seed=seed,
     )
     with show_progress("fitting") as progress:

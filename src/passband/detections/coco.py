@@ -221,14 +221,11 @@ def _images(
     short = short_names(f for f in files if isinstance(f, str))
     others: dict[str, None] = {}
     for place, row in enumerate(rows):
-        where = f"image {place}"
-        image_id = row.get("id") if isinstance(row, dict) else None
-        file = row.get("file_name") if isinstance(row, dict) else None
-        if not is_id(image_id) or not isinstance(file, str):
-            faults.add(
-                "an image must have an id (number or text) and a file_name (text)", f"{where} ({shown(row)})"
-            )
+        if not (isinstance(row, dict) and is_id(row.get("id")) and isinstance(row.get("file_name"), str)):
+            words = "an image must have an id (number or text) and a file_name (text)"
+            faults.add(words, f"image {place} ({shown(row)})")
             continue
+        image_id, file = row["id"], row["file_name"]
         if image_id in images:
             faults.add("two images have the same id", shown(image_id))
             continue
@@ -240,27 +237,38 @@ def _images(
             faults.add("the file lists an image twice", repr(name))
             continue
         wanted = None if known.shapes is None else known.shapes[name]
-        shape = wanted
-        if wanted is None or "height" in row or "width" in row:
-            shape = checked_shape(row.get("height"), row.get("width"), f"image {file!r}", faults)
-        if shape is not None and wanted is not None and shape != wanted:
-            faults.add(
-                "the file was made for images of another size (height x width)",
-                f"{name!r} is {wanted[0]} x {wanted[1]}, the file says {shape[0]} x {shape[1]}",
-            )
-        threshold = number(row.get("score_threshold", 0.0))
-        if threshold is None:
-            faults.add("score_threshold must be a number", f"image {file!r}")
-        # An image of unknown size keeps its entries out of the way of the other faults.
-        gathered[name] = Gathered(
-            shape=wanted or shape or (1, 1),
-            score_threshold=threshold or 0.0,
-            has_masks=row.get("has_masks") is True,
-        )
+        shape = _shape(row, name, wanted, faults)
+        gathered[name] = _place_for(row, wanted or shape, faults)
         if shape is None:
             images[image_id] = None
     note_others(others, known, bool(gathered), faults)
     return gathered, images
+
+
+def _place_for(row: dict[str, Any], shape: tuple[int, int] | None, faults: Faults) -> Gathered:
+    """Where the entries of an image are gathered."""
+    threshold = number(row.get("score_threshold", 0.0))
+    if threshold is None:
+        faults.add("score_threshold must be a number", f"image {row['file_name']!r}")
+    # An image of unknown size keeps its entries out of the way of the other faults.
+    return Gathered(
+        shape=shape or (1, 1), score_threshold=threshold or 0.0, has_masks=row.get("has_masks") is True
+    )
+
+
+def _shape(
+    row: dict[str, Any], name: str, wanted: tuple[int, int] | None, faults: Faults
+) -> tuple[int, int] | None:
+    """The size that a document gives an image, or that of the image itself; None where neither can be."""
+    shape = wanted
+    if wanted is None or "height" in row or "width" in row:
+        shape = checked_shape(row.get("height"), row.get("width"), f"image {row['file_name']!r}", faults)
+    if shape is not None and wanted is not None and shape != wanted:
+        faults.add(
+            "the file was made for images of another size (height x width)",
+            f"{name!r} is {wanted[0]} x {wanted[1]}, the file says {shape[0]} x {shape[1]}",
+        )
+    return shape
 
 
 def _found(

@@ -105,7 +105,7 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) ->
     inputs = detector_input(pixels, input_channels(bundle.detector))
     found: list[tuple[Tensor, Tensor, list[InstanceMask]]] = []
     height, width = pixels.shape
-    overlap = tile // 4
+    overlap = _overlap(tile)
     for y in _starts(height, tile, overlap):
         for x in _starts(width, tile, overlap):
             part = inputs[:, y : y + tile, x : x + tile]
@@ -153,6 +153,11 @@ def _resized(pixels: Image, scale: float) -> Float32[np.ndarray, "rows columns"]
     return out
 
 
+def _overlap(tile: int) -> int:
+    """Pixels that two neighbouring tiles share at least."""
+    return tile // 4
+
+
 def _starts(length: int, tile: int, overlap: int) -> list[int]:
     """First pixels of tiles that cover a length, the last flush with its end."""
     if length <= tile:
@@ -168,7 +173,7 @@ def _detect_tile(
     """Boxes in the whole image's pixels, scores and masks of one tile.
 
     Objects that touch a side of the tile inside the image are left to the neighbour, which sees
-    them whole, unless they span more than half a tile.
+    them whole, unless they are too long for what two tiles share.
     """
     height, width = part.shape[1:]
     padded = torch.nn.functional.pad(part, (0, -width % 32, 0, -height % 32))[None]
@@ -181,7 +186,9 @@ def _detect_tile(
     keep = scores >= threshold
     keep &= (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
     y, x = at
-    large = torch.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) > 0.4 * max(height, width)
+    # An object that is longer may be cut by both neighbours, and would be lost if each left it.
+    whole_somewhere = _overlap(max(height, width)) - 4
+    large = torch.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]) > whole_somewhere
     touches = torch.zeros_like(keep)
     if x > 0:
         touches |= boxes[:, 0] < 2

@@ -5,10 +5,6 @@ Everything that decides the result is in `TrainConfig`; a killed run goes on fro
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor
 from torchvision.models.detection import MaskRCNN
 
@@ -32,10 +27,10 @@ from passband.detectors.bundle import Bundle, read_bundle
 from passband.detectors.mask_rcnn import SLIM, DetectorConfig, build_detector, detector_input, input_channels
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
-from passband.store.files import write_whole
+from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint, write_log
 from passband.types import InstanceMask, Progress
 
-Labelled = tuple[Micrograph, Detections]
+LabelledImage = tuple[Micrograph, Detections]
 """A micrograph and what is known to be there, with its masks."""
 
 CHECKPOINT_STEPS = 200
@@ -98,7 +93,7 @@ def train_detector(
     config: TrainConfig,
     out: str | Path,
     *,
-    samples: Sequence[Labelled] | None = None,
+    samples: Sequence[LabelledImage] | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Train a detector on simulated cavities, or on labelled images of anything.
@@ -146,9 +141,9 @@ def train_detector(
     average = {k: v.clone() for k, v in model.state_dict().items()}
     if samples is not None:
         _refuse_unusable(samples, config.crop)
-    fingerprint = _fingerprint(config, samples)
+    kept, depends = out / "checkpoint.safetensors", _depends(config, samples)
     log = _Log(out / "log.csv")
-    first = _resume(out, fingerprint, model, optimizer, average, log)
+    first = _resume(read_checkpoint(kept, depends), model, optimizer, average, log)
     given = _simulated(config, report) if samples is None else samples
     seen = [_sample(micrograph, truth, input_channels(config.detector)) for micrograph, truth in given]
     model.train()
@@ -175,7 +170,8 @@ def train_detector(
             log.end_line(step + 1)
             report("train", step + 1, config.steps)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
-            _checkpoint(out, {"config": fingerprint, **log.state()}, model, optimizer, average, step + 1)
+            state = {"step": step + 1, "log": log.state()}
+            write_checkpoint(kept, depends, Checkpoint(state, _tensors(model, optimizer, average)))
     return Bundle(
         name=config.name,
         detector=config.detector,
@@ -190,7 +186,7 @@ def train_detector(
     )
 
 
-def _simulated(config: TrainConfig, report: Progress) -> Iterator[Labelled]:
+def _simulated(config: TrainConfig, report: Progress) -> Iterator[LabelledImage]:
     """Images of the configuration's domains with their truth."""
     records = list(draw_set(config.domains, config.images, seed=config.seed))
     for image in simulate_all(records, lambda done: report("simulate", done, len(records))):
@@ -198,7 +194,7 @@ def _simulated(config: TrainConfig, report: Progress) -> Iterator[Labelled]:
         yield Micrograph(pixels=image.pixels, name="simulated", pixel_size=size), truth_of(image)
 
 
-def _origin(config: TrainConfig, samples: Sequence[Labelled] | None) -> dict[str, Any]:
+def _origin(config: TrainConfig, samples: Sequence[LabelledImage] | None) -> dict[str, Any]:
     """What a bundle says of the images; no range of pixel sizes where one of them is unknown."""
     if samples is None:
         sizes = [DOMAINS[d.split(":")[0]].pixel_size for d in config.domains]
@@ -210,7 +206,7 @@ def _origin(config: TrainConfig, samples: Sequence[Labelled] | None) -> dict[str
     return {"pixel_size": [min(known), max(known)], "images": len(samples)}
 
 
-def _refuse_unusable(samples: Sequence[Labelled], crop: int) -> None:
+def _refuse_unusable(samples: Sequence[LabelledImage], crop: int) -> None:
     """Name every labelled image that a crop does not fit in, or whose truth does not fit it."""
     faults = [] if samples else ["no labelled image came; wanted at least one"]
     for micrograph, truth in samples:
@@ -361,88 +357,60 @@ class _Log:
             {"step": step, "seconds": round(self.seconds, 1)} | {n: round(m, 5) for n, m in means.items()}
         )
         self.recent.clear()
-        self.write()
+        write_log(self.path, self.lines)
 
-    def write(self) -> None:
-        """Write the file as it stands."""
-        if not self.lines:
-            self.path.unlink(missing_ok=True)
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(self.lines[0]))
-        writer.writeheader()
-        writer.writerows(self.lines)
-        write_whole(self.path, text.getvalue())
-
-    def state(self) -> dict[str, str]:
+    def state(self) -> list[Any]:
         """What a checkpoint says of it."""
-        return {"log": json.dumps([self.lines, self.recent, self.seconds])}
+        return [self.lines, self.recent, self.seconds]
 
-    def resume(self, about: Mapping[str, str]) -> None:
+    def resume(self, state: Sequence[Any]) -> None:
         """Go on from what a checkpoint says, or from nothing."""
-        self.lines, self.recent, self.before = json.loads(about.get("log", "[[], [], 0]"))
+        self.lines, self.recent, self.before = state
         self.began = time.monotonic()
-        self.write()
+        write_log(self.path, self.lines)
 
 
-def _fingerprint(config: TrainConfig, samples: Sequence[Labelled] | None) -> str:
+def _depends(config: TrainConfig, samples: Sequence[LabelledImage] | None) -> dict[str, Any]:
     """What a checkpoint belongs to: the configuration and, where images were given, these."""
     values = asdict(config)
     if samples is not None:
-        digest = hashlib.sha256()
+        seen = []
         for micrograph, truth in samples:
-            digest.update(f"{micrograph.shape}".encode() + np.ascontiguousarray(micrograph.pixels).tobytes())
+            seen.append(micrograph.pixels)
             for mask in truth.masks or ():
-                digest.update(f"{mask.y},{mask.x},{mask.pixels.shape}".encode() + mask.pixels.tobytes())
-        values["samples"] = digest.hexdigest()
-    return json.dumps(values, sort_keys=True)
+                seen += [np.array([mask.y, mask.x]), mask.pixels]
+        values["labelled_images"] = arrays_sha256(*seen)
+    return values
 
 
-def _checkpoint(
-    out: Path,
-    about: Mapping[str, str],
-    model: MaskRCNN,
-    optimizer: torch.optim.Optimizer,
-    average: dict[str, Tensor],
-    step: int,
-) -> None:
+def _tensors(
+    model: MaskRCNN, optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """All that the next step follows from."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{k}": v.contiguous() for k, v in state.items()}
-    content = save(tensors, {"step": str(step), **about})
-    write_whole(out / "checkpoint.safetensors", content)
+    return tensors
 
 
 def _resume(
-    out: Path,
-    fingerprint: str,
+    kept: Checkpoint | None,
     model: MaskRCNN,
     optimizer: torch.optim.Optimizer,
     average: dict[str, Tensor],
     log: _Log,
 ) -> int:
-    """Load the folder's checkpoint, if there is one, and return the step to go on with."""
-    from safetensors import safe_open
-
-    path = out / "checkpoint.safetensors"
-    if not path.exists():
-        log.resume({})
+    """Load a checkpoint, if there is one, and return the step to go on with."""
+    if kept is None:
+        log.resume([[], [], 0.0])
         return 0
-    with safe_open(path, "pt") as f:
-        about = f.metadata()
-    if about["config"] != fingerprint:
-        raise ParameterError(
-            f"{path} is of another configuration or of other images; choose an empty folder, or remove it"
-        )
-    tensors = load_file(path)
-    model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-    average.update({k[8:]: v for k, v in tensors.items() if k.startswith("average.")})
+    model.load_state_dict(kept.under("model."))
+    average.update(kept.under("average."))
     state: dict[int, dict[str, Any]] = {}
-    for key, value in tensors.items():
-        if key.startswith("optimizer."):
-            _, index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
+    for key, value in kept.under("optimizer.").items():
+        index, name = key.split(".")
+        state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    log.resume(about)
-    return int(about["step"])
+    log.resume(kept.state["log"])
+    return int(kept.state["step"])

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 ACCENT = "#2b5c8a"
 QUIET = "#808080"
 """Of what is no result: diagonals, baselines, words beside."""
+CLASS_COLOURS = (
+    "#4a78b5", "#b5712c", "#3a8f5c", "#8a5aa8", "#c04f5f", "#2a93a0", "#8c8420", "#7a6a5c",
+)  # fmt: skip
+"""Of classes, in their order, again from the first where there are more; seen on white and on black."""
 
 
 def place(axes: Axes | None, size: tuple[float, float]) -> tuple[Figure, Axes]:

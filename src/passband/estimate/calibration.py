@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from passband.detections.matching import MatchingRule
 from passband.errors import CalibrationError
 from passband.estimate.blend import Blend
-from passband.estimate.effects import DomainEffect, Labelled
+from passband.estimate.effects import DomainEffect, LabelledRows
 from passband.estimate.intervals import (
     NEW_DOMAINS,
     NEW_IMAGES,
@@ -166,9 +166,17 @@ class Calibration:
     reference: Reference
     widest: float
     held_out: HeldOutScores
-    labelled: Labelled | None = None
+    labelled: LabelledRows | None = None
 
     def __post_init__(self) -> None:
+        faults = self._regressor_faults() + self._range_faults() + self._reach_faults()
+        if faults:
+            raise CalibrationError("a calibration cannot be used: " + "; ".join(faults))
+        object.__setattr__(self, "domains", MappingProxyType(dict(self.domains)))
+        object.__setattr__(self, "reach", MappingProxyType(dict(self.reach)))
+
+    def _regressor_faults(self) -> list[str]:
+        """Whether regressor, variances and labelled images are those of the model."""
         faults = []
         if self.model not in RECIPES:
             faults.append(f"model must be one of {sorted(RECIPES)}, got {self.model!r}")
@@ -191,6 +199,10 @@ class Calibration:
             or self.labelled.errors.shape[1:] != (len(TARGETS),)
         ):
             faults.append("labelled images that do not fit the regressor")
+        return faults
+
+    def _range_faults(self) -> list[str]:
+        faults = []
         if not 0 <= self.widest <= 1:
             faults.append(f"widest must be in [0, 1], got {self.widest!r}")
         if len(set(self.features)) != len(self.features) or len(self.features) != len(self.reference.center):
@@ -201,16 +213,15 @@ class Calibration:
             faults.append(f"coverage must be inside (0, 1), got {self.coverage!r}")
         if self.valid_for not in (NEW_DOMAINS, NEW_IMAGES):
             faults.append(f"valid_for must be {NEW_DOMAINS!r} or {NEW_IMAGES!r}, got {self.valid_for!r}")
-        if set(self.reach) != set(TARGETS) or not all(0 <= r.radius < math.inf for r in self.reach.values()):
-            faults.append(f"wanted a finite radius of each of {list(TARGETS)}")
-        elif not all(
-            0 <= r.mean_width <= 1 and not abs(r.worst_coverage - 0.5) > 0.5 for r in self.reach.values()
-        ):
-            faults.append("mean widths and worst coverages must be in [0, 1]")
-        if faults:
-            raise CalibrationError("a calibration cannot be used: " + "; ".join(faults))
-        object.__setattr__(self, "domains", MappingProxyType(dict(self.domains)))
-        object.__setattr__(self, "reach", MappingProxyType(dict(self.reach)))
+        return faults
+
+    def _reach_faults(self) -> list[str]:
+        every = self.reach.values()
+        if set(self.reach) != set(TARGETS) or not all(0 <= r.radius < math.inf for r in every):
+            return [f"wanted a finite radius of each of {list(TARGETS)}"]
+        if not all(0 <= r.mean_width <= 1 and not abs(r.worst_coverage - 0.5) > 0.5 for r in every):
+            return ["mean widths and worst coverages must be in [0, 1]"]
+        return []
 
     @property
     def adaptable(self) -> bool:

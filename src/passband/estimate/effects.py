@@ -57,7 +57,7 @@ class DomainEffect:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Labelled:
+class LabelledRows:
     """A few labelled images of the domain at hand.
 
     Parameters
@@ -180,7 +180,7 @@ def expected_spread(
 
 
 def learn(
-    effect: DomainEffect, labelled: Labelled, inputs: Float64[np.ndarray, "n p"], counts: Vector
+    effect: DomainEffect, labelled: LabelledRows, inputs: Float64[np.ndarray, "n p"], counts: Vector
 ) -> tuple[Float64[np.ndarray, "n k"], Float64[np.ndarray, "n k"]]:
     """What a few labelled images say of the others of their domain.
 
@@ -201,7 +201,8 @@ def learn(
     Examples
     --------
     >>> effect = DomainEffect(variances=np.array([[1.0, 1e-9, 1e-9, 0.01, 1e-9]]))
-    >>> some = Labelled(domain="new", inputs=np.zeros((4, 2)), counts=np.ones(4), errors=np.full((4, 1), 0.5))
+    >>> errors = np.full((4, 1), 0.5)
+    >>> some = LabelledRows(domain="new", inputs=np.zeros((4, 2)), counts=np.ones(4), errors=errors)
     >>> shift, spread = learn(effect, some, np.zeros((1, 2)), np.ones(1))
     >>> round(float(shift[0, 0]), 2), bool(spread[0, 0] < 0.2)
     (0.5, True)

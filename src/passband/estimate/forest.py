@@ -37,9 +37,6 @@ class Forest:
         Mean of the training targets in each leaf, float64 (l, k).
     n_features
         How many columns a row has.
-    cover
-        How much training data each leaf holds, float32 (l,), positive; None where it was not kept, and
-        then nothing can be explained. With it, every node and leaf must hang on one branch only.
 
     Raises
     ------
@@ -55,7 +52,6 @@ class Forest:
     roots: np.ndarray
     leaves: np.ndarray
     n_features: int
-    cover: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         faults = _faults(self)
@@ -101,7 +97,6 @@ def from_sklearn(model: Any) -> Forest:
         parts["left"].append(code[tree.children_left[inner]])
         parts["right"].append(code[tree.children_right[inner]])
         parts["leaves"].append(tree.value[~inner, :, 0])
-        parts["cover"].append(tree.weighted_n_node_samples[~inner])
         nodes += int(inner.sum())
         leaves += int((~inner).sum())
     flat = {key: np.concatenate(value) for key, value in parts.items()}
@@ -113,7 +108,6 @@ def from_sklearn(model: Any) -> Forest:
         roots=np.array(roots, np.int32),
         leaves=np.ascontiguousarray(flat["leaves"], np.float64),
         n_features=int(model.n_features_in_),
-        cover=flat["cover"].astype(np.float32),
     )
 
 
@@ -190,31 +184,14 @@ def predict(forest: Forest, x: np.ndarray) -> Float64[np.ndarray, "n k"]:
     return np.concatenate(chunks) if chunks else np.zeros((0, forest.outputs))
 
 
-def to_arrays(forest: Forest) -> dict[str, np.ndarray]:
-    """Name the arrays of a forest, for storing.
-
-    Parameters
-    ----------
-    forest
-        The trees.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Without ``n_features``, which is no array, and without a ``cover`` that was not kept.
-    """
-    arrays = {name: getattr(forest, name) for name in _DTYPES}
-    return {name: array for name, array in arrays.items() if array is not None}
-
-
 def from_arrays(arrays: Mapping[str, np.ndarray], n_features: int) -> Forest:
     """Make a forest of stored arrays, checked through and through.
 
     Parameters
     ----------
     arrays
-        What `to_arrays` gave, perhaps damaged or hostile; those stored by the first versions have no
-        ``cover``.
+        Those of a forest by name, perhaps damaged or hostile. Earlier versions stored a ``cover`` too,
+        which nothing needs.
     n_features
         How many columns a row has.
 
@@ -228,8 +205,9 @@ def from_arrays(arrays: Mapping[str, np.ndarray], n_features: int) -> Forest:
     CalibrationError
         Naming every missing, unknown or faulty array.
     """
+    arrays = {name: array for name, array in arrays.items() if name != "cover"}
     names, came = set(_DTYPES), set(arrays)
-    if came | {"cover"} != names:
+    if came != names:
         raise CalibrationError(
             f"a forest wants the arrays {sorted(names)}; missing {sorted(names - came)}, "
             f"unknown {sorted(came - names)}"
@@ -250,57 +228,49 @@ _DTYPES = {
     "right": np.int32,
     "roots": np.int32,
     "leaves": np.float64,
-    "cover": np.float32,
 }
-_GROWN = ("feature", "threshold", "left", "right", "leaves", "cover")
+_GROWN = ("feature", "threshold", "left", "right", "leaves")
 
 
 def _faults(forest: Forest) -> list[str]:
     """Every fault of the arrays of a forest, in words."""
-    faults = []
-    for name, dtype in _DTYPES.items():
-        array, ndim = getattr(forest, name), 2 if name == "leaves" else 1
-        if name == "cover" and array is None:
-            continue
-        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != ndim:
-            shape, kind = getattr(array, "shape", None), getattr(array, "dtype", type(array).__name__)
-            faults.append(f"{name} must be {np.dtype(dtype)} of {ndim} axes, got {kind} of shape {shape}")
+    faults = _type_faults(forest)
     if faults:
         return faults
-    m, n_leaves = len(forest.feature), len(forest.leaves)
+    m = len(forest.feature)
     if not len(forest.threshold) == len(forest.left) == len(forest.right) == m:
         return [f"feature, threshold, left and right differ in length ({m} features)"]
-    if len(forest.roots) == 0 or n_leaves == 0 or forest.leaves.shape[1] == 0:
+    if len(forest.roots) == 0 or len(forest.leaves) == 0 or forest.leaves.shape[1] == 0:
         faults.append("no trees or no leaves")
     if m and (forest.feature.min() < 0 or forest.feature.max() >= forest.n_features):
         faults.append(f"a feature lies outside 0 to {forest.n_features - 1}")
     if not (np.isfinite(forest.threshold).all() and np.isfinite(forest.leaves).all()):
         faults.append("thresholds or leaves hold NaN or infinity")
-    own = np.arange(m)
-    for name, child in (("left", forest.left), ("right", forest.right), ("roots", forest.roots)):
-        outside = (child >= m) | (child < -n_leaves)
-        if outside.any():
-            faults.append(f"{name} points outside {m} nodes and {n_leaves} leaves")
-        elif name != "roots" and ((child >= 0) & (child <= own)).any():
-            faults.append(f"{name} points back, which would make a loop")
+    faults += _branch_faults(forest)
     if not faults and _deeper_than(forest, _MAX_DEPTH):
         faults.append(f"trees deeper than {_MAX_DEPTH} nodes")
-    if not faults and forest.cover is not None:
-        faults += _cover_faults(forest, forest.cover)
     return faults
 
 
-def _cover_faults(forest: Forest, cover: np.ndarray) -> list[str]:
-    n_leaves = len(forest.leaves)
-    if len(cover) != n_leaves:
-        return [f"cover has {len(cover)} entries for {n_leaves} leaves"]
+def _type_faults(forest: Forest) -> list[str]:
     faults = []
-    if not (np.isfinite(cover).all() and (cover > 0).all()):
-        faults.append("cover must be finite and positive")
-    # From -n_leaves (the last leaf) to m - 1 (the last node).
-    reached = np.concatenate([forest.left, forest.right, forest.roots]).astype(np.int64) + n_leaves
-    if (np.bincount(reached, minlength=n_leaves + len(forest.feature)) != 1).any():
-        faults.append("a node or leaf hangs on several branches or on none")
+    for name, dtype in _DTYPES.items():
+        array, ndim = getattr(forest, name), 2 if name == "leaves" else 1
+        if not isinstance(array, np.ndarray) or array.dtype != dtype or array.ndim != ndim:
+            shape, kind = getattr(array, "shape", None), getattr(array, "dtype", type(array).__name__)
+            faults.append(f"{name} must be {np.dtype(dtype)} of {ndim} axes, got {kind} of shape {shape}")
+    return faults
+
+
+def _branch_faults(forest: Forest) -> list[str]:
+    """Branches that lead outside or around."""
+    m, n_leaves = len(forest.feature), len(forest.leaves)
+    faults, own = [], np.arange(m)
+    for name, child in (("left", forest.left), ("right", forest.right), ("roots", forest.roots)):
+        if ((child >= m) | (child < -n_leaves)).any():
+            faults.append(f"{name} points outside {m} nodes and {n_leaves} leaves")
+        elif name != "roots" and ((child >= 0) & (child <= own)).any():
+            faults.append(f"{name} points back, which would make a loop")
     return faults
 
 

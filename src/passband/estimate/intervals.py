@@ -62,7 +62,7 @@ class Reach:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fitted:
+class FittedEstimator:
     """A regressor, what it says of rows that it was fitted without, and for what that speaks.
 
     Parameters
@@ -86,7 +86,7 @@ class Fitted:
     effect: DomainEffect | None
 
 
-def fit_and_hold_out(table: RowTable, recipe: Recipe, seed: int) -> Fitted:
+def fit_and_hold_out(table: RowTable, recipe: Recipe, seed: int) -> FittedEstimator:
     """Fit all rows, and find out what is said of rows left out.
 
     Parameters
@@ -100,13 +100,13 @@ def fit_and_hold_out(table: RowTable, recipe: Recipe, seed: int) -> Fitted:
 
     Returns
     -------
-    Fitted
+    FittedEstimator
         With domains held out, or folds of images where the recipe is for these or domains do not suffice.
     """
     x, y, images = table.inputs, table.scores, table.images
     folds = image_folds(images, FOLDS, seed)
     if not recipe.blend:
-        return Fitted(
+        return FittedEstimator(
             regressor=fit_forests(x, y, seed),
             held_out=cross_fit(x, y, folds, images, seed),
             groups=folds,
@@ -131,7 +131,9 @@ def fit_and_hold_out(table: RowTable, recipe: Recipe, seed: int) -> Fitted:
             to_logit(y[known]) - to_logit(held_out[known]),
             [groups[int(i)] for i in known],
         )
-    return Fitted(regressor=blend, held_out=held_out, groups=groups, valid_for=valid_for, effect=effect)
+    return FittedEstimator(
+        regressor=blend, held_out=held_out, groups=groups, valid_for=valid_for, effect=effect
+    )
 
 
 def counts_of(table: RowTable) -> Vector:
@@ -179,7 +181,7 @@ def make_intervals(
     return Interval(from_logit(center - radii * spread), from_logit(center + radii * spread))
 
 
-def measure_reach(table: RowTable, fitted: Fitted, coverage: float) -> dict[str, Reach]:
+def measure_reach(table: RowTable, fitted: FittedEstimator, coverage: float) -> dict[str, Reach]:
     """Make each target's interval from rows that were left out.
 
     Where domains were left out, the radius is never under that of the normal law: the rows of a handful

@@ -22,7 +22,7 @@ from passband.errors import CalibrationError, ParameterError
 from passband.estimate import novelty
 from passband.estimate.blend import Blend, from_logit, standardise, to_logit
 from passband.estimate.calibration import Calibration, Estimate, Forecast, HeldOutScores, Outlook
-from passband.estimate.effects import Labelled, expected_spread, learn
+from passband.estimate.effects import LabelledRows, expected_spread, learn
 from passband.estimate.intervals import (
     FOLDS,
     NEW_DOMAINS,
@@ -202,7 +202,7 @@ def adapt(calibration: Calibration, rows: Sequence[CalibrationRow], *, domain: s
         )
     x, counts = table.inputs[shown], counts_of(table)[shown]
     said = guess(calibration.regressor, x)
-    labelled = Labelled(
+    labelled = LabelledRows(
         domain=domain,
         inputs=standardise(calibration.regressor, x),
         counts=counts,

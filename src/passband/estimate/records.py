@@ -15,7 +15,7 @@ from passband.errors import CalibrationError, ParameterError
 from passband.estimate import forest
 from passband.estimate.blend import Blend
 from passband.estimate.calibration import Calibration, HeldOutScores
-from passband.estimate.effects import DomainEffect, Labelled
+from passband.estimate.effects import DomainEffect, LabelledRows
 from passband.estimate.intervals import Reach
 from passband.estimate.novelty import Reference
 from passband.estimate.regressor import TARGETS, Forests, Regressor
@@ -118,7 +118,7 @@ def from_record(record: CalibrationRecord) -> Calibration:
         adapted_to = s["adapted_to"]
         labelled = None
         if adapted_to is not None:
-            labelled = Labelled(domain=str(adapted_to), **_part(arrays, "labelled", Labelled))
+            labelled = LabelledRows(domain=str(adapted_to), **_part(arrays, "labelled", LabelledRows))
         effect = None
         if "effect.variances" in arrays:
             effect = DomainEffect(**_part(arrays, "effect", DomainEffect))

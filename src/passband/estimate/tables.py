@@ -143,6 +143,22 @@ def write_table(
     if not rows:
         raise CalibrationError(f"{path}: no rows came to be written, wanted at least one")
     names = tuple(rows[0].features)
+    faults = _unwritable(rows, names, swelling_error)
+    _refuse(path, faults)
+    extra = () if swelling_error is None else (SWELLING,)
+    table: list[list[Any]] = [[*_NAMES, *TARGETS, *extra, *names]]
+    for i, r in enumerate(rows):
+        numbers = [getattr(r, t) for t in TARGETS]
+        numbers += [] if swelling_error is None else [swelling_error[i]]
+        numbers += [r.features[n] for n in names]
+        table.append([r.image, r.domain, *("" if math.isnan(v) else float(v) for v in numbers)])
+    return write_whole(path, rows_csv(table, quoted=True))
+
+
+def _unwritable(
+    rows: Sequence[CalibrationRow], names: Sequence[str], swelling_error: Vector | None
+) -> list[str]:
+    """What such a table cannot hold, in words."""
     faults = []
     if missing := [n for n in PAPER_FEATURES if n not in names]:
         faults.append(f"the rows lack the features {missing}")
@@ -155,15 +171,7 @@ def write_table(
         faults += [where + fault for fault in _name_faults(r.image, r.domain)]
         if set(r.features) != set(names):
             faults.append(where + ", ".join(name_faults(set(r.features), set(names))))
-    _refuse(path, faults)
-    extra = () if swelling_error is None else (SWELLING,)
-    table: list[list[Any]] = [[*_NAMES, *TARGETS, *extra, *names]]
-    for i, r in enumerate(rows):
-        numbers = [getattr(r, t) for t in TARGETS]
-        numbers += [] if swelling_error is None else [swelling_error[i]]
-        numbers += [r.features[n] for n in names]
-        table.append([r.image, r.domain, *("" if math.isnan(v) else float(v) for v in numbers)])
-    return write_whole(path, rows_csv(table, quoted=True))
+    return faults
 
 
 def _read(path: Path) -> Table:

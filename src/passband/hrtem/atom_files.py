@@ -261,6 +261,23 @@ def _parse_xyz(text: str, path: Path) -> Any:
 
 
 def _parse_cif(text: str, path: Path) -> Any:
+    """The atoms of a CIF's one structure, its symmetry applied."""
+    block = _cif_block(text, path)
+    try:
+        atoms = _cif_atoms(block, path)
+    except ReadError:
+        raise
+    except KeyError as e:
+        raise ReadError(f"{path}: unknown element {e}; wanted chemical symbols") from e
+    except Exception as e:  # ASE's readers raise whatever comes
+        raise ReadError(f"{path}: its structure cannot be made: {_short(e)}") from e
+    if np.isnan(atoms.arrays["thermal"]).any():
+        del atoms.arrays["thermal"]
+    return atoms
+
+
+def _cif_block(text: str, path: Path) -> Any:
+    """The one structure of a CIF, whole and ordered."""
     from ase.io.cif import parse_cif
 
     try:
@@ -278,39 +295,38 @@ def _parse_cif(text: str, path: Path) -> Any:
             "atoms are there or not: choose an ordered structure, or fill sites at random and write "
             "occupancy 1"
         )
-    ours = "_atom_site_passband_particle" in block
-    if ours and "_passband_focus_plane" not in block:
+    if _is_ours(block) and "_passband_focus_plane" not in block:
         raise ReadError(
             f"{path}: is truncated: its last line, _passband_focus_plane, is missing; copy it anew"
         )
+    return block
+
+
+def _is_ours(block: Any) -> bool:
+    """Whether a specimen was written to the CIF, with its particles and focus."""
+    return "_atom_site_passband_particle" in block
+
+
+def _cif_atoms(block: Any, path: Path) -> Any:
     symmetry = _column(block, "_space_group_symop_operation_xyz") or _column(
         block, "_symmetry_equiv_pos_as_xyz"
     )
-    try:
-        sites = block.get_unsymmetrized_structure()
-        sites.arrays["thermal"] = _thermal(block, len(sites))
-        group = 1 if symmetry else int(block.get_spacegroup(True).no)
-        if _two_origins(group) and "_symmetry_space_group_setting" not in block:
-            raise ReadError(
-                f"{path}: space group {group} has two origins and the file does not say which; "
-                "list its symmetry operations (_space_group_symop_operation_xyz)"
-            )
-        if len(symmetry) == 1 or not (symmetry or group > 1):
-            atoms = sites  # no symmetry to apply, which ASE would do slowly
-        else:
-            atoms = block.get_atoms(fractional_occupancies=False)
-            atoms.arrays["thermal"] = sites.arrays["thermal"][atoms.arrays["spacegroup_kinds"]]
-        if ours:
-            atoms.arrays["particle"] = np.array(_column(block, "_atom_site_passband_particle"), np.float64)
-            atoms.info["focus_plane"] = float(block["_passband_focus_plane"])
-    except ReadError:
-        raise
-    except KeyError as e:
-        raise ReadError(f"{path}: unknown element {e}; wanted chemical symbols") from e
-    except Exception as e:  # ASE's readers raise whatever comes
-        raise ReadError(f"{path}: its structure cannot be made: {_short(e)}") from e
-    if np.isnan(atoms.arrays["thermal"]).any():
-        del atoms.arrays["thermal"]
+    sites = block.get_unsymmetrized_structure()
+    sites.arrays["thermal"] = _thermal(block, len(sites))
+    group = 1 if symmetry else int(block.get_spacegroup(True).no)
+    if _two_origins(group) and "_symmetry_space_group_setting" not in block:
+        raise ReadError(
+            f"{path}: space group {group} has two origins and the file does not say which; "
+            "list its symmetry operations (_space_group_symop_operation_xyz)"
+        )
+    if len(symmetry) == 1 or not (symmetry or group > 1):
+        atoms = sites  # no symmetry to apply, which ASE would do slowly
+    else:
+        atoms = block.get_atoms(fractional_occupancies=False)
+        atoms.arrays["thermal"] = sites.arrays["thermal"][atoms.arrays["spacegroup_kinds"]]
+    if _is_ours(block):
+        atoms.arrays["particle"] = np.array(_column(block, "_atom_site_passband_particle"), np.float64)
+        atoms.info["focus_plane"] = float(block["_passband_focus_plane"])
     return atoms
 
 

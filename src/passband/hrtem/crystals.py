@@ -50,6 +50,15 @@ class Site:
     debye_waller: float = DEFAULT_DEBYE_WALLER
 
 
+def _site_faults(site: Site) -> list[str]:
+    faults = []
+    if not all(math.isfinite(v) for v in site.position):
+        faults.append(f"the position of {site.element} is not finite: {site.position}")
+    if not (math.isfinite(site.debye_waller) and site.debye_waller >= 0):
+        faults.append(f"B of {site.element} must be 0 Å² or more, got {site.debye_waller}")
+    return faults
+
+
 @dataclass(frozen=True, kw_only=True)
 class Material:
     """A crystal, and what can be cut from it.
@@ -108,11 +117,7 @@ class Material:
             faults.append(f"angles must lie between 0 and 180 degrees, got {self.angles_degrees}")
         if not self.sites:
             faults.append("there are no sites")
-        for site in self.sites:
-            if not all(math.isfinite(v) for v in site.position):
-                faults.append(f"the position of {site.element} is not finite: {site.position}")
-            if not (math.isfinite(site.debye_waller) and site.debye_waller >= 0):
-                faults.append(f"B of {site.element} must be 0 Å² or more, got {site.debye_waller}")
+        faults += [fault for site in self.sites for fault in _site_faults(site)]
         if not 1 <= self.space_group <= 230:
             faults.append(f"space group must be 1 to 230, got {self.space_group}")
         if self.stacking not in ("", "cubic", "hexagonal"):

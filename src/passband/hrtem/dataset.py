@@ -21,10 +21,11 @@ from passband.hrtem.dataset_store import (
     STUDY,
     DatasetStore,
     SceneRecord,
+    ShardRecord,
     open_array,
     read_item,
     read_manifest,
-    read_records,
+    read_shard,
 )
 from passband.hrtem.specimen import SpecimenRecord
 from passband.hrtem.study import SPLITS, SimulationStudy
@@ -137,7 +138,8 @@ class Dataset:
     """
 
     store: DatasetStore
-    _records: dict[int, list[SceneRecord] | None] = field(default_factory=dict, repr=False)
+    _shards: dict[int, ShardRecord] = field(default_factory=dict, repr=False)
+    _arrays: dict[str, tuple[ShardRecord, Any]] = field(default_factory=dict, repr=False)
 
     @property
     def study(self) -> SimulationStudy:
@@ -194,21 +196,12 @@ class Dataset:
         DatasetError
             If it is not simulated yet, or its record is damaged.
         """
-        if not 0 <= number < len(self):
-            raise ParameterError(f"no scene {number}, wanted 0 to {len(self) - 1}")
-        shard, place = divmod(number, self.store.scenes_per_shard)
-        if self._records.get(shard) is None:
-            self._records[shard] = read_records(self.store, shard)
-        records = self._records[shard]
-        if records is None:
-            raise DatasetError(
-                f"{self.store.folder}: scene {number} is not simulated yet; {_go_on(self.store)}"
-            )
-        return records[place]
+        shard = self._shard(number)
+        return shard.scenes[number % self.store.scenes_per_shard]
 
     def labels(self, number: int) -> Integer[np.ndarray, "y x"]:
         """Label image of a scene, int32 (y, x): 0 background, i on particle i."""
-        return read_item(self.store, self._labels, "labels", self.record(number)).astype(np.int32)
+        return self._read("labels", number).astype(np.int32)
 
     def wave(self, number: int) -> ExitWave:
         """Exit wave of a scene."""
@@ -217,8 +210,8 @@ class Dataset:
         from passband.hrtem.scattering import ExitWave
         from passband.optics.bands import Band
 
-        spectrum = read_item(self.store, self._waves, "waves", self.record(number))
-        grid, (u, v) = self._waves.attrs, spectrum.shape
+        spectrum = self._read("waves", number)
+        grid, (u, v) = self._arrays["waves"][1].attrs, spectrum.shape
         band = Band(shape=tuple(grid["shape"]), extent=tuple(grid["extent"]), kept=(v, u))
         return ExitWave(spectrum=torch.from_numpy(spectrum.copy()), band=band, energy=grid["energy"])
 
@@ -271,13 +264,26 @@ class Dataset:
         for number in range(len(self)) if numbers is None else numbers:
             yield self.scene(number)
 
-    @cached_property
-    def _waves(self) -> Any:
-        return open_array(self.store, "waves")
+    def _shard(self, number: int) -> ShardRecord:
+        """Record of the shard that a scene is in."""
+        if not 0 <= number < len(self):
+            raise ParameterError(f"no scene {number}, wanted 0 to {len(self) - 1}")
+        place = number // self.store.scenes_per_shard
+        if place not in self._shards:
+            found = read_shard(self.store, place)
+            if found is None:
+                raise DatasetError(
+                    f"{self.store.folder}: scene {number} is not simulated yet; {_go_on(self.store)}"
+                )
+            self._shards[place] = found
+        return self._shards[place]
 
-    @cached_property
-    def _labels(self) -> Any:
-        return open_array(self.store, "labels")
+    def _read(self, name: str, number: int) -> np.ndarray:
+        """A scene of an array, which is opened once and described alike by all records."""
+        shard = self._shard(number)
+        if name not in self._arrays or self._arrays[name][0].arrays != shard.arrays:
+            self._arrays[name] = shard, open_array(self.store, name, shard)
+        return read_item(self.store, self._arrays[name][1], name, self.record(number))
 
     @cached_property
     def _members(self) -> dict[str, frozenset[int]]:

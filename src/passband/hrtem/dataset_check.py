@@ -7,16 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from passband.errors import ParameterError
-from passband.hrtem.dataset_store import (
-    STUDY,
-    DatasetStore,
-    read_manifest,
-    read_records,
-    shard_faults,
-    temporaries,
-)
+from passband.hrtem.dataset_store import DATASET, STUDY, DatasetStore, read_manifest, read_shard, shard_faults
 from passband.hrtem.study import SPLITS, study_differences
 from passband.hrtem.study_file import read_study
+from passband.store.files import file_bytes
+from passband.store.folders import half_written
 from passband.types import Progress
 
 
@@ -95,35 +90,52 @@ def check_dataset(folder: str | Path, *, progress: Progress | None = None) -> Da
         faults += found
         whole += 0 if found else len(span)
         if not found:
-            for r in read_records(store, shard) or ():
+            record = read_shard(store, shard)
+            for r in record.scenes if record else ():
                 if r.id in seen:
                     faults.append(f"scenes {seen[r.id]} and {r.scene} are of one specimen")
                 seen[r.id] = r.scene
-    left = temporaries(store)
-    notes = [f"{len(left)} half-written files of a stopped run; the next run removes them"] if left else []
-    if not (store.folder / STUDY).exists():
-        notes.append(f"{STUDY} is gone; the manifest holds all its values")
     return DatasetCheck(
         folder=str(folder),
         scenes=store.study.scenes,
         whole=whole,
         unfinished=tuple(unfinished),
         faults=tuple(dict.fromkeys(faults)),
-        notes=tuple(notes),
+        notes=_notes(store),
     )
+
+
+def _notes(store: DatasetStore) -> tuple[str, ...]:
+    notes, left = [], half_written(store.folder, DATASET)
+    if left:
+        notes.append(f"{len(left)} half-written files of a stopped run; the next run removes them")
+    if not (store.folder / STUDY).exists():
+        notes.append(f"{STUDY} is gone; the manifest holds all its values")
+    if store.version == 1:
+        notes.append(
+            f"an earlier Passband ({store.made_by}) made it: zarr.json of waves and labels, and comments in "
+            f"{STUDY}, stand under no checksum"
+        )
+    return tuple(notes)
 
 
 def _study_faults(store: DatasetStore) -> list[str]:
     path = store.folder / STUDY
     if not path.exists():
         return []
+    if store.study_text is not None and path.read_bytes() == file_bytes(store.study_text):
+        return []
     try:
         differences = study_differences(store.study, read_study(path))
     except ParameterError as e:
         return [f"{path} was edited: {e}"]
-    if not differences:
-        return []
-    return [f"{path} was edited; the dataset was made with the first values: {'; '.join(differences[:5])}"]
+    if differences:
+        return [
+            f"{path} was edited; the dataset was made with the first values: {'; '.join(differences[:5])}"
+        ]
+    if store.study_text is not None:
+        return [f"{path} was edited, though not its values; the next run writes it as it was"]
+    return []
 
 
 def _split_faults(store: DatasetStore) -> list[str]:

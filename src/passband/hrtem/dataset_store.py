@@ -2,22 +2,22 @@
 
 ::
 
-    manifest.json     format, all values of the study, splits; written first
-    study.toml        the file that the study was read from, for people
+    manifest.json     format, all values of the study, splits, the study's file; written first
+    study.toml        the file that the study was read from, for people; a copy of what the manifest holds
     waves, labels     Zarr v3 arrays, one chunk for each scene, several scenes in a shard (one file)
     records           one JSON file for each shard, written last: only with it are its scenes there
 
-Every file is written beside its place and renamed. Scenes carry checksums of wave and labels in their
-record, and records one of their own, so a file that was cut, edited or lost is found and can be made anew.
+Every file is written beside its place and renamed. Manifest and records carry checksums of themselves. A
+record carries those of its scenes' waves and labels, of the files that hold them, and what the ``zarr.json``
+of both arrays must be: a file that was cut, edited or lost is found and can be made anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,17 +30,25 @@ from passband.hrtem.study import (
     SimulationStudy,
 )
 from passband.hrtem.study_file import study_from_values
-from passband.store.sealed import LOCK, content_sha256, digest, first_line, listed_names, load
+from passband.store.arrays import DESCRIPTION, Description, open_zarr, refuse_other_description
+from passband.store.folders import StoreKind, lost_manifest
+from passband.store.folders import read_manifest as read_any_manifest
+from passband.store.sealed import content_sha256, file_sha256, first_line, unsealed
 
 if TYPE_CHECKING:
     import zarr
 
-
-FORMAT = "passband simulated dataset"
-VERSION = 1
-MANIFEST, STUDY, RECORDS = "manifest.json", "study.toml", "records"
+DATASET = StoreKind(
+    noun="dataset",
+    format="passband simulated dataset",
+    version=2,
+    manifest="manifest.json",
+    stems=r"manifest|study|shard_\d+",
+    make="make one with `passband simulate hrtem STUDY.toml --out FOLDER`",
+)
+STUDY, RECORDS = "study.toml", "records"
 ARRAYS = ("waves", "labels")
-_TEMPORARY = re.compile(r"^\.(manifest|study|shard_).*|.*\.partial$")
+_MEND = "`passband simulate hrtem` on the same folder mends it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +75,25 @@ class SceneRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShardRecord:
+    """What is stored of a shard beside its arrays.
+
+    Parameters
+    ----------
+    scenes
+        Of each of its scenes, in order.
+    arrays
+        What zarr says of each array, so what its ``zarr.json`` must be; None in format 1.
+    files_sha256
+        Checksum of the shard's file of each array; None in format 1.
+    """
+
+    scenes: tuple[SceneRecord, ...]
+    arrays: Mapping[str, Description] | None = None
+    files_sha256: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DatasetStore:
     """A dataset's folder and what its manifest says.
 
@@ -82,6 +109,10 @@ class DatasetStore:
         How many scenes share a file.
     made_by
         Version of Passband that began it.
+    version
+        Of the format; the first lacks checksums of ``zarr.json`` and ``study.toml``.
+    study_text
+        What is in ``study.toml``; None where the study came from no file, or in format 1.
     """
 
     folder: Path
@@ -89,6 +120,8 @@ class DatasetStore:
     splits: Mapping[str, tuple[int, ...]]
     scenes_per_shard: int
     made_by: str
+    version: int
+    study_text: str | None
 
     @property
     def shards(self) -> int:
@@ -132,43 +165,23 @@ def read_manifest(folder: str | Path) -> DatasetStore:
         If there is no dataset, its manifest is damaged, or its format is newer than this Passband.
     """
     folder = Path(folder)
-    path = folder / MANIFEST
-    make = "make one with `passband simulate hrtem STUDY.toml --out FOLDER`"
-    if not folder.exists():
-        raise DatasetError(f"{folder} does not exist; wanted the folder of a dataset: {make}")
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is a file; wanted the folder of a dataset: {make}")
-    if not path.exists():
-        inside = sorted(p.name for p in folder.iterdir() if not is_ours(p))
-        near = [p.parent for p in [folder.parent / MANIFEST, *folder.glob(f"*/{MANIFEST}")] if p.exists()]
-        held = f"holds no {MANIFEST} (there is {listed_names(inside)})" if inside else "is empty"
-        cure = f"did you mean {near[0]}?" if near else f"wanted the folder of a dataset: {make}"
-        raise DatasetError(f"{folder} {held}; {cure}")
-    content = load(path)
-    if content.get("format") != FORMAT:
-        raise DatasetError(f"{path} is not that of a dataset; {make}")
-    if not isinstance(content.get("version"), int) or content["version"] > VERSION:
-        raise DatasetError(
-            f"{folder} is of format {content.get('version')}, made by Passband {content.get('made_by')}; "
-            f"this one reads formats up to {VERSION}: update Passband"
-        )
-    lost = f"{path} was cut or edited (its checksum differs); bring it back, or begin the dataset anew"
-    if content.get("sha256") != digest(content):
-        raise DatasetError(lost)
+    content = read_any_manifest(folder, DATASET)
     try:
         return DatasetStore(
             folder=folder,
-            study=study_from_values(content["study"], source=str(path)),
+            study=study_from_values(content["study"], source=str(folder / DATASET.manifest)),
             splits={name: tuple(content["splits"][name]) for name in SPLITS},
             scenes_per_shard=content["scenes_per_shard"],
             made_by=content["made_by"],
+            version=content["version"],
+            study_text=content["study_text"] if content["version"] > 1 else None,
         )
     except (KeyError, TypeError) as e:
-        raise DatasetError(lost) from e
+        raise lost_manifest(folder, DATASET) from e
 
 
-def read_records(store: DatasetStore, shard: int) -> list[SceneRecord] | None:
-    """Records of a shard's scenes.
+def read_shard(store: DatasetStore, shard: int) -> ShardRecord | None:
+    """Record of a shard.
 
     Parameters
     ----------
@@ -179,28 +192,29 @@ def read_records(store: DatasetStore, shard: int) -> list[SceneRecord] | None:
 
     Returns
     -------
-    list of SceneRecord or None
+    ShardRecord or None
         None where the shard is not finished.
 
     Raises
     ------
     DatasetError
-        If they are damaged or of other scenes.
+        If it is damaged or of other scenes.
     """
     path = store.record_path(shard)
     if not path.exists():
         return None
-    content = load(path)
-    if content.get("sha256") != digest(content):
-        raise DatasetError(f"{path} was cut or edited (its checksum differs)")
+    content = unsealed(path)
     try:
-        records = [_record(entry) for entry in content["scenes"]]
+        record = ShardRecord(scenes=tuple(_record(entry) for entry in content["scenes"]))
+        if store.version > 1:
+            arrays, files = ({n: content[part][n] for n in ARRAYS} for part in ("arrays", "files_sha256"))
+            record = replace(record, arrays=arrays, files_sha256=files)
     except (KeyError, TypeError, ValueError) as e:
         raise DatasetError(f"{path} holds no records of scenes ({type(e).__name__}: {e})") from e
-    if [r.scene for r in records] != list(store.scenes_of(shard)):
+    if [r.scene for r in record.scenes] != list(store.scenes_of(shard)):
         wanted = store.scenes_of(shard)
         raise DatasetError(f"{path} is of other scenes, wanted {wanted[0]} to {wanted[-1]}")
-    return records
+    return record
 
 
 def shard_faults(store: DatasetStore, shard: int) -> list[str] | None:
@@ -219,48 +233,56 @@ def shard_faults(store: DatasetStore, shard: int) -> list[str] | None:
         Empty where all is well; None where it is not finished.
     """
     try:
-        records = read_records(store, shard)
+        record = read_shard(store, shard)
     except DatasetError as e:
         return [str(e)]
-    if records is None:
+    if record is None:
         return None
     faults = []
-    for r in records:
+    for r in record.scenes:
         if r.id != scene_id(r.specimen, store.study):
             faults.append(f"scene {r.scene}: its id does not follow from its specimen and wave settings")
     for name in ARRAYS:
-        try:
-            array = open_array(store, name)
-        except DatasetError as e:
-            faults.append(str(e))
-            continue
-        for r in records:
-            try:
-                read_item(store, array, name, r)
-            except DatasetError as e:
-                faults.append(str(e))
+        faults += _array_faults(store, shard, record, name)
     return faults
 
 
-def open_array(store: DatasetStore, name: str) -> zarr.Array[Any]:
+def _array_faults(store: DatasetStore, shard: int, record: ShardRecord, name: str) -> list[str]:
+    """What is wrong with a shard of one array."""
+    try:
+        array = open_array(store, name, record)
+    except DatasetError as e:
+        return [str(e)]
+    faults = []
+    for r in record.scenes:
+        try:
+            read_item(store, array, name, r)
+        except DatasetError as e:
+            faults.append(str(e))
+    if not faults and record.files_sha256 is not None:
+        path = store.array_path(name, shard)
+        if file_sha256(path) != record.files_sha256[name]:
+            faults.append(f"{path} was edited, though not its scenes: the checksum of the file differs")
+    return faults
+
+
+def open_array(store: DatasetStore, name: str, record: ShardRecord) -> zarr.Array[Any]:
     """One of the dataset's arrays, to read.
 
     Raises
     ------
     DatasetError
-        If its description is missing or damaged, or does not fit the study.
+        If its description is missing, or is not what the record of a shard says; in format 1, if it does
+        not fit the study.
     """
-    import zarr
-
     path = store.folder / name
-    try:
-        array = zarr.open_array(path, mode="r")
-        fits = array.ndim == 3 and array.shape[0] == store.study.scenes
-        fits = fits and array.shards is not None and array.shards[0] == store.scenes_per_shard
-    except Exception as e:  # zarr raises whatever a damaged description leads to
-        raise DatasetError(f"{path / 'zarr.json'} is missing or damaged ({first_line(e)})") from e
+    if record.arrays is not None:
+        refuse_other_description(path, record.arrays[name], cure=_MEND)
+    array = open_zarr(path, cure=_MEND)
+    fits = array.ndim == 3 and array.shape[0] == store.study.scenes
+    fits = fits and array.shards is not None and array.shards[0] == store.scenes_per_shard
     if not fits:
-        raise DatasetError(f"{path / 'zarr.json'} was edited: it does not fit the manifest")
+        raise DatasetError(f"{path / DESCRIPTION} was edited: it does not fit the manifest")
     return array
 
 
@@ -294,16 +316,6 @@ def scene_id(specimen: SpecimenRecord, study: SimulationStudy) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def temporaries(store: DatasetStore) -> list[Path]:
-    """Files that a killed run left half-written; nothing reads them."""
-    return sorted(p for p in store.folder.rglob("*") if p.is_file() and _TEMPORARY.match(p.name))
-
-
 def _record(entry: Mapping[str, Any]) -> SceneRecord:
     specimen = SpecimenRecord.from_json(json.dumps(entry["specimen"]))
     return SceneRecord(**{**entry, "specimen": specimen})
-
-
-def is_ours(path: Path) -> bool:
-    """Whether a file is the lock, or left half-written by a run of ours."""
-    return path.name == LOCK or bool(_TEMPORARY.match(path.name))

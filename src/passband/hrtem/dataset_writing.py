@@ -13,27 +13,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Integer
 
-from passband.errors import DatasetError, PassbandError
+from passband.errors import DatasetError
 from passband.hrtem.dataset_store import (
     ARRAYS,
-    FORMAT,
-    MANIFEST,
+    DATASET,
     RECORDS,
     STUDY,
-    VERSION,
     DatasetStore,
     SceneRecord,
-    is_ours,
+    ShardRecord,
     open_array,
     read_manifest,
+    read_shard,
     scene_id,
     scenes_per_shard,
-    temporaries,
 )
 from passband.hrtem.specimen import SpecimenRecord
 from passband.hrtem.study import SPLITS, SimulationStudy, study_differences
-from passband.store.files import write_whole
-from passband.store.sealed import content_sha256, listed_names, sealed, sole_writer
+from passband.store.arrays import DESCRIPTION, Description, described, write_description
+from passband.store.files import file_bytes
+from passband.store.folders import begin, is_begun, write_file, writer
+from passband.store.sealed import content_sha256, file_sha256, load, sealed
 
 if TYPE_CHECKING:
     import zarr
@@ -86,44 +86,46 @@ def begin_dataset(
     PassbandError
         If it cannot be written.
     """
+    folder = Path(folder)
+    if is_begun(folder, DATASET):
+        store = _begun(folder, study, study_text)
+    else:
+        begin(folder, DATASET, _manifest(study, study_text))
+        store = read_manifest(folder)
+    path, text = folder / STUDY, store.study_text
+    if text is None and not path.exists():
+        text = study_text
+    if text is not None and not (path.exists() and path.read_bytes() == file_bytes(text)):
+        write_file(path, text)
+    return store
+
+
+def _begun(folder: Path, study: SimulationStudy, study_text: str | None) -> DatasetStore:
+    """What was begun in a folder, if it can be gone on with; another study that made nothing is replaced."""
     from passband import __version__
 
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise DatasetError(f"{folder} is a file; choose a new folder for the dataset")
-    if (folder / MANIFEST).exists():
+    store = read_manifest(folder)
+    differences = study_differences(store.study, study)
+    if differences and any((folder / RECORDS).glob("shard_*.json")):
+        listed = "".join(f"\n  - {d}" for d in differences[:12])
+        raise DatasetError(
+            f"{folder} holds a dataset of another study; choose another folder, or use its own "
+            f"{folder / STUDY}. What differs, there and here:{listed}"
+        )
+    if differences:  # a study that never came to a scene, as one with a mistake: nothing is lost
+        with writer(folder, DATASET):
+            for name in ARRAYS:
+                shutil.rmtree(folder / name, ignore_errors=True)
+            (folder / STUDY).unlink(missing_ok=True)
+            write_file(folder / DATASET.manifest, _manifest(study, study_text))
         store = read_manifest(folder)
-        differences = study_differences(store.study, study)
-        if differences and any((folder / RECORDS).glob("shard_*.json")):
-            listed = "".join(f"\n  - {d}" for d in differences[:12])
-            raise DatasetError(
-                f"{folder} holds a dataset of another study; choose another folder, or use its own "
-                f"{folder / STUDY}. What differs, there and here:{listed}"
-            )
-        if differences:  # a study that never came to a scene, as one with a mistake: nothing is lost
-            with dataset_writer(store):
-                for name in ARRAYS:
-                    shutil.rmtree(folder / name, ignore_errors=True)
-                (folder / STUDY).unlink(missing_ok=True)
-                write_whole(folder / MANIFEST, _manifest(study))
-            store = read_manifest(folder)
-        unfinished = not all(store.record_path(s).exists() for s in range(store.shards))
-        if store.made_by != __version__ and unfinished:
-            raise DatasetError(
-                f"{folder} was begun by Passband {store.made_by}, and this is {__version__}, whose waves may "
-                "differ: go on with that version, or choose another folder"
-            )
-    else:
-        others = [p.name for p in folder.iterdir() if not is_ours(p)] if folder.exists() else []
-        if others:
-            raise DatasetError(
-                f"{folder} is not empty and holds no dataset (there is {listed_names(sorted(others))}); "
-                "choose a new folder"
-            )
-        write_whole(folder / MANIFEST, _manifest(study))
-    if study_text is not None and not (folder / STUDY).exists():
-        write_whole(folder / STUDY, study_text)
-    return read_manifest(folder)
+    unfinished = not all(store.record_path(s).exists() for s in range(store.shards))
+    if store.made_by != __version__ and unfinished:
+        raise DatasetError(
+            f"{folder} was begun by Passband {store.made_by}, and this is {__version__}, whose waves may "
+            "differ: go on with that version, or choose another folder"
+        )
+    return store
 
 
 def write_shard(store: DatasetStore, shard: int, scenes: Sequence[SimulatedScene]) -> None:
@@ -159,6 +161,7 @@ def write_shard(store: DatasetStore, shard: int, scenes: Sequence[SimulatedScene
         f"{store.folder}: {which} cannot be written: {{}}; "
         "what was finished before is kept: make room, then run the same command again"
     )
+    arrays: dict[str, Description] = {}
     try:
         # What was there was not whole: nothing of it may meet what is written now.
         for path in (store.record_path(shard), *(store.array_path(name, shard) for name in ARRAYS)):
@@ -167,6 +170,8 @@ def write_shard(store: DatasetStore, shard: int, scenes: Sequence[SimulatedScene
             attributes = _grid(scenes[0].wave) if name == "waves" else {}
             array = _array(store, name, content, attributes)
             array[span.start : span.stop] = content
+            arrays[name] = load(store.folder / name / DESCRIPTION)
+        files = {name: file_sha256(store.array_path(name, shard)) for name in ARRAYS}
     except OSError as e:
         raise DatasetError(unwritten.format(e.strerror or e)) from e
     records = [
@@ -180,15 +185,17 @@ def write_shard(store: DatasetStore, shard: int, scenes: Sequence[SimulatedScene
         for k, (i, scene) in enumerate(zip(span, scenes, strict=True))
     ]
     listed: dict[str, Any] = {"scenes": [_entry(r) for r in records]}
+    if store.version > 1:  # one begun in the first format is finished in it
+        listed |= {"arrays": arrays, "files_sha256": files}
     try:
-        write_whole(store.record_path(shard), sealed(listed))
-    except PassbandError as e:
+        write_file(store.record_path(shard), sealed(listed))
+    except DatasetError as e:
         raise DatasetError(unwritten.format(e)) from e
 
 
 @contextlib.contextmanager
 def dataset_writer(store: DatasetStore) -> Iterator[None]:
-    """Hold a dataset's folder against other runs, and clear away what cannot be used.
+    """Hold a dataset's folder against other runs, clear away what cannot be used, and mend descriptions.
 
     Parameters
     ----------
@@ -200,15 +207,29 @@ def dataset_writer(store: DatasetStore) -> Iterator[None]:
     DatasetError
         If another run is writing to it.
     """
-    with sole_writer(store.folder):
-        for path in temporaries(store):
-            path.unlink(missing_ok=True)
+    with writer(store.folder, DATASET):
+        known = _first_record(store)
         for name in ARRAYS:
-            try:
-                open_array(store, name)
-            except DatasetError:  # none yet, or damaged: the first shard makes it anew
-                (store.folder / name / "zarr.json").unlink(missing_ok=True)
+            if known is None:  # nothing is there yet that it describes
+                (store.folder / name / DESCRIPTION).unlink(missing_ok=True)
+            elif known.arrays is not None:
+                write_description(store.folder / name, known.arrays[name])
+            else:
+                try:
+                    open_array(store, name, known)
+                except DatasetError:  # the first shard makes it anew
+                    (store.folder / name / DESCRIPTION).unlink(missing_ok=True)
         yield
+
+
+def _first_record(store: DatasetStore) -> ShardRecord | None:
+    """The first record that is one of this dataset; all of them describe the same arrays."""
+    for shard in range(store.shards):
+        with contextlib.suppress(DatasetError):
+            record = read_shard(store, shard)
+            if record is not None and all(r.id == scene_id(r.specimen, store.study) for r in record.scenes):
+                return record
+    return None
 
 
 def _array(
@@ -217,30 +238,28 @@ def _array(
     """One of the arrays, to write; begun where it is not there yet."""
     import zarr
     from zarr.codecs import ZstdCodec
-    from zarr.errors import ContainsArrayError
 
-    shape = content.shape[1:]
-    path = store.folder / name
-    found = open_array(store, name) if (path / "zarr.json").exists() else None
-    if found is not None and (found.shape[1:] != shape or dict(found.attrs) != attributes):
-        raise DatasetError(
-            f"{path} holds scenes of shape {found.shape[1:]}, {dict(found.attrs)}; got {shape}, "
-            f"{dict(attributes)}: all scenes of a dataset must be alike"
-        )
-    if found is None:
-        with contextlib.suppress(ContainsArrayError):  # another worker was faster
-            zarr.create_array(
-                path,
-                shape=(store.study.scenes, *shape),
-                chunks=(1, *shape),
-                shards=(store.scenes_per_shard, *shape),
-                dtype=content.dtype,
-                # The digits of a wave do not compress; labels do, two hundredfold.
-                compressors=ZstdCodec(level=5) if name == "labels" else None,
-                fill_value=0,
-                attributes=dict(attributes),
-                dimension_names=("scene", "y", "x") if name == "labels" else ("scene", "u", "v"),
+    shape, path = content.shape[1:], store.folder / name
+    if (path / DESCRIPTION).exists():
+        found = open_array(store, name, ShardRecord(scenes=()))
+        if found.shape[1:] != shape or dict(found.attrs) != attributes:
+            raise DatasetError(
+                f"{path} holds scenes of shape {found.shape[1:]}, {dict(found.attrs)}; got {shape}, "
+                f"{dict(attributes)}: all scenes of a dataset must be alike"
             )
+    else:  # two workers at once write the same
+        description = described(
+            shape=(store.study.scenes, *shape),
+            chunks=(1, *shape),
+            shards=(store.scenes_per_shard, *shape),
+            dtype=content.dtype,
+            # The digits of a wave do not compress; labels do, two hundredfold.
+            compressors=ZstdCodec(level=5) if name == "labels" else None,
+            fill_value=0,
+            attributes=dict(attributes),
+            dimension_names=("scene", "y", "x") if name == "labels" else ("scene", "u", "v"),
+        )
+        write_description(path, description)
     return zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
 
 
@@ -253,18 +272,19 @@ def _grid(wave: ExitWave) -> dict[str, Any]:
     return {"shape": list(wave.band.shape), "extent": list(wave.band.extent), "energy": wave.energy}
 
 
-def _manifest(study: SimulationStudy) -> str:
+def _manifest(study: SimulationStudy, study_text: str | None) -> str:
     from passband import __version__
 
     parts = study.splits.assign(study.scenes, seed=study.seed)
     return sealed(
         {
-            "format": FORMAT,
-            "version": VERSION,
+            "format": DATASET.format,
+            "version": DATASET.version,
             "made_by": __version__,
             "study": study.values(),
             "scenes_per_shard": scenes_per_shard(study.scenes),
             "splits": dict(zip(SPLITS, (list(p) for p in parts), strict=True)),
+            "study_text": study_text,
         }
     )
 

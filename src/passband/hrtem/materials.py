@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 
-from passband.errors import ParameterError
 from passband.hrtem.crystals import Material, Miller, Site
 
 _CUBE = ((0, 0, 1), (0, 1, 1), (1, 1, 1), (1, 1, 2))
@@ -115,23 +114,3 @@ MATERIALS: dict[str, Material] = {
     )
 }
 """The materials that come with Passband, an open dictionary: add your own."""
-
-
-def material_named(name: str) -> Material:
-    """A material of `MATERIALS`.
-
-    Raises
-    ------
-    ParameterError
-        If there is none of that name.
-
-    Examples
-    --------
-    >>> material_named("Si").space_group
-    216
-    """
-    if name not in MATERIALS:
-        raise ParameterError(
-            f"no material {name!r}; wanted one of {', '.join(MATERIALS)}, or add it to MATERIALS"
-        )
-    return MATERIALS[name]

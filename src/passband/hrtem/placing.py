@@ -108,7 +108,7 @@ def near_zone_rotation(
     Examples
     --------
     >>> q = near_zone_rotation(np.array([[0.6, 0.8, 0.0]]), 0.0, np.random.default_rng(0))
-    >>> np.abs(rotation_matrix(q) @ [0.6, 0.8, 0.0]).round(6).tolist()
+    >>> np.abs(Rotation.from_quat(q, scalar_first=True).apply([0.6, 0.8, 0.0])).round(6).tolist()
     [0.0, 0.0, 1.0]
     """
     axis = axes[rng.integers(len(axes))]
@@ -122,15 +122,3 @@ def near_zone_rotation(
     tilted = Rotation.from_rotvec([-tilt * math.sin(azimuth), tilt * math.cos(azimuth), 0.0])
     x, y, z, w = (tilted * spin * to_beam).as_quat()
     return float(w), float(x), float(y), float(z)
-
-
-def rotation_matrix(rotation: Quaternion) -> Float64[np.ndarray, "3 3"]:
-    """The matrix of a unit quaternion (w, x, y, z), for column vectors.
-
-    Examples
-    --------
-    >>> rotation_matrix((1.0, 0.0, 0.0, 0.0)).tolist()
-    [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
-    """
-    w, x, y, z = rotation
-    return np.asarray(Rotation.from_quat([x, y, z, w]).as_matrix())

@@ -24,7 +24,7 @@ from passband.errors import DatasetError, ParameterError, PassbandError
 from passband.hrtem.allocator import keep_freed_memory
 from passband.hrtem.dataset import Dataset, open_dataset
 from passband.hrtem.dataset_store import (
-    MANIFEST,
+    DATASET,
     DatasetStore,
     read_manifest,
     shard_faults,
@@ -153,7 +153,7 @@ def simulate_dataset(
 
 def has_dataset(folder: str | Path) -> bool:
     """Whether a dataset was begun in a folder."""
-    return (Path(folder) / MANIFEST).is_file()
+    return (Path(folder) / DATASET.manifest).is_file()
 
 
 @dataclass(frozen=True, kw_only=True)

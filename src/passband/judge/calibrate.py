@@ -140,7 +140,7 @@ def calibrate_bundle(
     return replace(bundle, calibration=to_record(calibration), digest="")
 
 
-def calibrate_files(
+def calibrate(
     images: Sequence[str],
     annotations: Path,
     bundle: Bundle,

@@ -5,11 +5,11 @@ One bad file does not stop the others; it ends up among the errors.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from passband import __version__
 from passband.detections.detections import Detections
@@ -24,6 +24,8 @@ from passband.judge.verdict import Judge, Verdict
 from passband.micrographs.many import Errors, Reading, find_micrographs
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
+from passband.store.runs import arrays_sha256, key
+from passband.store.sealed import file_sha256
 from passband.types import Progress
 
 
@@ -154,8 +156,7 @@ def _judge(path: str, plan: Plan, given: Mapping[str, Detections] | None) -> tup
 def _key(path: str, plan: Plan, given: Mapping[str, Detections] | None) -> str:
     """Fingerprint of all that a part depends on, but for the micrograph's name."""
     try:
-        with Path(path).open("rb") as f:
-            content = hashlib.file_digest(f, "sha256").hexdigest()
+        content = file_sha256(Path(path))
     except OSError as e:
         raise ReadError(f"cannot be read: {e.strerror or e}") from e
     depends = {
@@ -167,13 +168,11 @@ def _key(path: str, plan: Plan, given: Mapping[str, Detections] | None) -> str:
         "pixel_size": plan.reading.given_pixel_size(path),
         **plan.judge.settings,
     }
-    digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode())
     if given is not None and path in given:
         d = given[path]
-        digest.update(d.boxes_xyxy.tobytes() + d.scores.tobytes() + repr(d.score_threshold).encode())
-        for mask in d.masks or ():
-            digest.update(repr((mask.y, mask.x, mask.pixels.shape)).encode() + mask.pixels.tobytes())
-    return digest.hexdigest()[:32]
+        masks = [a for m in d.masks or () for a in (np.array([m.y, m.x]), m.pixels)]
+        depends["given"] = [arrays_sha256(d.boxes_xyxy, d.scores, *masks), d.score_threshold]
+    return key(depends)
 
 
 def _must_be_writable(report: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from passband.errors import PassbandError
 from passband.estimate.calibration import Estimate
 from passband.judge.sheet import Sheet
 from passband.judge.verdict import Verdict, measure_sizes
-from passband.store.files import write_whole
+from passband.store.runs import read_part, write_part
 
 FORMAT = 1
 
@@ -61,7 +60,7 @@ def save_part(path: Path, sheet: Sheet) -> None:
             "outlines": p.outlines,
         },
     }
-    write_whole(path, json.dumps(record))
+    write_part(path, record)
 
 
 def load_part(path: Path, name: str) -> Sheet | None:
@@ -79,10 +78,10 @@ def load_part(path: Path, name: str) -> Sheet | None:
     Sheet or None
         None where there is no part, or it is damaged or of another format: then the work is done anew.
     """
+    record = read_part(path)
     try:
-        record = json.loads(path.read_text("utf-8"))
-        return _sheet(record, name) if record["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, PassbandError):
+        return _sheet(record, name) if record is not None and record["format"] == FORMAT else None
+    except (ValueError, KeyError, TypeError, IndexError, PassbandError):
         return None
 
 

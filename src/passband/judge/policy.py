@@ -16,7 +16,7 @@ from passband.estimate.reasons import Moved
 from passband.micrographs.micrograph import Micrograph
 from passband.units import NM
 
-Answer = Literal["trust", "review", "reject"]
+Judgement = Literal["trust", "review", "reject"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ DEFAULT_POLICY = Policy()
 class Finding(NamedTuple):
     """The best answer that is still possible, and the reason in words."""
 
-    answer: Answer
+    answer: Judgement
     reason: str
 
 

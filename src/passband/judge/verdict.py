@@ -26,7 +26,7 @@ from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
 from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import CalibrationRecord, from_record
-from passband.judge.policy import DEFAULT_POLICY, Answer, Evidence, Finding, Policy, unusable, weigh
+from passband.judge.policy import DEFAULT_POLICY, Evidence, Finding, Judgement, Policy, unusable, weigh
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Vector
 from passband.units import NM
@@ -91,7 +91,7 @@ class Verdict:
     """
 
     path: str
-    verdict: Answer
+    verdict: Judgement
     reasons: tuple[str, ...]
     detections: Detections
     estimates: Mapping[str, Estimate]

@@ -7,20 +7,22 @@ from passband.types import Lines
 from passband.units import KEV, NM
 
 
-def about_micrograph(path: str) -> Lines:
+def about_micrograph(path: str, *, frame: int | None = None) -> Lines:
     """A micrograph file's size and calibration, and where each number came from.
 
     Parameters
     ----------
     path
         The file.
+    frame
+        Which image of a stack, from 0, or None.
 
     Raises
     ------
     ReadError
         If it gives no micrograph.
     """
-    m = read_micrograph(path)
+    m = read_micrograph(path, frame=frame)
     height, width = m.shape
     shown = {
         "pixel_size": None if m.pixel_size is None else f"{m.pixel_size / NM:.6g} nm",

@@ -42,7 +42,7 @@ class ParserError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class Parsed:
     """What the child made of a file.
 
     Parameters
@@ -114,7 +114,7 @@ _lock = threading.Lock()
 _child: _Child | None = None
 
 
-def parse(request: Request, *, time_limit: float, memory_limit: int) -> Answer:
+def parse(request: Request, *, time_limit: float, memory_limit: int) -> Parsed:
     """Have the child parse one file.
 
     Parameters
@@ -158,7 +158,7 @@ def _drop() -> None:
         _child = None
 
 
-def _ask(child: _Child, request: Request, time_limit: float, memory_limit: int) -> tuple[Answer, bool]:
+def _ask(child: _Child, request: Request, time_limit: float, memory_limit: int) -> tuple[Parsed, bool]:
     """Put one question; returns the answer and whether the child should be replaced."""
     stdin, stdout = child.pipes
     question = {"request": asdict(request), "time_limit": time_limit, "memory_limit": memory_limit}
@@ -171,7 +171,7 @@ def _ask(child: _Child, request: Request, time_limit: float, memory_limit: int) 
         child.files += 1
         last = bool(header.get("retire")) or child.files >= _FILES_PER_CHILD
         if "error" in header:
-            return Answer(pixels=None, error=str(header["error"])), last
+            return Parsed(pixels=None, error=str(header["error"])), last
         height, width = (int(n) for n in header["shape"])
         if not (height > 0 and width > 0 and height * width <= request.pixel_budget):
             raise ParserError(f"the parser process offered an image of {height} x {width} pixels")
@@ -183,7 +183,7 @@ def _ask(child: _Child, request: Request, time_limit: float, memory_limit: int) 
                 raise EOFError
             rest = rest[got:]
     quantities = {str(k): (float(v), str(source)) for k, (v, source) in header["quantities"].items()}
-    return Answer(pixels=pixels, quantities=quantities, notes=tuple(str(n) for n in header["notes"])), last
+    return Parsed(pixels=pixels, quantities=quantities, notes=tuple(str(n) for n in header["notes"])), last
 
 
 def _line(stdout: IO[bytes]) -> dict[str, Any]:

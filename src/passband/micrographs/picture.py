@@ -71,7 +71,7 @@ class Request:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class RawImage:
     """One image as it lies in the file.
 
     Parameters
@@ -133,7 +133,7 @@ def choose_frame(count: int, what: str, request: Request) -> int:
 
 def raw_image(
     request: Request, offset: int, shape: tuple[int, int], dtype: np.dtype[Any], *, limit: int | None = None
-) -> Picture:
+) -> RawImage:
     """Read uncompressed pixels that lie in one piece.
 
     Parameters
@@ -170,7 +170,7 @@ def raw_image(
         filled[: len(pixels)] = pixels
         notes = (f"truncated file: {count - len(pixels)} of {count} pixels filled in",)
         pixels = filled
-    return Picture(pixels=pixels.reshape(shape), notes=notes)
+    return RawImage(pixels=pixels.reshape(shape), notes=notes)
 
 
 def in_angstrom(value: float, unit: str) -> float | None:

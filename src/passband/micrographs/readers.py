@@ -14,7 +14,7 @@ from pathlib import Path
 
 from passband.errors import ParameterError, PassbandError, ReadError
 from passband.micrographs.micrograph import Micrograph
-from passband.micrographs.parser_process import Answer, ParserError, parse
+from passband.micrographs.parser_process import Parsed, ParserError, parse
 from passband.micrographs.picture import Request
 from passband.micrographs.sidecar import read_sidecar
 
@@ -120,7 +120,7 @@ def read_micrograph(
 
 
 def _micrograph(
-    name: str, shown: str, answer: Answer, notes: tuple[str, ...], pixel_size: float | None
+    name: str, shown: str, answer: Parsed, notes: tuple[str, ...], pixel_size: float | None
 ) -> Micrograph:
     """Join what the child found with what the caller knows better."""
     values = {what: value for what, (value, _) in answer.quantities.items()}
@@ -148,10 +148,7 @@ def _kind_of(name: str, shown: str, permissive: bool) -> tuple[str, tuple[str, .
     """Which parser a file needs, by suffix and first bytes, and a note where the two differ."""
     suffix = Path(name).suffix.lower()
     head = _first_bytes(name, shown)
-    by_bytes = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-    if by_bytes is None and head[208:212] == b"MAP ":
-        by_bytes = "mrc"
-    by_name = _KINDS.get(suffix)
+    by_name, by_bytes = _KINDS.get(suffix), _kind_by_bytes(head)
     readable = "can be read: " + " ".join(SUFFIXES)
     if suffix == ".emi":
         raise ReadError(
@@ -175,6 +172,12 @@ def _kind_of(name: str, shown: str, permissive: bool) -> tuple[str, tuple[str, .
         right = next(s for s, kind in _KINDS.items() if kind == by_bytes)
         raise ReadError(f"{shown}: {words}; rename it to {right}, or pass permissive=True")
     return by_bytes, (words,)
+
+
+def _kind_by_bytes(head: bytes) -> str | None:
+    """Which parser the first bytes of a file ask for, or None where they say nothing."""
+    by_bytes = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    return "mrc" if by_bytes is None and head[208:212] == b"MAP " else by_bytes
 
 
 def _first_bytes(name: str, shown: str) -> bytes:

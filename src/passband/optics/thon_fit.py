@@ -19,7 +19,7 @@ from scipy.interpolate import BSpline
 from passband.optics.spectra import sample_tiles
 from passband.types import Image, Vector
 
-Lens = Float64[np.ndarray, "3"]
+Focus = Float64[np.ndarray, "3"]
 Trend = Float64[np.ndarray, "b"]
 Contrast = Float64[np.ndarray, "c"]
 Edges = Float64[np.ndarray, "e"]
@@ -249,7 +249,7 @@ class RingModel:
         Log-likelihood above the trend without rings, in nats of independent draws.
     """
 
-    lens: Lens
+    lens: Focus
     covariance: Float64[np.ndarray, "3 3"]
     trend: Trend
     contrast: Contrast
@@ -268,12 +268,12 @@ class RingProblem:
         self.smooth = fit_trend(seen, self.trend_basis)
         self.nothing = float(log_likelihood(seen, np.exp(self.trend_basis @ self.smooth)).sum())
 
-    def phase(self, lens: Lens) -> Vector:
+    def phase(self, lens: Focus) -> Vector:
         """2 chi at each frequency, rad."""
         focus = lens[0] + lens[1] * self.cosine + lens[2] * self.sine
         return 2 * math.pi * self.search.cycles(self.k2, focus)
 
-    def parts(self, lens: Lens, trend: Trend, contrast: Contrast) -> tuple[Vector, Vector]:
+    def parts(self, lens: Focus, trend: Trend, contrast: Contrast) -> tuple[Vector, Vector]:
         """The smooth trend, and the rings about 1."""
         c = np.clip(self.contrast_basis @ contrast, 0, _MOST_CONTRAST)
         return np.exp(self.trend_basis @ trend), 1 - c * np.cos(self.phase(lens))
@@ -299,7 +299,7 @@ class Candidate:
     """
 
     score: float
-    lens: Lens
+    lens: Focus
     cut: float
 
 
@@ -365,12 +365,12 @@ def refit_without_spots(problem: RingProblem, model: RingModel) -> tuple[RingPro
     return fewer, _climb(fewer, model.lens, model.trend, model.contrast, _FINE)
 
 
-def _climb(problem: RingProblem, lens: Lens, trend: Trend, contrast: Contrast, steps: int) -> RingModel:
+def _climb(problem: RingProblem, lens: Focus, trend: Trend, contrast: Contrast, steps: int) -> RingModel:
     n = len(trend)
     prior = np.concatenate([np.zeros(3 + n), np.full(len(contrast), _SPREAD**-2)])
     damping = 1e-3
 
-    def value(lens: Lens, trend: Trend, contrast: Contrast) -> float:
+    def value(lens: Focus, trend: Trend, contrast: Contrast) -> float:
         smooth, rings = problem.parts(lens, trend, contrast)
         kept = float(((contrast / _SPREAD) ** 2).sum()) / 2
         return float(log_likelihood(problem.seen, smooth * rings).sum()) - kept
@@ -412,7 +412,7 @@ def _climb(problem: RingProblem, lens: Lens, trend: Trend, contrast: Contrast, s
 
 
 def _slopes(
-    problem: RingProblem, lens: Lens, trend: Trend, contrast: Contrast
+    problem: RingProblem, lens: Focus, trend: Trend, contrast: Contrast
 ) -> tuple[Float64[np.ndarray, "n p"], Vector]:
     """Derivatives of the logarithm of the mean power, and what is left of the power."""
     smooth, rings = problem.parts(lens, trend, contrast)

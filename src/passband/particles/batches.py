@@ -19,7 +19,7 @@ from passband.estimate.performance import fit_calibration
 from passband.estimate.records import to_record
 from passband.estimate.regressor import BATCH_FEATURES
 from passband.estimate.rows import CalibrationRow
-from passband.particles.invariant import Answer, Nuisances, roughness
+from passband.particles.invariant import Classification, Nuisances, roughness
 from passband.particles.model import ParticleModel, classify_particles
 from passband.particles.warping import Affine, deform
 
@@ -29,7 +29,7 @@ _SIGNS = np.array([(1, 1, 1), (1, -1, -1), (-1, 1, -1), (-1, -1, 1)])
 
 
 def batch_features(
-    model: ParticleModel, crops: Float32[np.ndarray, "n y x"], *, answer: Answer | None = None
+    model: ParticleModel, crops: Float32[np.ndarray, "n y x"], *, answer: Classification | None = None
 ) -> dict[str, float]:
     """Statistics of a model's answer on crops.
 

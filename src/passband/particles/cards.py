@@ -25,7 +25,7 @@ _TEMPLATE = 64
 _FINE = 8  # sub-pixels along each side of a template's pixel
 _CHUNK = 500
 
-Shape = Callable[[np.ndarray, np.ndarray], Any]
+Outline = Callable[[np.ndarray, np.ndarray], Any]
 """Where a shape is, from coordinates x (right) and y (up) in pixels from the template's centre."""
 
 
@@ -78,15 +78,15 @@ def _moon(x: np.ndarray, y: np.ndarray) -> Any:
     return _disc(x, y, 0, 0, 14) & ~_disc(x, y, 7, 0, 11)
 
 
-SUITS: dict[str, Shape] = {"clubs": _clubs, "spades": _spades, "hearts": _hearts, "diamonds": _diamonds}
+SUITS: dict[str, Outline] = {"clubs": _clubs, "spades": _spades, "hearts": _hearts, "diamonds": _diamonds}
 """The four classes, in the order of the labels 0 to 3."""
-STRANGERS: dict[str, Shape] = {"star": _star, "ring": _ring, "cross": _cross, "moon": _moon}
+STRANGERS: dict[str, Outline] = {"star": _star, "ring": _ring, "cross": _cross, "moon": _moon}
 """Shapes that belong to no class, to try rejection on."""
 SYMMETRY = {"clubs": 1, "spades": 1, "hearts": 1, "diamonds": 2}
 """Turns of 360 degrees over this leave a suit as it was."""
 
 
-def draw_template(shape: Shape, size: int = _TEMPLATE) -> Float32[np.ndarray, "size size"]:
+def draw_template(shape: Outline, size: int = _TEMPLATE) -> Float32[np.ndarray, "size size"]:
     """Draw a shape: 1 inside, 0 outside, the covered share at its edge.
 
     Examples

@@ -13,7 +13,7 @@ from passband.errors import ParameterError
 from passband.particles.bundle import read_particle_model
 from passband.particles.crop_sets import CropSet, read_crop_set
 from passband.particles.fit import ParticleConfig, fit_into
-from passband.particles.invariant import Answer
+from passband.particles.invariant import Classification
 from passband.particles.model import ParticleModel, classify_particles, describe_particles
 from passband.particles.rvae import INVARIANCES
 from passband.store.columns import columns_csv
@@ -172,7 +172,7 @@ def _chosen(crops: CropSet, path: Path) -> tuple[str, np.ndarray, np.ndarray | N
     raise ParameterError(f"{path}: nothing to classify: wanted X_test or X_unl")
 
 
-def _table(model: ParticleModel, images: np.ndarray, answer: Answer) -> str:
+def _table(model: ParticleModel, images: np.ndarray, answer: Classification) -> str:
     columns = {"crop": np.arange(len(images)), "class": np.array(model.classes)[answer.label]}
     columns |= {f"p_{name}": answer.probabilities[:, k] for k, name in enumerate(model.classes)}
     columns |= {"distance": answer.distance, "rejected": answer.rejected.astype(int)}

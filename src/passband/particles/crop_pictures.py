@@ -18,7 +18,7 @@ from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import PassbandError
 from passband.micrographs.readers import read_micrograph
 from passband.particles.library import ParticleLibrary
-from passband.particles.library_store import MicrographRecord, read_records
+from passband.particles.library_store import MicrographRecord
 from passband.store.sealed import content_sha256
 from passband.types import Progress
 
@@ -63,10 +63,14 @@ def batches(library: ParticleLibrary) -> Iterator[tuple[int, Float32[np.ndarray,
     Returns
     -------
     iterator of (int, float32 array)
+
+    Raises
+    ------
+    DatasetError
+        If some are damaged.
     """
-    for first in range(0, len(library), _BATCH):
-        crops = np.asarray(library.crops[first : first + _BATCH], np.float32)
-        yield first, crops
+    for i, crops in enumerate(library.blocks(_BATCH)):
+        yield i * _BATCH, crops
 
 
 def crops_at(library: ParticleLibrary, chosen: Int[np.ndarray, " m"]) -> Float32[np.ndarray, "m y x"]:
@@ -152,7 +156,7 @@ def thumbnails(
         One for each micrograph of the library, in the order of its particles. Files that are gone,
         unreadable or no longer the same have no picture.
     """
-    records = read_records(library.folder)
+    records = library.records
     wanted = np.bincount(micrograph_of(library)[chosen], minlength=len(records))
     shown = set(np.argsort(-wanted, kind="stable")[:THUMBNAILS].tolist())
     found: list[Thumbnail] = []
@@ -181,7 +185,7 @@ def micrograph_of(library: ParticleLibrary) -> Int[np.ndarray, " n"]:
     -------
     int64 (n,)
     """
-    counts = [record.count for record in read_records(library.folder)]
+    counts = [record.count for record in library.records]
     return np.repeat(np.arange(len(counts)), counts)[: len(library)]
 
 

@@ -336,10 +336,22 @@ def _split(mask: Mask, neck: float) -> LabelImage:
 
 def _setting_faults(s: ExtractionSettings) -> list[str]:
     """Every fault of the settings, in words."""
+    return _choice_faults(s) + _share_faults(s) + _length_faults(s)
+
+
+def _choice_faults(s: ExtractionSettings) -> list[str]:
     faults = []
     for name, known in (("polarity", POLARITIES), ("threshold", THRESHOLDS)):
         if getattr(s, name) not in known:
             faults.append(f"{name} must be one of {', '.join(map(repr, known))}, got {getattr(s, name)!r}")
+    for name in ("split", "keep_border", "hide_neighbours"):
+        if not isinstance(getattr(s, name), bool):
+            faults.append(f"{name} must be true or false, got {getattr(s, name)!r}")
+    return faults
+
+
+def _share_faults(s: ExtractionSettings) -> list[str]:
+    faults = []
     if not (_number(s.smoothing) and 0 <= s.smoothing <= 100):
         faults.append(f"smoothing must be a number of pixels from 0 to 100, got {s.smoothing!r}")
     if not (_number(s.neck) and 0 < s.neck < 1):
@@ -347,9 +359,11 @@ def _setting_faults(s: ExtractionSettings) -> list[str]:
     for name in ("least_solidity", "least_share"):
         if not (_number(getattr(s, name)) and 0 <= getattr(s, name) <= 1):
             faults.append(f"{name} must be a share from 0 to 1, got {getattr(s, name)!r}")
-    for name in ("split", "keep_border", "hide_neighbours"):
-        if not isinstance(getattr(s, name), bool):
-            faults.append(f"{name} must be true or false, got {getattr(s, name)!r}")
+    return faults
+
+
+def _length_faults(s: ExtractionSettings) -> list[str]:
+    faults = []
     if isinstance(s.size, bool) or not isinstance(s.size, int) or not 8 <= s.size <= 1024:
         faults.append(f"size must be a whole number from 8 to 1024, got {s.size!r}")
     for kind in ("least_diameter", "greatest_diameter", "window"):

@@ -46,8 +46,8 @@ class ParticleConfig:
         What may differ between a particle and a labelled one, beside a turn.
     training
         Of the autoencoder; if not given, the pyroVED recipe for the reference, else the defaults.
-    steps
-        Of the classifier.
+    steps, pool
+        Of the classifier: training steps, and deformed crops that it learns from.
     seed
         Of everything drawn.
     """
@@ -60,6 +60,7 @@ class ParticleConfig:
     nuisances: Nuisances = field(default=Nuisances())
     training: RVAETraining | None = None
     steps: int = 1200
+    pool: int = 12_800
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -130,6 +131,7 @@ def fit_particle_model(
                 harmonics=HarmonicSettings(size=size),
                 nuisances=config.nuisances,
                 steps=config.steps,
+                pool=config.pool,
                 seed=config.seed,
             ),
             classes=k,

@@ -24,14 +24,13 @@ from passband.particles.invariant import (
 from passband.particles.warping import Affine, deform
 from passband.types import Progress
 
-_POOL = 12_800  # deformed crops that training draws from
 _AT_EACH = 3000
 _SHRINKAGE = 0.1
 _CALIBRATION_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Fitted:
+class FittedClassifier:
     """A classifier and what fitting it showed.
 
     Parameters
@@ -58,7 +57,7 @@ def fit_classifier(
     classes: int,
     unlabelled: Float32[np.ndarray, "m y x"] | None = None,
     progress: Progress | None = None,
-) -> Fitted:
+) -> FittedClassifier:
     """Fit a classifier to labelled crops, and to unlabelled ones it then is sure of.
 
     A quarter of the labelled crops, where each class has at least four, is kept from a first fit to
@@ -112,7 +111,7 @@ def fit_classifier(
     if reach is not None:
         model.reach.copy_(torch.maximum(model.reach, reach))
     model.eval()
-    return Fitted(model=model, held_out_accuracy=accuracy, pseudo_labelled=sure)
+    return FittedClassifier(model=model, held_out_accuracy=accuracy, pseudo_labelled=sure)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,12 +133,16 @@ def deformed_pool(
     settings: ClassifierSettings,
     *,
     seed: int,
-    size: int = _POOL,
+    size: int | None = None,
 ) -> Pool:
-    """Deform crops by the nuisances and by turns, and keep the circular harmonics of the results."""
+    """Deform crops by the nuisances and by turns, and keep the circular harmonics of the results.
+
+    About ``size`` of them, each crop as often as another and at least once; `ClassifierSettings.pool` if not
+    given.
+    """
     rng = np.random.default_rng([seed, 1])
     nuisances, side = settings.nuisances, settings.harmonics.size
-    copies = max(1, round(size / max(len(crops), 1)))
+    copies = max(1, round((settings.pool if size is None else size) / max(len(crops), 1)))
     source = np.tile(np.arange(len(crops)), copies)
     parts, rough = [], []
     for i in range(0, len(source), BATCH):
@@ -296,10 +299,8 @@ def _pseudo_labels(
     if not len(sure):
         return None
     rng = np.random.default_rng([settings.seed, 2])
-    chosen = np.sort(rng.choice(sure, min(len(sure), _POOL), replace=False))
-    return deformed_pool(
-        crops[chosen], answer.label[chosen], settings, seed=settings.seed + 1, size=max(_POOL, len(chosen))
-    )
+    chosen = np.sort(rng.choice(sure, min(len(sure), settings.pool), replace=False))
+    return deformed_pool(crops[chosen], answer.label[chosen], settings, seed=settings.seed + 1)
 
 
 def _joined(a: Pool, b: Pool) -> Pool:

@@ -15,15 +15,15 @@ from passband.particles.bundle import read_particle_model
 from passband.particles.crop_pictures import batches
 from passband.particles.crop_sets import CropSet
 from passband.particles.fit import ParticleConfig, fit_into
-from passband.particles.invariant import Answer
+from passband.particles.invariant import Classification
 from passband.particles.library import ParticleLibrary, open_library
-from passband.particles.library_store import write_file
 from passband.particles.model import ParticleModel, classify_particles, describe_particles
 from passband.particles.page import write_library_report
 from passband.particles.stress import stress_rows
 from passband.particles.table import ClassifiedLibrary, class_columns, join_descriptions
 from passband.particles.train_rvae import RVAETraining
 from passband.store.columns import columns_csv
+from passband.store.folders import write_file
 from passband.types import Progress
 
 CLASSES = "classes.csv"
@@ -259,7 +259,7 @@ def classify_library(
         answers.append(classify_particles(model, crops))
         if model.generator is not None:
             descriptions.append(describe_particles(model, crops, answer=answers[-1]))
-    answer = Answer(
+    answer = Classification(
         probabilities=np.concatenate([a.probabilities for a in answers]),
         distance=np.concatenate([a.distance for a in answers]),
     )

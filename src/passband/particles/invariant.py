@@ -91,6 +91,9 @@ class ClassifierSettings:
         Of training.
     learning_rate
         Of AdamW at its highest.
+    pool
+        Deformed crops, made once, that training draws from: so many of labelled crops, and so many of
+        unlabelled ones.
     self_training
         Classes with fewer labelled crops than this are few: then unlabelled crops that the classifier is
         sure of are learnt from in a second round. 0 never does.
@@ -106,12 +109,14 @@ class ClassifierSettings:
     steps: int = 1200
     batch: int = 256
     learning_rate: float = 3e-3
+    pool: int = 12_800
     self_training: int = 50
     rejected: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
-        faults = [f"{n} must be at least 1" for n in ("hidden", "steps", "batch") if getattr(self, n) < 1]
+        counts = ("hidden", "steps", "batch", "pool")
+        faults = [f"{n} must be at least 1" for n in counts if getattr(self, n) < 1]
         if not 0 < self.rejected < 0.5:
             faults.append(f"rejected must lie between 0 and 0.5, got {self.rejected}")
         if faults:
@@ -136,7 +141,7 @@ class ClassifierSettings:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
+class Classification:
     """What a classifier says of n crops.
 
     Parameters
@@ -235,7 +240,7 @@ def _interpolate(noise: Tensor, values: Tensor) -> Tensor:
     return values[i - 1] + (values[i] - values[i - 1]) * share
 
 
-def classify_crops(model: InvariantClassifier, crops: Float32[np.ndarray, "n y x"]) -> Answer:
+def classify_crops(model: InvariantClassifier, crops: Float32[np.ndarray, "n y x"]) -> Classification:
     """Classify crops.
 
     Parameters
@@ -262,10 +267,12 @@ def classify_crops(model: InvariantClassifier, crops: Float32[np.ndarray, "n y x
             probabilities.append(torch.softmax(model.network(f) / model.temperature, 1).cpu())
             distances.append(model.distance(f, model.noise(batch)).cpu())
     if not probabilities:
-        return Answer(
+        return Classification(
             probabilities=np.zeros((0, model.classes), np.float32), distance=np.zeros(0, np.float32)
         )
-    answer = Answer(probabilities=torch.cat(probabilities).numpy(), distance=torch.cat(distances).numpy())
+    answer = Classification(
+        probabilities=torch.cat(probabilities).numpy(), distance=torch.cat(distances).numpy()
+    )
     bad = ~np.isfinite(answer.distance)
     if bad.any():
         raise ParameterError(f"{bad.sum()} of {len(crops)} crops hold values that are not finite")

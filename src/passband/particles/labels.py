@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from passband.errors import DatasetError
-from passband.particles.library import open_library, write_table
-from passband.particles.library_store import LABELS, read_labels, write_file
-from passband.store.sealed import sealed, sole_writer
+from passband.particles.library import library_of, write_table
+from passband.particles.library_store import LABELS, LIBRARY, read_labels, read_manifest, write_labels
+from passband.store.folders import writer
 
 _FAULTS_SHOWN = 20
 
@@ -35,7 +35,7 @@ class Labelling:
     counts: Mapping[str, int]
 
 
-def set_labels(folder: str | Path, csv_path: str | Path) -> Labelling:
+def label_library(folder: str | Path, csv_path: str | Path) -> Labelling:
     """Take people's labels of particles from a table; those it does not name keep theirs.
 
     Parameters
@@ -56,12 +56,15 @@ def set_labels(folder: str | Path, csv_path: str | Path) -> Labelling:
         If the library cannot be used; or the table, naming every fault: missing columns, particles that
         are not there, two labels for one, no label at all.
     """
-    library = open_library(folder)
+    manifest = read_manifest(Path(folder))
+    library = library_of(manifest, labels={})
     new, unlabelled = _labels_of(Path(csv_path), set(library.table["particle"].tolist()))
-    with sole_writer(library.folder):
-        labels = {**read_labels(library.folder), **new}
-        write_file(library.folder / LABELS, sealed({"labels": labels}))
-        write_table(open_library(folder))
+    with writer(manifest.folder, LIBRARY):
+        # Where they are lost, these are all there are.
+        known = read_labels(manifest, library.records) if (manifest.folder / LABELS).exists() else {}
+        labels = {**known, **new}
+        write_labels(manifest.folder, labels)
+        write_table(library_of(manifest))
     names = sorted(set(labels.values()))
     counts = {name: sum(v == name for v in labels.values()) for name in names}
     return Labelling(given=len(new), unlabelled=unlabelled, counts=counts)

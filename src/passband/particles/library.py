@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Float32
 
 from passband.detections.detections import Detections
 from passband.detections.given import detections_of, given_detections
@@ -20,23 +21,27 @@ from passband.micrographs.micrograph import Micrograph
 from passband.particles.crop import COLUMNS, WINDOW, Particles, cut_particles, reaches
 from passband.particles.find import ExtractionSettings, find_particles
 from passband.particles.library_store import (
-    MANIFEST,
-    MICROGRAPHS,
+    LIBRARY,
     TABLE,
     Manifest,
     MicrographRecord,
     append_particles,
-    is_begun,
+    clear_beyond,
+    go_on,
+    new_arrays,
     new_id,
     open_array,
+    particles_of,
+    read_blocks,
+    read_descriptions,
     read_labels,
     read_manifest,
     read_records,
-    write_file,
 )
 from passband.particles.outlines import kept_labels, labels_of_detections
 from passband.store.columns import columns_csv
-from passband.store.sealed import content_sha256, sealed, sole_writer
+from passband.store.folders import begin, is_begun, write_file, writer
+from passband.store.sealed import content_sha256
 from passband.types import LabelImage, Progress
 from passband.units import NM
 
@@ -102,6 +107,8 @@ class ParticleLibrary:
         there), "source" (the micrograph's path as it was given) and `COLUMNS`.
     labels
         str (n,); empty where unlabelled.
+    records
+        Of the micrographs, in the order of their particles.
     """
 
     folder: Path
@@ -112,9 +119,30 @@ class ParticleLibrary:
     masks: zarr.Array[Any]
     table: Mapping[str, npt.NDArray[Any]]
     labels: npt.NDArray[Any]
+    records: tuple[MicrographRecord, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def blocks(self, size: int) -> Iterator[Float32[np.ndarray, "n y x"]]:
+        """The crops, some at a time, their checksums compared.
+
+        Parameters
+        ----------
+        size
+            How many at a time.
+
+        Yields
+        ------
+        float32 array
+
+        Raises
+        ------
+        DatasetError
+            If some are damaged; at the latest once the micrograph that they are of is read.
+        """
+        for crops in read_blocks(self.crops, self.records, "crops", size):
+            yield np.asarray(crops, np.float32)
 
 
 def extend_library(
@@ -177,10 +205,12 @@ def extend_library(
     >>> done.particles, crops.shape, library.table["x"].round().tolist()
     (2, (2, 48, 48), [20.0, 44.0])
     """
+    from passband import __version__
+
     folder, reading, paths = Path(folder), reading or Reading(), [os.fspath(p) for p in paths]
     outlines = "threshold" if detections is None else "detections"
     known = None
-    if is_begun(folder):
+    if is_begun(folder, LIBRARY):
         known = read_manifest(folder)
         _must_agree(known, settings, outlines)
     given = None if detections is None else given_detections(paths, reading, Path(detections))
@@ -191,9 +221,11 @@ def extend_library(
             settings=settings,
             outlines=outlines,
             window_nm=_window_nm(paths, reading, settings, given),
+            arrays=new_arrays(settings.size),
+            made_by=__version__,
         )
-        write_file(folder / MANIFEST, known.text())
-    with sole_writer(folder):
+        begin(folder, LIBRARY, known.text())
+    with writer(folder, LIBRARY):
         return _extend(known, paths, reading, given, progress)
 
 
@@ -215,9 +247,13 @@ def open_library(folder: str | Path) -> ParticleLibrary:
     DatasetError
         If it is no library, damaged, or of a newer format.
     """
-    manifest = read_manifest(Path(folder))
-    records = read_records(manifest.folder)
-    n = sum(r.count for r in records)
+    return library_of(read_manifest(Path(folder)))
+
+
+def library_of(manifest: Manifest, labels: Mapping[str, str] | None = None) -> ParticleLibrary:
+    """`open_library` of a manifest; with labels, those in the folder are not read."""
+    stated = read_descriptions(manifest)
+    records = read_records(manifest)
     ids = [f"{r.id}-{number}" for r in records for number in r.columns["number"]]
     table: dict[str, npt.NDArray[Any]] = {
         "particle": np.array(ids, np.str_),
@@ -226,23 +262,31 @@ def open_library(folder: str | Path) -> ParticleLibrary:
     for name, kind in COLUMNS.items():
         values = [math.nan if v is None else v for r in records for v in r.columns[name]]
         table[name] = np.array(values, kind)
-    labels = read_labels(manifest.folder)
+    if labels is None:
+        labels = read_labels(manifest, records)
+    crops, masks = (open_array(manifest, name, records, stated[name]) for name in ("crops", "masks"))
     return ParticleLibrary(
         folder=manifest.folder,
         settings=manifest.settings,
         window_nm=manifest.window_nm,
         outlines=manifest.outlines,
-        crops=open_array(manifest, "crops", n),
-        masks=open_array(manifest, "masks", n),
+        crops=crops,
+        masks=masks,
         table=table,
         labels=np.array([labels.get(i, "") for i in ids], np.str_),
+        records=tuple(records),
     )
 
 
 def write_table(library: ParticleLibrary) -> None:
     """particles.csv, which every spreadsheet opens; unknown numbers are empty cells."""
+    write_file(library.folder / TABLE, table_text(library))
+
+
+def table_text(library: ParticleLibrary) -> str:
+    """Content of particles.csv."""
     columns = {"particle": library.table["particle"], "label": library.labels, **library.table}
-    write_file(library.folder / TABLE, columns_csv(columns, digits=7))
+    return columns_csv(columns, digits=7)
 
 
 def _extend(
@@ -253,10 +297,11 @@ def _extend(
     progress: Progress | None,
 ) -> Extraction:
     """Add micrographs one by one to a library that is ours alone."""
-    folder = manifest.folder
-    records = read_records(folder)
+    records = read_records(manifest)
+    manifest = go_on(manifest, records)
+    read_labels(manifest, records)  # told now that they are lost, not after hours
     by_content = {r.pixels_sha256: r for r in records}
-    total = before = sum(r.count for r in records)
+    before = particles_of(records)
     there, empty, duplicates, skipped = 0, [], [], []
     known = len(records)
     for done, path in enumerate(paths):
@@ -297,20 +342,18 @@ def _extend(
             count=len(particles),
             columns=columns,
         )
-        append_particles(manifest, particles, total)
-        entry = {f.name: getattr(record, f.name) for f in fields(record)}
-        write_file(folder / MICROGRAPHS / f"{len(records):06d}.json", sealed(entry))
-        total += record.count
+        record = append_particles(manifest, records, record, particles)
         records.append(record)
         by_content[sha256] = record
         if not record.count:
             empty.append(path)
-    append_particles(manifest, None, total)
+    clear_beyond(manifest, records)
     if progress:
         progress("", len(paths), len(paths))
-    write_table(open_library(folder))
+    write_table(library_of(manifest))
+    total = particles_of(records)
     return Extraction(
-        folder=folder,
+        folder=manifest.folder,
         particles=total - before,
         micrographs=len(records) - known,
         there=there,

@@ -2,42 +2,70 @@
 
 ::
 
-    library.json      format, settings, the window; written first
-    crops, masks      Zarr v3 arrays (n, size, size)
-    micrographs       one JSON file for each micrograph, written last: only with it are its particles there
+    library.json      format, settings, the window, what zarr says of the arrays; written first
     labels.json       label of each labelled particle
+    crops, masks      Zarr v3 arrays (n, size, size)
+    micrographs       one JSON file for each micrograph: only with it are its particles there
     particles.csv     everything but the pixels, for people; made anew from the others, never read
 
-Every file is written beside its place and renamed, and what is JSON carries a checksum of itself. A run
-that was killed leaves whole micrographs; the next one goes on after the last.
+Every file is written beside its place and renamed, and what is JSON carries a checksum of itself. The record
+of a micrograph carries checksums of its crops and masks, and of the files that they were added to. After it
+comes ``zarr.json`` of both arrays, which says how many micrographs and particles there are: a record that is
+lost is missed. A run that was killed leaves whole micrographs; the next one goes on after the last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from passband.errors import DatasetError, ParameterError, PassbandError
+from passband.errors import DatasetError, ParameterError
 from passband.particles.crop import Particles
 from passband.particles.find import ExtractionSettings
-from passband.store.files import write_whole
-from passband.store.sealed import LOCK, first_line, listed_names, sealed, unsealed
+from passband.store.arrays import (
+    DESCRIPTION,
+    Description,
+    described,
+    description_text,
+    open_zarr,
+    with_items,
+    write_description,
+)
+from passband.store.folders import StoreKind, write_file
+from passband.store.folders import read_manifest as read_any_manifest
+from passband.store.sealed import (
+    array_bytes,
+    content_hash,
+    content_sha256,
+    file_sha256,
+    first_line,
+    sealed,
+    unsealed,
+)
 
 if TYPE_CHECKING:
     import zarr
 
-FORMAT, VERSION = "passband particle library", 1
-MANIFEST, MICROGRAPHS, LABELS, TABLE = (
-    "library.json", "micrographs", "labels.json", "particles.csv",
-)  # fmt: skip
+LIBRARY = StoreKind(
+    noun="particle library",
+    format="passband particle library",
+    version=2,
+    manifest="library.json",
+    stems=r"library|labels|particles|classes|\d+",
+    make="make one with `passband particles extract MICROGRAPHS --out FOLDER`",
+)
+MICROGRAPHS, LABELS, TABLE = "micrographs", "labels.json", "particles.csv"
+ARRAYS = {"crops": np.float32, "masks": np.bool_}
+"""Type of what is in each array."""
 CHUNK = 64
 """Particles in a file of an array."""
 _ID_DIGITS = 8
-_MAKE = "make one with `passband particles extract MICROGRAPHS --out FOLDER`"
+_MEND = "`passband particles extract` on the same folder mends it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,32 +82,70 @@ class Manifest:
         "threshold", or "detections" where outlines are given.
     window_nm
         What every crop shows across, where it is the same for all and not in the settings; else None.
+    arrays
+        What zarr says of each array while it is empty; None in format 1.
+    made_by
+        Version of Passband that began it.
     """
 
     folder: Path
     settings: ExtractionSettings
     outlines: str
     window_nm: float | None
+    arrays: Mapping[str, Description] | None
+    made_by: str
 
     def text(self) -> str:
         """Content of its file."""
-        from passband import __version__
-
         return sealed(
             {
-                "format": FORMAT,
-                "version": VERSION,
-                "made_by": __version__,
+                "format": LIBRARY.format,
+                "version": LIBRARY.version,
+                "made_by": self.made_by,
                 "settings": self.settings.values(),
                 "outlines": self.outlines,
                 "window_nm": self.window_nm,
+                "arrays": self.arrays,
             }
         )
+
+    def record_path(self, number: int) -> Path:
+        """Where the record of a micrograph is, once it is."""
+        return self.folder / MICROGRAPHS / f"{number:06d}.json"
+
+    def chunk_path(self, name: str, chunk: int) -> Path:
+        """The file that holds some items of an array."""
+        return self.folder / name / "c" / str(chunk) / "0" / "0"
+
+    def description(self, name: str, particles: int, micrographs: int) -> Description:
+        """What zarr says of an array of so many particles."""
+        assert self.arrays is not None
+        empty = self.arrays[name]
+        said = {"micrographs": micrographs}
+        return {**empty, "shape": [particles, *empty["shape"][1:]], "attributes": said}
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicrographRecord:
-    """What is stored of one micrograph: columns of its particles, NaN as None."""
+    """What is stored of one micrograph.
+
+    Parameters
+    ----------
+    id
+        The first digits of ``pixels_sha256``, as many as tell it from the others.
+    pixels_sha256, outlines_sha256
+        Checksums of the micrograph, and of its outlines where they are given.
+    source, place
+        Its path as it was given, and the absolute one.
+    count
+        How many particles are of it.
+    columns
+        Of its particles, NaN as None.
+    content_sha256
+        Checksum of its part of each array; None where an earlier Passband added it.
+    files_sha256
+        Checksums of the files of each array that it was added to, by their numbers; None as before.
+    """
 
     id: str
     pixels_sha256: str
@@ -88,144 +154,260 @@ class MicrographRecord:
     outlines_sha256: str | None
     count: int
     columns: dict[str, list[Any]]
+    content_sha256: Mapping[str, str] | None = None
+    files_sha256: Mapping[str, Mapping[str, str]] | None = None
+
+    def text(self) -> str:
+        """Content of its file."""
+        return sealed({f.name: getattr(self, f.name) for f in fields(self)})
 
 
-def is_begun(folder: Path) -> bool:
-    """Whether a folder holds a library; anything else but an empty or new one is an error."""
-    if folder.exists() and not folder.is_dir():
-        raise DatasetError(f"{folder} is a file; choose a new folder for the library")
-    if (folder / MANIFEST).exists():
-        return True
-    # Left half-written by `write_whole` when a first run was killed.
-    temporary = f".{MANIFEST}."
-    inside = [p.name for p in folder.iterdir()] if folder.exists() else []
-    others = sorted(n for n in inside if n != LOCK and not n.startswith(temporary))
-    if others:
-        raise DatasetError(
-            f"{folder} is not empty and holds no library (there is {listed_names(others)}); "
-            "choose a new folder"
+def new_arrays(size: int) -> dict[str, Description]:
+    """What zarr says of the arrays of a new library."""
+    from zarr.codecs import ZstdCodec
+
+    return {
+        name: described(
+            shape=(0, size, size),
+            chunks=(CHUNK, size, size),
+            dtype=kind,
+            compressors=ZstdCodec(level=3, checksum=True),
+            fill_value=0,
+            dimension_names=("particle", "y", "x"),
         )
-    return False
+        for name, kind in ARRAYS.items()
+    }
 
 
 def read_manifest(folder: Path) -> Manifest:
     """What a library's manifest says; a `DatasetError` where there is none, or a damaged or newer one."""
-    path = folder / MANIFEST
-    if not folder.exists():
-        raise DatasetError(f"{folder} does not exist; wanted the folder of a particle library: {_MAKE}")
-    if not folder.is_dir():
-        raise DatasetError(f"{folder} is a file; wanted the folder of a particle library: {_MAKE}")
-    if not path.exists():
-        raise DatasetError(f"{folder} holds no {MANIFEST}; wanted the folder of a particle library: {_MAKE}")
-    content = unsealed(path)
-    if content.get("format") != FORMAT:
-        raise DatasetError(f"{path} is not that of a particle library; {_MAKE}")
-    if content.get("version") != VERSION:
-        raise DatasetError(
-            f"{folder} is of format {content.get('version')}, made by Passband {content.get('made_by')}; "
-            f"this one reads format {VERSION}: update Passband"
-        )
+    content = read_any_manifest(folder, LIBRARY)
     try:
-        settings = ExtractionSettings(**content["settings"])
         return Manifest(
             folder=folder,
-            settings=settings,
+            settings=ExtractionSettings(**content["settings"]),
             outlines=content["outlines"],
             window_nm=content["window_nm"],
+            arrays={n: content["arrays"][n] for n in ARRAYS} if content["version"] > 1 else None,
+            made_by=content["made_by"],
         )
     except (KeyError, TypeError, ParameterError) as e:
+        path = folder / LIBRARY.manifest
         raise DatasetError(f"{path} holds no settings of a library ({e}); make the library anew") from e
 
 
-def read_records(folder: Path) -> list[MicrographRecord]:
+def read_records(manifest: Manifest) -> list[MicrographRecord]:
     """Records of all micrographs that are whole, in the order of their particles."""
-    records, total = [], 0
-    for i, path in enumerate(sorted((folder / MICROGRAPHS).glob("[0-9]*.json"))):
-        if path.name != f"{i:06d}.json":
-            raise DatasetError(f"{folder / MICROGRAPHS / f'{i:06d}.json'} is missing; bring it back")
+    records = []
+    for i, path in enumerate(sorted((manifest.folder / MICROGRAPHS).glob("[0-9]*.json"))):
+        if path != manifest.record_path(i):
+            raise DatasetError(f"{manifest.record_path(i)} is missing; bring it back")
         try:
-            record = MicrographRecord(**unsealed(path))
+            records.append(MicrographRecord(**unsealed(path)))
         except TypeError as e:
             raise DatasetError(f"{path} holds no record of a micrograph ({e})") from e
-        records.append(record)
-        total += record.count
     return records
 
 
-def read_labels(folder: Path) -> dict[str, str]:
+def particles_of(records: Sequence[MicrographRecord]) -> int:
+    """How many particles there are."""
+    return sum(r.count for r in records)
+
+
+def read_labels(manifest: Manifest, records: Sequence[MicrographRecord]) -> dict[str, str]:
     """Label of each labelled particle, by its id."""
-    path = folder / LABELS
-    if not path.exists():
+    path = manifest.folder / LABELS
+    if path.exists():
+        labels: dict[str, str] = unsealed(path)["labels"]
+        return labels
+    if manifest.arrays is None or not records:
         return {}
-    labels: dict[str, str] = unsealed(path)["labels"]
-    return labels
+    folder = manifest.folder
+    raise DatasetError(
+        f"{path} is missing; bring it back, or give the labels again: `passband particles label {folder} "
+        f"{folder / TABLE}` takes those that its table still has"
+    )
 
 
-def open_array(manifest: Manifest, name: str, n: int) -> zarr.Array[Any]:
-    """The first n items of an array: what is beyond belongs to a micrograph that is not whole."""
-    import zarr
+def write_labels(folder: Path, labels: Mapping[str, str]) -> None:
+    """Write the labels of a library whole, or raise a `DatasetError`."""
+    write_file(folder / LABELS, sealed({"labels": labels}))
 
-    path, size = manifest.folder / name, manifest.settings.size
-    try:
-        array = zarr.open_array(path, mode="r")
-        shape, chunks = array.shape, array.chunks
-        first = zarr.AsyncArray(
-            metadata=array.metadata.update_shape((n, *shape[1:])), store_path=array.store_path
-        )
-    except Exception as e:  # zarr raises whatever a damaged description leads to
-        raise DatasetError(
-            f"{path / 'zarr.json'} is missing or damaged ({first_line(e)}); make the library anew"
-        ) from e
-    if shape[1:] != (size, size) or chunks != (CHUNK, size, size) or shape[0] < n:
-        raise DatasetError(f"{path / 'zarr.json'} was edited: it does not fit the library; make it anew")
-    files = [path / "c" / str(i) / "0" / "0" for i in range(-(-n // CHUNK))]
+
+def read_descriptions(manifest: Manifest) -> dict[str, bytes]:
+    """What ``zarr.json`` of each array holds; to be read before the records, which may grow meanwhile."""
+    found = {}
+    for name in ARRAYS:
+        path = manifest.folder / name / DESCRIPTION
+        try:
+            found[name] = path.read_bytes()
+        except OSError as e:
+            raise DatasetError(f"{path} is missing or damaged ({e.strerror or e}); {_MEND}") from e
+    return found
+
+
+def open_array(
+    manifest: Manifest, name: str, records: Sequence[MicrographRecord], description: bytes
+) -> zarr.Array[Any]:
+    """The items of an array that records tell of: what is beyond is of a micrograph that is not whole."""
+    path, n = manifest.folder / name, particles_of(records)
+    if manifest.arrays is None:
+        array = _open_undescribed(manifest, name, n)
+    else:
+        _refuse_wrong_description(manifest, name, records, description)
+        array = open_zarr(path, cure=_MEND)
+    files = [manifest.chunk_path(name, i) for i in range(-(-n // array.chunks[0]))]
     lost = [f for f in files if not f.exists()]
     if lost:
         raise DatasetError(f"{len(lost)} files of {name} are missing, as {lost[0]}; make the library anew")
-    return zarr.Array(first)
+    return with_items(array, n)
 
 
-def append_particles(manifest: Manifest, particles: Particles | None, total: int) -> None:
-    """Write a micrograph's particles after the first ``total``; with none, the arrays end there.
+def _open_undescribed(manifest: Manifest, name: str, n: int) -> zarr.Array[Any]:
+    """An array of a library of format 1, whose description is nowhere else."""
+    path, size = manifest.folder / name, manifest.settings.size
+    array = open_zarr(path, cure="make the library anew")
+    fits = array.shape[1:] == (size, size) and array.chunks == (CHUNK, size, size) and array.shape[0] >= n
+    if not fits:
+        raise DatasetError(f"{path / DESCRIPTION} was edited: it does not fit the library; make it anew")
+    return array
+
+
+def _refuse_wrong_description(
+    manifest: Manifest, name: str, records: Sequence[MicrographRecord], content: bytes
+) -> None:
+    """Raise where ``zarr.json`` is not what it was after one of the micrographs."""
+    path = manifest.folder / name / DESCRIPTION
+    edited = DatasetError(f"{path} was cut or edited: it is not what was written; {_MEND}")
+    try:
+        said = json.loads(content)["attributes"]["micrographs"]
+        micrographs, particles = int(said), int(json.loads(content)["shape"][0])
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as e:
+        raise edited from e
+    if content != description_text(manifest.description(name, particles, micrographs)).encode():
+        raise edited
+    if micrographs > len(records):
+        first = manifest.record_path(len(records))
+        raise DatasetError(f"{first} is missing, {path} says {micrographs} micrographs; bring it back")
+    if micrographs < 0 or particles != particles_of(records[:micrographs]):
+        raise edited
+
+
+def write_descriptions(manifest: Manifest, records: Sequence[MicrographRecord]) -> None:
+    """Make ``zarr.json`` of both arrays what it must be with these micrographs."""
+    for name in ARRAYS:
+        description = manifest.description(name, particles_of(records), len(records))
+        write_description(manifest.folder / name, description)
+
+
+def append_particles(
+    manifest: Manifest, records: Sequence[MicrographRecord], record: MicrographRecord, particles: Particles
+) -> MicrographRecord:
+    """Add a micrograph's particles after those that are there, its record, and the new descriptions.
 
     Files are replaced whole (by zarr's local store), so what was in them before stays.
+
+    Returns
+    -------
+    MicrographRecord
+        With the checksums of what was written.
+
+    Raises
+    ------
+    DatasetError
+        If a file cannot be written; what was finished before is kept.
     """
     import zarr
-    from zarr.codecs import ZstdCodec
 
-    size = manifest.settings.size
-    for name, kind in (("crops", np.float32), ("masks", np.bool_)):
-        path = manifest.folder / name
+    total = particles_of(records)
+    n = total + len(particles)
+    contents: dict[str, str] = {}
+    files: dict[str, dict[str, str]] = {}
+    for name in ARRAYS:
+        path, items = manifest.folder / name, getattr(particles, name)
         try:
-            if not (path / "zarr.json").exists():
-                zarr.create_array(
-                    path,
-                    shape=(0, size, size),
-                    chunks=(CHUNK, size, size),
-                    dtype=kind,
-                    compressors=ZstdCodec(level=3, checksum=True),
-                    fill_value=0,
-                    dimension_names=("particle", "y", "x"),
-                )
-            array = zarr.open_array(path, mode="r+").with_config({"write_empty_chunks": True})
-            n = total + (0 if particles is None else len(particles))
-            if array.shape[0] != n:
-                array.resize((n, size, size))
-            if particles is not None and len(particles):
-                array[total:n] = getattr(particles, name)
+            array = with_items(zarr.open_array(path, mode="r+"), n).with_config({"write_empty_chunks": True})
+            if len(items):
+                array[total:n] = items
+            chunks = range(total // array.chunks[0], -(-n // array.chunks[0])) if len(items) else range(0)
+            files[name] = {str(i): file_sha256(manifest.chunk_path(name, i)) for i in chunks}
         except OSError as e:
             raise DatasetError(
                 f"{path} cannot be written: {e.strerror or e}; what was finished before is kept: make room, "
                 "then run the same command again"
             ) from e
+        contents[name] = content_sha256(items)
+    record = replace(record, content_sha256=contents, files_sha256=files)
+    write_file(manifest.record_path(len(records)), record.text())
+    write_descriptions(manifest, [*records, record])
+    return record
 
 
-def write_file(path: Path, content: str) -> None:
-    """Write one of the library's files whole, or raise a `DatasetError`."""
-    try:
-        write_whole(path, content)
-    except PassbandError as e:
-        raise DatasetError(str(e)) from e
+def clear_beyond(manifest: Manifest, records: Sequence[MicrographRecord]) -> None:
+    """Remove files of particles that no record tells of, as a killed run leaves them."""
+    assert manifest.arrays is not None
+    for name in ARRAYS:
+        chunk = manifest.arrays[name]["chunk_grid"]["configuration"]["chunk_shape"][0]
+        beyond = -(-particles_of(records) // chunk)
+        while (path := manifest.chunk_path(name, beyond)).exists():
+            path.unlink()
+            beyond += 1
+
+
+def go_on(manifest: Manifest, records: Sequence[MicrographRecord]) -> Manifest:
+    """Make a library ready to be added to: in the newest format, its descriptions as they must be."""
+    folder = manifest.folder
+    if manifest.arrays is None:
+        for name in ARRAYS:
+            _open_undescribed(manifest, name, particles_of(records))
+        newer = replace(manifest, arrays=new_arrays(manifest.settings.size))
+        if not (folder / LABELS).exists():
+            write_labels(folder, {})
+        write_descriptions(newer, records)
+        write_file(folder / LIBRARY.manifest, newer.text())
+        return newer
+    if not records and not (folder / LABELS).exists():
+        write_labels(folder, {})
+    write_descriptions(manifest, records)
+    return manifest
+
+
+def read_blocks(
+    array: zarr.Array[Any], records: Sequence[MicrographRecord], name: str, block: int
+) -> Iterator[np.ndarray]:
+    """All items of an array, some at a time, the checksum of every micrograph's compared once it is read.
+
+    Raises
+    ------
+    DatasetError
+        If some are damaged.
+    """
+    where = f"{name} of the library"
+    waiting = iter([r for r in records if r.count])
+    record, digest, seen = next(waiting, None), None, 0
+    for first in range(0, array.shape[0], block):
+        try:
+            items = np.asarray(array[first : first + block])
+        except Exception as e:  # zarr and its codecs raise whatever damaged bytes lead to
+            raise DatasetError(
+                f"{where} cannot be read: a file was cut or edited ({first_line(e)}); make the library anew"
+            ) from e
+        at = 0
+        while record is not None and at < len(items):
+            part = items[at : at + record.count - seen]
+            if digest is None:
+                digest = content_hash(items.dtype, (record.count, *items.shape[1:]))
+            digest.update(array_bytes(part))
+            at, seen = at + len(part), seen + len(part)
+            if seen == record.count:
+                wanted = record.content_sha256
+                if wanted is not None and digest.hexdigest() != wanted[name]:
+                    raise DatasetError(
+                        f"{where} are not those that were written, of {record.source}: the checksum differs; "
+                        "make the library anew"
+                    )
+                record, digest, seen = next(waiting, None), None, 0
+        yield items
 
 
 def new_id(sha256: str, taken: Sequence[str]) -> str:

@@ -15,13 +15,13 @@ from passband.errors import ParameterError
 from passband.estimate.records import CalibrationRecord
 from passband.particles.crop_sets import crop_faults
 from passband.particles.invariant import (
-    Answer,
+    Classification,
     InvariantClassifier,
     classify_crops,
 )
 from passband.particles.rvae import (
     RVAE,
-    Pairs,
+    CropsAsClasses,
     Posterior,
     class_probabilities,
     sample_points,
@@ -91,7 +91,7 @@ class Description:
         pixels; (n,).
     """
 
-    answer: Answer
+    answer: Classification
     angle: Float32[np.ndarray, " n"]
     angle_spread: Float32[np.ndarray, " n"]
     shift: Float32[np.ndarray, "n 2"]
@@ -101,7 +101,7 @@ class Description:
     misfit: Float32[np.ndarray, " n"]
 
 
-def classify_particles(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) -> Answer:
+def classify_particles(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) -> Classification:
     """Class probabilities and distances of crops.
 
     Raises
@@ -123,11 +123,11 @@ def classify_particles(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]
             for i in range(0, len(crops), _BATCH)
         ]
     probabilities = torch.cat(batches).numpy() if batches else np.zeros((0, len(model.classes)), np.float32)
-    return Answer(probabilities=probabilities, distance=np.zeros(len(crops), np.float32))
+    return Classification(probabilities=probabilities, distance=np.zeros(len(crops), np.float32))
 
 
 def describe_particles(
-    model: ParticleModel, crops: Float32[np.ndarray, "n y x"], *, answer: Answer | None = None
+    model: ParticleModel, crops: Float32[np.ndarray, "n y x"], *, answer: Classification | None = None
 ) -> Description:
     """Classes, poses and factors of crops.
 
@@ -153,7 +153,7 @@ def describe_particles(
         for i in range(0, len(crops), _BATCH):
             images = torch.from_numpy(grey(crops[i : i + _BATCH]))
             label = torch.from_numpy(answer.label[i : i + _BATCH])
-            p = generator.encode(images, Pairs(torch.arange(len(images)), label))
+            p = generator.encode(images, CropsAsClasses(torch.arange(len(images)), label))
             excess = _excess(generator, images, p, label)
             own = p.pose[:, [0, 3]] - generator.upright(p.latent, label)
             turn = torch.remainder(own[:, 0] + torch.pi, 2 * torch.pi) - torch.pi
@@ -189,7 +189,7 @@ def explained_best(model: ParticleModel, crops: Float32[np.ndarray, "n y x"]) ->
             n, bounds = torch.arange(len(images)), []
             for k in range(len(model.classes)):
                 label = torch.full((len(images),), k)
-                p = generator.encode(images, Pairs(n, label))
+                p = generator.encode(images, CropsAsClasses(n, label))
                 fit = n_pixels * _excess(generator, images, p, label)
                 bounds.append(fit + generator.divergence(p) - generator.log_prior[k])
             best.append(torch.stack(bounds, 1).argmin(1))

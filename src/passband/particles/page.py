@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 
 from passband.drawing.html import counted, number_text, page
 from passband.drawing.parts import Histogram, histogram
+from passband.drawing.saving import CLASS_COLOURS
 from passband.errors import DatasetError
 from passband.particles.crop import COLUMNS
 from passband.particles.crop_pictures import (
@@ -24,7 +25,6 @@ from passband.particles.crop_pictures import (
     strip,
     thumbnails,
 )
-from passband.particles.figures import CLASS_COLOURS
 from passband.particles.model import traverse
 from passband.particles.table import ClassifiedLibrary, class_columns
 from passband.store.columns import columns_csv

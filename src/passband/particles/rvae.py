@@ -106,16 +106,20 @@ class RVAESettings:
                 faults.append(f"{name} must be above 0, got {getattr(self, name)}")
         if not 0 <= self.angle_concentration <= 50:
             faults.append(f"angle concentration must lie in 0 to 50, got {self.angle_concentration}")
-        prior = self.class_prior
-        if isinstance(prior, str):
-            if prior not in ("uniform", "learned"):
-                faults.append(f"class prior must be uniform, learned or probabilities, got {prior!r}")
-        elif len(prior) != self.classes or not (min(prior, default=0) > 0 and abs(sum(prior) - 1) <= 1e-6):
-            faults.append(f"class prior must be {self.classes} probabilities that sum to 1, got {prior}")
+        faults += self._prior_faults()
         if self.start_pose and not {"rotation", "translation"} <= set(self.invariances):
             faults.append("a pose to start from wants the invariances rotation and translation")
         if faults:
             raise ParameterError("rVAE: " + "; ".join(faults))
+
+    def _prior_faults(self) -> list[str]:
+        prior = self.class_prior
+        if isinstance(prior, str):
+            known = prior in ("uniform", "learned")
+            return [] if known else [f"class prior must be uniform, learned or probabilities, got {prior!r}"]
+        if len(prior) == self.classes and min(prior, default=0) > 0 and abs(sum(prior) - 1) <= 1e-6:
+            return []
+        return [f"class prior must be {self.classes} probabilities that sum to 1, got {prior}"]
 
     @property
     def angles(self) -> int:
@@ -178,7 +182,7 @@ class Posterior(NamedTuple):
     start: Tensor = torch.zeros(1, 4)
 
 
-class Pairs(NamedTuple):
+class CropsAsClasses(NamedTuple):
     """Particles taken as members of a class: ``image`` and ``label`` are places, shape (n,)."""
 
     image: Tensor
@@ -237,7 +241,7 @@ class RVAE(nn.Module):
         if s.start_pose:
             self.register_buffer("templates", torch.zeros(s.classes, s.harmonics.coefficients))
 
-    def encode(self, images: Float32[Tensor, "n y x"], pairs: Pairs) -> Posterior:
+    def encode(self, images: Float32[Tensor, "n y x"], pairs: CropsAsClasses) -> Posterior:
         """What the encoder believes of particles, each taken as a member of a class.
 
         Parameters
@@ -252,12 +256,12 @@ class RVAE(nn.Module):
             with torch.no_grad():
                 start = start_poses(mine, self.templates[pairs.label], self.settings.harmonics)
                 upright = move_back(mine, start)
-            each = Pairs(torch.arange(len(mine), device=images.device), pairs.label)
+            each = CropsAsClasses(torch.arange(len(mine), device=images.device), pairs.label)
             seen = self._encode(upright, each)
             return seen._replace(pose=seen.pose + start, start=start)
         return self._encode(images, pairs)
 
-    def _encode(self, images: Tensor, pairs: Pairs) -> Posterior:
+    def _encode(self, images: Tensor, pairs: CropsAsClasses) -> Posterior:
         s = self.settings
         weight = self.encode_first.weight
         of_pixels, of_class = weight[:, : s.size**2], weight[:, s.size**2 :]
@@ -452,7 +456,7 @@ def sample_points(
 def evidence(
     model: RVAE,
     images: Float32[Tensor, "n y x"],
-    pairs: Pairs,
+    pairs: CropsAsClasses,
     step: Step,
 ) -> Float[Tensor, " p"]:
     """An upper bound on -log p(x | y) of each pair of crop and class, by one draw, nats.
@@ -484,7 +488,7 @@ def evidence(
 
 def choose_pairs(
     probabilities: Float[Tensor, "n k"], thinning: float, generator: torch.Generator
-) -> tuple[Pairs, Tensor]:
+) -> tuple[CropsAsClasses, Tensor]:
     """Pairs of crop and class to compute, with weights whose mean is the probability.
 
     Returns
@@ -503,7 +507,7 @@ def choose_pairs(
     keep = (fixed / thinning).clamp(max=1) if thinning > 0 else torch.ones_like(fixed)
     kept = torch.rand(keep.shape, generator=generator, device=keep.device) < keep
     image, label = torch.nonzero(kept, as_tuple=True)
-    return Pairs(image, label), probabilities[image, label] / keep[image, label]
+    return CropsAsClasses(image, label), probabilities[image, label] / keep[image, label]
 
 
 def unlabelled_objective(
@@ -548,7 +552,7 @@ def _pull(
     coarse = Sampling(stride=min(2 * stride, 16) if stride > 1 else 1)
     with torch.no_grad():
         image, label = torch.nonzero(torch.ones_like(probabilities), as_tuple=True)
-        pairs = Pairs(image, label)
+        pairs = CropsAsClasses(image, label)
         bound = evidence(model, images, pairs, step._replace(sampling=coarse))
     weighted = probabilities * bound.view_as(probabilities)
     return (weighted - weighted.detach()).sum()
@@ -563,7 +567,7 @@ def labelled_objective(
     emphasis: float,
 ) -> Tensor:
     """Bound on -log p(x, y), and the classifier's -log q(y|x) times ``emphasis``, summed over crops."""
-    pairs = Pairs(torch.arange(len(images), device=images.device), labels)
+    pairs = CropsAsClasses(torch.arange(len(images), device=images.device), labels)
     bound = evidence(model, images, pairs, step)
     total = bound.sum() - model.log_prior[labels].sum()
     if model.settings.own_classifier:

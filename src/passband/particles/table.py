@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
-from passband.particles.invariant import Answer
+from passband.particles.invariant import Classification
 from passband.particles.library import ParticleLibrary
 from passband.particles.model import Description, ParticleModel
 
@@ -33,7 +33,7 @@ class ClassifiedLibrary:
 
     library: ParticleLibrary
     model: ParticleModel
-    answer: Answer
+    answer: Classification
     description: Description | None
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class ClassifiedLibrary:
         return doubt
 
 
-def join_descriptions(parts: Sequence[Description], answer: Answer) -> Description:
+def join_descriptions(parts: Sequence[Description], answer: Classification) -> Description:
     """Descriptions of consecutive particles as one.
 
     Parameters

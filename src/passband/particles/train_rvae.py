@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float32, Int
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from passband.errors import ParameterError
@@ -23,7 +18,7 @@ from passband.particles.adam import Adam
 from passband.particles.alignment import learn_templates
 from passband.particles.rvae import (
     RVAE,
-    Pairs,
+    CropsAsClasses,
     Posterior,
     Sampling,
     Step,
@@ -31,7 +26,7 @@ from passband.particles.rvae import (
     labelled_objective,
     unlabelled_objective,
 )
-from passband.store.files import write_whole
+from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint, write_log
 
 _CHECKPOINT = "rvae.safetensors"
 _LOG = "rvae.csv"
@@ -174,9 +169,11 @@ def train_rvae(
             learn_templates(labelled, labels, model.settings.classes, model.settings.harmonics)
         )
     optimizer = Adam(model.parameters(), learning_rate=training.learning_rate)
-    given = [] if probabilities is None else [probabilities]
-    run = _Run(folder, _fingerprint(model, training, labelled, labels, unlabelled, *given))
-    log = run.resume(model, optimizer)
+    crops = {"labelled": labelled, "labels": labels, "unlabelled": unlabelled}
+    if probabilities is not None:
+        crops["probabilities"] = probabilities
+    depends = _depends(model, training, crops)
+    log = _resume(folder, depends, model, optimizer)
     before = log[-1].seconds if log else 0.0
     began = time.process_time()
     device = model.grid.device
@@ -217,7 +214,7 @@ def train_rvae(
         )
         _find_typical(model, labelled, labels, unlabelled, probabilities)
         _find_frame(model, labelled, labels)
-        run.keep(model, optimizer, log)
+        _keep(folder, depends, model, optimizer, log)
         if on_epoch:
             on_epoch(log[-1])
     return log
@@ -283,7 +280,7 @@ def _find_typical(
 
 def _encoded(model: RVAE, images: Tensor, label: int) -> Posterior:
     every = torch.arange(len(images), device=images.device)
-    return model.encode(images, Pairs(every, torch.full_like(every, label)))
+    return model.encode(images, CropsAsClasses(every, torch.full_like(every, label)))
 
 
 def _batches(
@@ -345,63 +342,35 @@ def _refuse(model: RVAE, labelled: Tensor, unlabelled: Tensor) -> None:
         raise ParameterError("rVAE training: " + "; ".join(faults))
 
 
-def _fingerprint(model: RVAE, training: RVAETraining, *parts: Tensor) -> str:
+def _depends(model: RVAE, training: RVAETraining, crops: Mapping[str, Tensor]) -> dict[str, Any]:
     """What a checkpoint belongs to; the number of epochs may grow."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(str(tuple(part.shape)).encode() + part.contiguous().numpy().tobytes())
-    values = {"model": model.settings.to_dict(), "training": asdict(training), "crops": digest.hexdigest()}
-    del values["training"]["epochs"]  # type: ignore[attr-defined]
-    return json.dumps(values, sort_keys=True)
+    recipe = {k: v for k, v in asdict(training).items() if k != "epochs"}
+    seen = {name: arrays_sha256(part.numpy()) for name, part in crops.items()}
+    return {"model": model.settings.to_dict(), "training": recipe, "crops": seen}
 
 
-class _Run:
-    """The folder of a run, or nothing."""
+def _resume(
+    folder: str | Path | None, depends: Mapping[str, Any], model: RVAE, optimizer: Adam
+) -> list[Epoch]:
+    """Load what a folder holds of this run."""
+    kept = None if folder is None else read_checkpoint(Path(folder) / _CHECKPOINT, depends)
+    if folder is None or kept is None:
+        return []
+    model.load_state_dict(kept.under("model."))
+    optimizer.load_state(kept.under("optimizer."))
+    log = [Epoch(**row) for row in kept.state["log"]]
+    write_log(Path(folder) / _LOG, kept.state["log"])  # a run may stop between its checkpoint and its log
+    return log
 
-    def __init__(self, folder: str | Path | None, fingerprint: str) -> None:
-        self.folder, self.fingerprint = None if folder is None else Path(folder), fingerprint
 
-    def resume(self, model: RVAE, optimizer: Adam) -> list[Epoch]:
-        """Load what the folder holds of this run."""
-        if self.folder is None or not (path := self.folder / _CHECKPOINT).exists():
-            return []
-        try:
-            with safe_open(path, "pt") as f:
-                about = f.metadata()
-            tensors = load_file(path)
-            if about["run"] != self.fingerprint:
-                raise ParameterError(
-                    f"{path} is of other crops or other settings; choose an empty folder, or remove it"
-                )
-            log = [Epoch(**row) for row in json.loads(about["log"])]
-        except (SafetensorError, KeyError, TypeError, ValueError) as e:
-            if isinstance(e, ParameterError):
-                raise
-            raise ParameterError(
-                f"{path} is no checkpoint that can be gone on with ({e!r}); remove it"
-            ) from e
-        model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith("model.")})
-        optimizer.load_state({k[10:]: v for k, v in tensors.items() if k.startswith("optimizer.")})
-        self._write(log)  # a run may stop between its checkpoint and its log
-        return log
-
-    def keep(self, model: RVAE, optimizer: Adam, log: list[Epoch]) -> None:
-        """Store all that the next pass follows from, and the log for people."""
-        if self.folder is None:
-            return
-        tensors = {f"model.{k}": v.cpu().contiguous() for k, v in model.state_dict().items()}
-        tensors |= {f"optimizer.{k}": v.cpu().contiguous() for k, v in optimizer.state().items()}
-        rows = [asdict(row) for row in log]
-        write_whole(
-            self.folder / _CHECKPOINT, save(tensors, {"run": self.fingerprint, "log": json.dumps(rows)})
-        )
-        self._write(log)
-
-    def _write(self, log: list[Epoch]) -> None:
-        assert self.folder is not None
-        text = io.StringIO()
-        rows = [asdict(row) for row in log]
-        writer = csv.DictWriter(text, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-        write_whole(self.folder / _LOG, text.getvalue())
+def _keep(
+    folder: str | Path | None, depends: Mapping[str, Any], model: RVAE, optimizer: Adam, log: Sequence[Epoch]
+) -> None:
+    """Store all that the next pass follows from, and the log for people."""
+    if folder is None:
+        return
+    tensors = {f"model.{k}": v.cpu().contiguous() for k, v in model.state_dict().items()}
+    tensors |= {f"optimizer.{k}": v.cpu().contiguous() for k, v in optimizer.state().items()}
+    rows = [asdict(row) for row in log]
+    write_checkpoint(Path(folder) / _CHECKPOINT, depends, Checkpoint({"log": rows}, tensors))
+    write_log(Path(folder) / _LOG, rows)

@@ -36,9 +36,7 @@ def write_whole(path: str | Path, content: str | bytes) -> Path:
     ...     write_whole(Path(folder) / "new" / "a.txt", "Å").read_text("utf-8")
     'Å'
     """
-    path = Path(path)
-    if isinstance(content, str):
-        content = content.encode("utf-8", "backslashreplace")
+    path, content = Path(path), file_bytes(content)
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -59,6 +57,17 @@ def write_whole(path: str | Path, content: str | bytes) -> Path:
             temporary.unlink(missing_ok=True)
         raise
     return path
+
+
+def file_bytes(content: str | bytes) -> bytes:
+    """What `write_whole` writes of a content.
+
+    Examples
+    --------
+    >>> file_bytes("a")
+    b'a'
+    """
+    return content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
 
 
 def refuse_unwritable(path: str | Path) -> None:

@@ -1,11 +1,10 @@
-"""Sealed stores: JSON with a checksum of itself, arrays by their checksum, and one writer at a time."""
+"""JSON that carries a checksum of itself, and checksums of what else stands beside it."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,15 @@ import numpy as np
 
 from passband.errors import DatasetError
 
-LOCK = ".lock"
-
 
 def sealed(content: Mapping[str, Any]) -> str:
     """JSON with a checksum of itself."""
     return json.dumps({**content, "sha256": digest(content)}, indent=1) + "\n"
+
+
+def sealed_text(content: Mapping[str, Any]) -> str:
+    """`sealed` of what a file holds, whatever checksum it carries: what the file must be, to the byte."""
+    return sealed({k: v for k, v in content.items() if k != "sha256"})
 
 
 def digest(content: Mapping[str, Any]) -> str:
@@ -55,7 +57,7 @@ def unsealed(path: Path) -> dict[str, Any]:
         If it cannot be read, or is not to the byte what was written.
     """
     content = load(path)
-    if path.read_text("utf-8") != sealed({k: v for k, v in content.items() if k != "sha256"}):
+    if path.read_bytes() != sealed_text(content).encode():
         raise DatasetError(f"{path} was cut or edited (its checksum differs); bring it back")
     del content["sha256"]
     return content
@@ -63,37 +65,32 @@ def unsealed(path: Path) -> dict[str, Any]:
 
 def content_sha256(content: np.ndarray) -> str:
     """Checksum of an array's shape, type and values."""
-    digest = hashlib.sha256(f"{content.dtype.str}{content.shape}".encode())
-    digest.update(np.ascontiguousarray(content).view(np.uint8).data)
-    return digest.hexdigest()
+    digest = content_hash(content.dtype, content.shape)
+    digest.update(array_bytes(content))
+    return str(digest.hexdigest())
 
 
-@contextlib.contextmanager
-def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a store's folder against other runs.
+def content_hash(dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
+    """The checksum of an array that comes in parts: to be updated with `array_bytes` of each, in order."""
+    return hashlib.sha256(f"{dtype.str}{shape}".encode())
+
+
+def array_bytes(content: np.ndarray) -> memoryview:
+    """The values of an array, for a checksum."""
+    return np.ascontiguousarray(content).reshape(-1).view(np.uint8).data
+
+
+def file_sha256(path: Path) -> str:
+    """Checksum of a file, every byte of it.
 
     Raises
     ------
-    DatasetError
-        If another run is writing to it.
+    OSError
+        If it cannot be read.
     """
-    with (folder / LOCK).open("w") as lock:
-        try:
-            import fcntl
-
-            # Let go of by the system when this process ends, however it ends.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # a system without it: two runs would do the same work twice, no harm beyond
-            pass
-        except OSError as e:
-            raise DatasetError(f"another run is writing to {folder}; wait for it to end, or stop it") from e
-        yield
-
-
-def listed_names(names: Sequence[str]) -> str:
-    """Names as a message lists them."""
-    shown = ", ".join(names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+    with path.open("rb") as f:
+        digest: str = hashlib.file_digest(f, "sha256").hexdigest()
+        return digest
 
 
 def first_line(error: Exception) -> str:

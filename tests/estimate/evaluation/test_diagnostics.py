@@ -19,6 +19,8 @@ from passband.estimate.evaluation.diagnostics import (
     reliability,
 )
 
+pytestmark = pytest.mark.training
+
 scores = st.integers(0, 20).map(lambda k: k / 20)  # ties are common
 pairs = st.lists(st.tuples(scores, scores), min_size=1, max_size=40)
 

@@ -12,7 +12,6 @@ from passband.estimate.evaluation.figures import (
     domain_means,
     draw_coverage,
     draw_domain_means,
-    draw_domain_scores,
     draw_estimates,
     draw_rejection,
     draw_scores,
@@ -24,6 +23,7 @@ from passband.estimate.evaluation.telling_figures import (
     draw_confusion,
     draw_precision_recall,
 )
+from score_figures import draw_domain_scores
 
 ALL = (
     draw_estimates,

@@ -19,6 +19,8 @@ from passband.estimate.evaluation.peers import (
 from passband.estimate.features import CANDIDATE_FEATURES, PAPER_FEATURES
 from passband.estimate.rows import RowTable
 
+pytestmark = pytest.mark.training
+
 INPUTS = [CANDIDATE_FEATURES.index(n) for n in PAPER_FEATURES]
 
 

@@ -233,56 +233,6 @@ def draw_scores(
     return figure
 
 
-def draw_domain_scores(
-    evaluation: Evaluation,
-    target: str = "f1",
-    *,
-    groups: Mapping[str, Sequence[str]] | None = None,
-    axes: Axes | None = None,
-) -> Figure:
-    """Mean measured score of each domain.
-
-    Parameters
-    ----------
-    evaluation
-        Of any model under any protocol.
-    target
-        One of `TARGETS`.
-    groups
-        Domains by the name of their group, at most four; all in one without a name otherwise.
-    axes
-        To draw on; a new figure's otherwise.
-
-    Returns
-    -------
-    Figure
-        Bars are standard deviations over rows; dashed lines and bands those of all rows of a group.
-    """
-    p = evaluation.repeats[0]
-    truth, domains = p.truth[:, TARGETS.index(target)], np.asarray(p.domains)
-    every = {"": sorted(set(p.domains))} if groups is None else groups
-    figure, axes = place(axes, (5.8, 3.8))
-    labels: list[str] = []
-    for (name, own), colour in zip(every.items(), GROUP_COLOURS, strict=False):
-        inside = truth[np.isin(domains, own)]
-        if not len(inside):
-            continue
-        axes.axhline(inside.mean(), color=colour, linestyle="--", linewidth=1, label=name or None)
-        axes.axhspan(
-            inside.mean() - inside.std(), inside.mean() + inside.std(), color=colour, alpha=0.12, linewidth=0
-        )
-        for domain in own:
-            mine = truth[domains == domain]
-            if len(mine):
-                axes.errorbar(len(labels), mine.mean(), yerr=mine.std(), fmt="o", color=colour, capsize=3)
-                labels.append(f"{domain}\n(n = {len(mine)})")
-    axes.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor", fontsize=7)
-    axes.set(ylim=(0, 1), ylabel=f"mean measured {LABELS[target]}")
-    if groups:
-        axes.legend(frameon=False, fontsize=8, loc="lower right", ncols=2)
-    return figure
-
-
 def draw_rejection(
     evaluation: Evaluation, target: str = "f1", *, by: str = "width", axes: Axes | None = None
 ) -> Figure:

@@ -168,7 +168,7 @@ def bootstrap(
 
     Examples
     --------
-    >>> from passband.estimate.evaluation.protocols import evaluate
+    >>> from passband.estimate.evaluation.evaluate import evaluate
     >>> from passband.estimate.features import CANDIDATE_FEATURES
     >>> from passband.estimate.rows import CalibrationRow
     >>> rows = [

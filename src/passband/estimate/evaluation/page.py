@@ -20,6 +20,7 @@ from passband.estimate.evaluation.figures import (
     held_rows,
 )
 from passband.estimate.evaluation.metrics import Evaluation, Metrics
+from passband.estimate.evaluation.protocols import PROTOCOLS
 from passband.estimate.evaluation.score_figures import draw_reliability
 from passband.estimate.evaluation.telling_figures import (
     draw_classification,
@@ -32,12 +33,6 @@ from passband.store.files import write_whole
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PROTOCOLS = {
-    "random": "rows held out in five random folds: new images like those known",
-    "grouped": "images held out in five random folds: new images of known domains",
-    "leave-one-set-out": "one set of images left out at a time",
-    "leave-one-domain-out": "one domain held out at a time: images of a new domain",
-}
 _COLUMNS: dict[str, Callable[[Metrics], float]] = {
     "MAE": lambda m: m.mae,
     "RMSE": lambda m: m.rmse,
@@ -111,7 +106,7 @@ def _facts(e: Evaluation) -> list[str]:
     return [
         f"model {e.model}",
         f"{e.few_shot} labelled images of each held-out domain shown" if e.few_shot else "",
-        PROTOCOLS.get(e.protocol, e.protocol),
+        PROTOCOLS[e.protocol].words if e.protocol in PROTOCOLS else e.protocol,
         f"{counted(len(e.repeats[0].domains), 'row')} of {counted(domains, 'domain')}",
         "" if len(e.repeats) == 1 else f"means over {len(e.repeats)} repeats",
     ]

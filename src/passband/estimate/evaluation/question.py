@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from passband.errors import CalibrationError, ParameterError
+from passband.estimate.evaluation.evaluate import evaluate, evaluate_column
 from passband.estimate.evaluation.metrics import Evaluation, Metrics, bootstrap
-from passband.estimate.evaluation.protocols import evaluate, evaluate_column
 from passband.estimate.regressor import TARGETS
 from passband.estimate.tables import SWELLING, read_table
 from passband.types import Progress
@@ -28,7 +28,7 @@ class Question:
     target
         One of `COLUMNS`.
     protocol, model, repeats, few_shot, coverage
-        As in `passband.estimate.evaluation.protocols.evaluate`.
+        As in `passband.estimate.evaluation.evaluate.evaluate`.
     """
 
     target: str = "f1"

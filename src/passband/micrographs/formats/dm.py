@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from passband.micrographs.picture import (
-    Picture,
+    RawImage,
     RefusalError,
     Request,
     check_image,
@@ -24,7 +24,7 @@ from passband.micrographs.picture import (
 )
 
 
-def read_dm(request: Request) -> Picture:
+def read_dm(request: Request) -> RawImage:
     """One image of a DigitalMicrograph file, its tags parsed by RosettaSciIO."""
     from rsciio.digitalmicrograph._api import ImageObject
 
@@ -98,7 +98,7 @@ def _guarded_reader(f: BinaryIO, request: Request) -> Any:
     return Guarded(f)
 
 
-def _dm_image(image: Any, frame: int, request: Request) -> Picture:
+def _dm_image(image: Any, frame: int, request: Request) -> RawImage:
     """Pixels and calibration of one image; frame -1 means that the request's frame chooses in a stack."""
     shape = tuple(int(n) for n in image.shape)
     words = " x ".join(str(n) for n in shape)
@@ -133,4 +133,4 @@ def _dm_image(image: Any, frame: int, request: Request) -> Picture:
     quantities, more = square_pixel(y, x, "DM tag Calibrations.Dimension")
     with contextlib.suppress(Exception):  # a damaged tag is no reason to lose the image
         quantities.update(quantity("energy", tags["Microscope Info"]["Voltage"], 1.0, "DM tag Voltage"))
-    return Picture(pixels=picture.pixels, quantities=quantities, notes=(*notes, *picture.notes, *more))
+    return RawImage(pixels=picture.pixels, quantities=quantities, notes=(*notes, *picture.notes, *more))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from passband.micrographs.picture import (
-    Picture,
+    RawImage,
     RefusalError,
     Request,
     check_image,
@@ -29,7 +29,7 @@ from passband.micrographs.picture import (
 _METRE = 1e10  # Å
 
 
-def read_emd(request: Request) -> Picture:
+def read_emd(request: Request) -> RawImage:
     """One image of an EMD file, NCEM's or Velox's, after a look that it stays within itself."""
     import h5py
 
@@ -74,7 +74,7 @@ def _dataset(item: Any, request: Request) -> Any:
     return item
 
 
-def _velox(data: Any, request: Request) -> Picture:
+def _velox(data: Any, request: Request) -> RawImage:
     """Velox: /Data/Image/<id>/Data is (y, x, frame), beside JSON metadata for each frame."""
     found, complex_ones = [], 0
     group = data.get("Image", {})
@@ -104,7 +104,7 @@ def _velox(data: Any, request: Request) -> Picture:
         column = min(frame, words.shape[1] - 1)
         text = words[: 2**22, column].astype(np.uint8).tobytes().rstrip(b"\0")
         quantities, notes = _velox_metadata(json.loads(text))
-    return Picture(pixels=values[:, :, frame], quantities=quantities, notes=tuple(notes))
+    return RawImage(pixels=values[:, :, frame], quantities=quantities, notes=tuple(notes))
 
 
 def _velox_metadata(metadata: dict[str, Any]) -> tuple[dict[str, tuple[float, str]], list[str]]:
@@ -122,8 +122,31 @@ def _velox_metadata(metadata: dict[str, Any]) -> tuple[dict[str, tuple[float, st
     return quantities, notes
 
 
-def _ncem(f: Any, request: Request) -> Picture:
+def _ncem(f: Any, request: Request) -> RawImage:
     """NCEM: groups marked emd_group_type hold `data` and one dataset per axis."""
+    data, frame = _ncem_image(f, request)
+    # Axes are stored fastest first, but where they are counted from dim0 (as RosettaSciIO has it).
+    forward = "dim0" in data.parent
+    shape = tuple(int(n) for n in (data.shape if forward else data.shape[::-1]))
+    check_image(shape[-2:], request)
+    if frame is not None:
+        frame = choose_frame(math.prod(shape[:-2]), f"frames of {shape[-2]} x {shape[-1]}", request)
+    place = tuple(int(i) for i in np.unravel_index(frame or 0, shape[:-2])) if len(shape) > 2 else ()
+    pixels = data[place] if forward else data[(..., *place[::-1])].T
+    axes = [data.parent.get(f"dim{i}") for i in ((data.ndim - 2, data.ndim - 1) if forward else (2, 1))]
+    lengths: list[float | None] = []
+    notes: tuple[str, ...] = ()
+    for axis in axes:
+        scale, unit = _ncem_axis(axis, request)
+        notes += refuse_units((unit,), request)
+        lengths.append(in_angstrom(abs(scale), unit))
+    quantities, more = square_pixel(lengths[0], lengths[1], "EMD axes")
+    quantities = {**quantities, **_ncem_energy(f.get("microscope"))}
+    return RawImage(pixels=np.asarray(pixels), quantities=quantities, notes=(*notes, *more))
+
+
+def _ncem_image(f: Any, request: Request) -> tuple[Any, int | None]:
+    """The dataset of the image, and -1 for one whose frames are to be chosen from, or None."""
     sets = [d for d in _ncem_data(f, request) if d.dtype.kind in "biufc"]
     if not sets:
         raise RefusalError("it is an HDF5 file without an image that the EMD formats of NCEM or Velox know")
@@ -132,42 +155,27 @@ def _ncem(f: Any, request: Request) -> Picture:
         d = sets[0]
         what = "a complex array" if d.dtype.kind == "c" else "a line of values"
         raise RefusalError(f"it holds {what} of shape {d.shape}, not an image")
-    notes: tuple[str, ...] = ()
-    if len(images) > 1:
-        names = ", ".join(f"{d.name} {d.shape}" for d in images[:8])
-        data, frame = images[choose_frame(len(images), f"datasets ({names})", request)], None
-        if data.ndim > 2:
-            raise RefusalError(
-                f"its dataset {data.name} is a stack beside others; save it to a file of its own"
-            )
-    else:
-        data = images[0]
-        frame = -1
-    home = data.parent
-    # Axes are stored fastest first, but where they are counted from dim0 (as RosettaSciIO has it).
-    forward = "dim0" in home
-    shape = tuple(int(n) for n in (data.shape if forward else data.shape[::-1]))
-    check_image(shape[-2:], request)
-    if frame is not None:
-        frame = choose_frame(math.prod(shape[:-2]), f"frames of {shape[-2]} x {shape[-1]}", request)
-    place = tuple(int(i) for i in np.unravel_index(frame or 0, shape[:-2])) if len(shape) > 2 else ()
-    pixels = data[place] if forward else data[(..., *place[::-1])].T
-    axes = [home.get(f"dim{i}") for i in ((data.ndim - 2, data.ndim - 1) if forward else (2, 1))]
-    lengths: list[float | None] = []
-    for axis in axes:
-        scale, unit = _ncem_axis(axis, request)
-        notes += refuse_units((unit,), request)
-        lengths.append(in_angstrom(abs(scale), unit))
-    quantities, more = square_pixel(lengths[0], lengths[1], "EMD axes")
-    microscope = f.get("microscope")
-    if microscope is not None:
-        for name in ("voltage", "accelerating_voltage", "beam_energy"):
-            number = quantity("energy", _text(microscope.attrs.get(name)), 1.0, f"EMD microscope/{name}")
-            if number:
-                value, source = number["energy"]
-                kilo = value < 3000  # nobody images with 3 keV in EMD; the unit is not in the format
-                quantities["energy"] = (value * 1e3, f"{source}, taken as kV") if kilo else (value, source)
-    return Picture(pixels=np.asarray(pixels), quantities=quantities, notes=(*notes, *more))
+    if len(images) == 1:
+        return images[0], -1
+    names = ", ".join(f"{d.name} {d.shape}" for d in images[:8])
+    data = images[choose_frame(len(images), f"datasets ({names})", request)]
+    if data.ndim > 2:
+        raise RefusalError(f"its dataset {data.name} is a stack beside others; save it to a file of its own")
+    return data, None
+
+
+def _ncem_energy(microscope: Any) -> dict[str, tuple[float, str]]:
+    """Beam energy in eV, from whichever of its names the file uses."""
+    if microscope is None:
+        return {}
+    energy: dict[str, tuple[float, str]] = {}
+    for name in ("voltage", "accelerating_voltage", "beam_energy"):
+        number = quantity("energy", _text(microscope.attrs.get(name)), 1.0, f"EMD microscope/{name}")
+        if number:
+            value, source = number["energy"]
+            kilo = value < 3000  # nobody images with 3 keV in EMD; the unit is not in the format
+            energy["energy"] = (value * 1e3, f"{source}, taken as kV") if kilo else (value, source)
+    return energy
 
 
 def _ncem_data(f: Any, request: Request) -> Iterator[Any]:

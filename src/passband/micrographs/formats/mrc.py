@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from passband.micrographs.picture import (
-    Picture,
+    RawImage,
     RefusalError,
     Request,
     check_image,
@@ -24,7 +24,7 @@ from passband.micrographs.picture import (
 _METRE = 1e10  # Å
 
 
-def read_mrc(request: Request) -> Picture:
+def read_mrc(request: Request) -> RawImage:
     """One section of an MRC file; header and extended header by mrcfile."""
     import mrcfile.mrcfile
     import mrcfile.utils
@@ -71,7 +71,7 @@ def read_mrc(request: Request) -> Picture:
     if packed:
         low = image.pixels.view(np.uint8)
         pixels = np.stack((low & 15, low >> 4), axis=-1).reshape(rows, -1)[:, :columns]
-    return Picture(pixels=pixels, quantities=quantities, notes=(*image.notes, *notes))
+    return RawImage(pixels=pixels, quantities=quantities, notes=(*image.notes, *notes))
 
 
 def _mrc_microscope(mrc: Any, index: int) -> dict[str, tuple[float, str]]:

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from passband.micrographs.picture import Picture, RefusalError, Request, check_image, choose_frame, raw_image
+from passband.micrographs.picture import RawImage, RefusalError, Request, check_image, choose_frame, raw_image
 
 
 def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
@@ -35,7 +35,7 @@ def read_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     return shape, fortran, dtype
 
 
-def read_npy(request: Request) -> Picture:
+def read_npy(request: Request) -> RawImage:
     """One image of a NumPy array file; never an object array."""
     with Path(request.path).open("rb") as f:
         shape, fortran, dtype = read_header(f)
@@ -63,7 +63,7 @@ def read_npy(request: Request) -> Picture:
         whole = shape if colours == 1 else (*shape, colours)
         array = np.memmap(request.path, dtype, "r", start, whole, order="F")
         place = np.unravel_index(index, shape[:-2]) if len(shape) > 2 else ()
-        return Picture(pixels=np.array(array[tuple(int(i) for i in place)]))
+        return RawImage(pixels=np.array(array[tuple(int(i) for i in place)]))
     if colours > 1:
         wide = raw_image(
             request,
@@ -71,5 +71,5 @@ def read_npy(request: Request) -> Picture:
             (size[0], size[1] * colours),
             dtype,
         )
-        return Picture(pixels=wide.pixels.reshape(*size, colours), notes=wide.notes)
+        return RawImage(pixels=wide.pixels.reshape(*size, colours), notes=wide.notes)
     return raw_image(request, start + index * math.prod(size) * dtype.itemsize, size, dtype)

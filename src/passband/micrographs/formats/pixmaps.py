@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from passband.micrographs.picture import Picture, Pixels, RefusalError, Request, check_image, choose_frame
+from passband.micrographs.picture import Pixels, RawImage, RefusalError, Request, check_image, choose_frame
 
 # No deflate stream unpacks to more than this many times its length.
 _DEFLATE_RATIO = 1032
 
 
-def read_png(request: Request) -> Picture:
+def read_png(request: Request) -> RawImage:
     """A PNG with Pillow; with imagecodecs where Pillow would halve the depth of 16-bit colour."""
     with Path(request.path).open("rb") as f:
         header = f.read(33)
@@ -29,16 +29,16 @@ def read_png(request: Request) -> Picture:
         pixels: Pixels = imagecodecs.png_decode(Path(request.path).read_bytes())
         if pixels.shape != shape:
             raise RefusalError(f"its pixels have shape {pixels.shape}, its header says {shape}")
-        return Picture(pixels=pixels)
+        return RawImage(pixels=pixels)
     return _pillow(request, "PNG")
 
 
-def read_jpeg(request: Request) -> Picture:
+def read_jpeg(request: Request) -> RawImage:
     """A JPEG with Pillow."""
     return _pillow(request, "JPEG")
 
 
-def _pillow(request: Request, kind: str) -> Picture:
+def _pillow(request: Request, kind: str) -> RawImage:
     """Decode with Pillow; where that fails and the request is permissive, take what could be decoded."""
     from PIL import ImageFile
 
@@ -51,10 +51,10 @@ def _pillow(request: Request, kind: str) -> Picture:
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     picture = _pillow_image(request, kind)
     note = "truncated or damaged file: what could not be decoded was filled in"
-    return Picture(pixels=picture.pixels, notes=(note, *picture.notes))
+    return RawImage(pixels=picture.pixels, notes=(note, *picture.notes))
 
 
-def _pillow_image(request: Request, kind: str) -> Picture:
+def _pillow_image(request: Request, kind: str) -> RawImage:
     """One frame, after a look at the size that Pillow found in the header."""
     from PIL import Image
 
@@ -75,4 +75,4 @@ def _pillow_image(request: Request, kind: str) -> Picture:
     if pixels.ndim == 3 and pixels.shape[2] >= 3 and (pixels[..., :3] == pixels[..., :1]).all():
         pixels = pixels[..., 0]
         notes.append("all colours equal; read as grey")
-    return Picture(pixels=pixels, notes=tuple(notes))
+    return RawImage(pixels=pixels, notes=tuple(notes))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from passband.micrographs.picture import (
-    Picture,
+    RawImage,
     RefusalError,
     Request,
     choose_frame,
@@ -41,7 +41,7 @@ _SER_TYPES = {
 }
 
 
-def read_ser(request: Request) -> Picture:
+def read_ser(request: Request) -> RawImage:
     """One image of a TIA series, with what an .emi file of the same name says of the microscope."""
     size = request.file_size
     with Path(request.path).open("rb") as f:
@@ -84,7 +84,7 @@ def read_ser(request: Request) -> Picture:
         refuse_units(("1/m",), request)
         quantities = {}
     # TIA stores rows from the bottom up.
-    return Picture(
+    return RawImage(
         pixels=picture.pixels[::-1], quantities={**quantities, **more}, notes=(*picture.notes, *notes)
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from passband.micrographs.picture import (
-    Picture,
+    RawImage,
     RefusalError,
     Request,
     check_image,
@@ -28,7 +28,7 @@ _FEW_PAGES = 16
 _METRE = 1e10  # Å
 
 
-def read_tiff(request: Request) -> Picture:
+def read_tiff(request: Request) -> RawImage:
     """One page of a TIFF: 8, 16, 32 bit grey, palette or RGB, with the calibration of seven dialects."""
     import tifffile
 
@@ -44,7 +44,7 @@ def read_tiff(request: Request) -> Picture:
             dtype = np.dtype(first.dtype).newbyteorder(tif.byteorder)
             step = first.imagelength * first.imagewidth * dtype.itemsize
             picture = raw_image(request, first.dataoffsets[0] + index * step, first.shape[:2], dtype)
-            return Picture(
+            return RawImage(
                 pixels=picture.pixels, notes=picture.notes, quantities=_tiff_calibration(tif, first)[0]
             )
         choices = _tiff_images(tif, count)
@@ -54,7 +54,7 @@ def read_tiff(request: Request) -> Picture:
         page = _page(tif, choices[choose_frame(len(choices), f"images, the first {_size(first)}", request)])
         quantities, more = _tiff_calibration(tif, page)
         picture = _tiff_pixels(tif, page, request)
-        return Picture(pixels=picture.pixels, quantities=quantities, notes=(*notes, *picture.notes, *more))
+        return RawImage(pixels=picture.pixels, quantities=quantities, notes=(*notes, *picture.notes, *more))
 
 
 def _page(tif: Any, index: int) -> Any:
@@ -77,7 +77,7 @@ def _tiff_images(tif: Any, count: int) -> list[int]:
     return grey if len(grey) == 1 else full
 
 
-def _tiff_pixels(tif: Any, page: Any, request: Request) -> Picture:
+def _tiff_pixels(tif: Any, page: Any, request: Request) -> RawImage:
     """Decode a page after its declared sizes were found possible."""
     if page.dtype is None or page.imagedepth != 1 or page.axes not in ("YX", "YXS", "SYX"):
         raise RefusalError(
@@ -99,7 +99,7 @@ def _tiff_pixels(tif: Any, page: Any, request: Request) -> Picture:
         row = (shape[0], shape[1] * shape[2])
         raw = raw_image(request, page.dataoffsets[0], row, dtype.newbyteorder(tif.byteorder))
         pixels = raw.pixels.reshape(shape) if shape[2] > 1 else raw.pixels
-        return _tiff_meaning(page, Picture(pixels=pixels, notes=raw.notes))
+        return _tiff_meaning(page, RawImage(pixels=pixels, notes=raw.notes))
     ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
     if max(ends, default=0) > request.file_size and not request.permissive:
         raise RefusalError(
@@ -109,10 +109,10 @@ def _tiff_pixels(tif: Any, page: Any, request: Request) -> Picture:
     pixels = page.asarray(maxworkers=1)
     if page.axes == "SYX":
         pixels = np.moveaxis(pixels, 0, -1)
-    return _tiff_meaning(page, Picture(pixels=pixels))
+    return _tiff_meaning(page, RawImage(pixels=pixels))
 
 
-def _tiff_meaning(page: Any, picture: Picture) -> Picture:
+def _tiff_meaning(page: Any, picture: RawImage) -> RawImage:
     """Apply palette and polarity, and refuse samples that are no colours."""
     pixels, notes = picture.pixels, list(picture.notes)
     photometric = int(page.photometric)
@@ -130,7 +130,7 @@ def _tiff_meaning(page: Any, picture: Picture) -> Picture:
         )
     elif pixels.ndim == 3 and pixels.shape[2] in (2, 4):
         notes.append("alpha channel left out")
-    return Picture(pixels=pixels, notes=tuple(notes))
+    return RawImage(pixels=pixels, notes=tuple(notes))
 
 
 def _tiff_calibration(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]]:

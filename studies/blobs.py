@@ -23,7 +23,7 @@ from passband.types import Boxes, Image, InstanceMask
 
 Polarity = Literal["bright", "dark", "either"]
 POLARITIES: tuple[Polarity, ...] = ("bright", "dark", "either")
-Labelled = tuple[Micrograph, Detections]
+LabelledImage = tuple[Micrograph, Detections]
 """A micrograph and what is known to be there."""
 
 STEP = 1.25
@@ -143,7 +143,7 @@ def detect_blobs(micrograph: Micrograph, config: BlobConfig) -> Detections:
     )
 
 
-def fit_blobs(labelled: Sequence[Labelled], start: BlobConfig | None = None) -> BlobConfig:
+def fit_blobs(labelled: Sequence[LabelledImage], start: BlobConfig | None = None) -> BlobConfig:
     """Choose scales, polarity, growth and threshold of highest mean F1 on labelled images.
 
     A grid of three ranges of scale, three polarities, six growths and fourteen thresholds; F1 by optimal

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from particle_figures import tile_images
 from passband.drawing.saving import ACCENT
 from passband.errors import ParameterError
-from passband.particles.figures import tile_images
 from passband.store.files import write_whole
 
 if TYPE_CHECKING:

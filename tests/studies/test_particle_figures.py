@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from passband.errors import ParameterError
-from passband.particles.figures import (
+from particle_figures import (
     AccuracyLine,
     draw_accuracy_curve,
     draw_accuracy_map,
@@ -15,6 +14,7 @@ from passband.particles.figures import (
     draw_latent_map,
     draw_manifold,
 )
+from passband.errors import ParameterError
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((3, 5, 8, 8))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from film import TrainingFrame, animate_training
 from passband.errors import ParameterError
-from passband.particles.film import TrainingFrame, animate_training
 
 IMAGES = np.random.default_rng(0).random((3, 5, 8, 8))
 

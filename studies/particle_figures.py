@@ -9,17 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from passband.drawing.saving import QUIET, place
+from passband.drawing.saving import CLASS_COLOURS, QUIET, place
 from passband.errors import ParameterError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-CLASS_COLOURS = (
-    "#4a78b5", "#b5712c", "#3a8f5c", "#8a5aa8", "#c04f5f", "#2a93a0", "#8c8420", "#7a6a5c",
-)  # fmt: skip
-"""Of classes, in their order, again from the first where there are more; seen on white and on black."""
 _MARKERS = "osD^vP*X<>"
 _MANY = 3000
 

@@ -6,12 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from blobs import STEP, BlobConfig, detect_blobs, fit_blobs
 from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
-from passband.detectors.blobs import STEP, BlobConfig, detect_blobs, fit_blobs
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
+
+pytestmark = pytest.mark.training
 
 PLANTED = ((30.0, 40.0, 4.0), (90.0, 36.0, 6.0), (60.0, 100.0, 8.0), (120.0, 110.0, 5.0))
 """Row, column and standard deviation in pixels of Gaussian discs."""

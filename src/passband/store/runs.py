@@ -1,0 +1,190 @@
+"""Going on after a stop: what a result depends on, parts and checkpoints that are whole or not there, a log.
+
+A run leaves behind whole files only. A part (one result of many) that is damaged is made anew; a checkpoint
+is gone on with where it is whole and of the same run, and otherwise refused in words.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from passband.errors import BundleError, DatasetError, ParameterError
+from passband.store.files import write_whole
+from passband.store.sealed import content_sha256, sealed, unsealed
+from passband.store.tensors import read_sealed, write_sealed
+
+_CHECKPOINT = "checkpoint"
+_DIFFERENCES = 6
+
+
+class Checkpoint(NamedTuple):
+    """What a run goes on with: where it was, and its tensors."""
+
+    state: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+
+    def under(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors whose names begin so, by the rest of their names."""
+        return {k.removeprefix(prefix): v for k, v in self.tensors.items() if k.startswith(prefix)}
+
+
+def arrays_sha256(*arrays: np.ndarray) -> str:
+    """Checksum of several arrays: shapes, types and values.
+
+    Examples
+    --------
+    >>> arrays_sha256(np.zeros(2), np.zeros(1)) == arrays_sha256(np.zeros(1), np.zeros(2))
+    False
+    """
+    return hashlib.sha256("".join(map(content_sha256, arrays)).encode()).hexdigest()
+
+
+def key(depends: Mapping[str, Any]) -> str:
+    """Name for what follows from these JSON values and nothing else.
+
+    Examples
+    --------
+    >>> key({"a": 1, "b": [2]}) == key({"b": [2], "a": 1})
+    True
+    """
+    return hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def write_part(path: Path, values: Mapping[str, Any]) -> None:
+    """Write one result of a run, whole or not at all, with a checksum of itself.
+
+    Raises
+    ------
+    PassbandError
+        If it cannot be written.
+    """
+    write_whole(path, sealed(values))
+
+
+def read_part(path: Path) -> dict[str, Any] | None:
+    """What `write_part` wrote, or None where there is none that is whole: then it is to be made anew."""
+    try:
+        return unsealed(path)
+    except DatasetError:
+        return None
+
+
+def write_checkpoint(path: Path, depends: Mapping[str, Any], checkpoint: Checkpoint) -> None:
+    """Write all that a run goes on with, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        An earlier one is replaced.
+    depends
+        JSON values that the run follows from.
+    checkpoint
+        Contiguous tensors of the processor's memory; a state of JSON values.
+
+    Raises
+    ------
+    PassbandError
+        If it cannot be written.
+    """
+    header = {"kind": _CHECKPOINT, "depends": depends, "state": checkpoint.state}
+    write_sealed(header, checkpoint.tensors, path)
+
+
+def read_checkpoint(path: Path, depends: Mapping[str, Any]) -> Checkpoint | None:
+    """What `write_checkpoint` wrote.
+
+    Parameters
+    ----------
+    path
+        Where it may be.
+    depends
+        What this run follows from.
+
+    Returns
+    -------
+    Checkpoint or None
+        None where there is none.
+
+    Raises
+    ------
+    ParameterError
+        If it is damaged, or of a run that follows from other values, saying which.
+    """
+    if not path.exists():
+        return None
+    try:
+        found = read_sealed(path)
+        there, state = found.header["depends"], found.header["state"]
+        if found.kind != _CHECKPOINT:
+            raise KeyError(_CHECKPOINT)
+    except BundleError as e:
+        raise ParameterError(
+            f"{path} cannot be gone on with: it is damaged, or another version of Passband wrote it; "
+            "remove it to begin anew"
+        ) from e
+    except KeyError as e:
+        raise ParameterError(f"{path} is no checkpoint, but a bundle; choose an empty folder") from e
+    here = json.loads(json.dumps(depends))
+    if there != here:
+        listed = "; ".join(differences(there, here)[:_DIFFERENCES])
+        raise ParameterError(
+            f"{path} is of another configuration or of other data; choose an empty folder, or remove it. "
+            f"What differs, there and here: {listed}"
+        )
+    return Checkpoint(state, found.tensors)
+
+
+def differences(there: Any, here: Any, name: str = "") -> list[str]:
+    """Which JSON values differ, in words.
+
+    Examples
+    --------
+    >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2, "d": None})
+    ['a.b: 1, 3', 'd: nothing, null']
+    """
+    if isinstance(there, dict) and isinstance(here, dict):
+        names = [*there, *(n for n in here if n not in there)]
+        inner = [differences(there.get(n, ...), here.get(n, ...), f"{name}.{n}".lstrip(".")) for n in names]
+        return [words for some in inner for words in some]
+    if there == here and type(there) is type(here):
+        return []
+    return [f"{name}: {_word(there)}, {_word(here)}"]
+
+
+def _word(value: Any) -> str:
+    text = "nothing" if value is ... else json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a run's log as a table, whole; without a row there is none.
+
+    Parameters
+    ----------
+    path
+        CSV for people; a run goes on from its checkpoint, which holds the rows too.
+    rows
+        All of one set of headings.
+
+    Raises
+    ------
+    PassbandError
+        If it cannot be written.
+    """
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(path, text.getvalue())
