@@ -2,10 +2,12 @@
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import passband
 from passband.store.columns import columns_csv, rows_csv
 
 
@@ -28,3 +30,9 @@ def test_rows_come_back_whatever_their_texts_hold(quoted):
     assert "\r" not in text
     assert text.startswith('"a","b"\n' if quoted else "a,b\n")
     assert rows_csv([["a", 1]], quoted=quoted) == ('"a",1\n' if quoted else "a,1\n")
+
+
+def test_no_other_module_writes_csv():
+    modules = Path(passband.__file__).parent.rglob("*.py")
+    writing = [m.name for m in modules if "csv.writer(" in (t := m.read_text("utf-8")) or "DictWriter(" in t]
+    assert writing == ["columns.py"]
