@@ -14,7 +14,7 @@ from passband.estimate.rows import CalibrationRow
 TARGETS = ("f1", "precision", "recall")
 
 
-def made(n: int = 60, *, seed: int = 0, repeats: int = 2) -> Evaluation:
+def made(n: int = 60, *, seed: int = 0, repeats: int = 2, odd: str = "B <b>&") -> Evaluation:
     """Mean confidence as the estimate of rows in three domains, one of them named to break a page."""
     rng = np.random.default_rng(seed)
     rows = []
@@ -22,7 +22,7 @@ def made(n: int = 60, *, seed: int = 0, repeats: int = 2) -> Evaluation:
         score = rng.random()
         features = dict.fromkeys(CANDIDATE_FEATURES, 0.5) | {"mean_score": score}
         f1, precision, recall = np.clip(score + 0.1 * rng.normal(size=3), 0, 1).tolist()
-        domain = ("A", "B <b>&", "C")[i % 3]
+        domain = ("A", odd, "C")[i % 3]
         rows.append(
             CalibrationRow(
                 features=features, f1=f1, precision=precision, recall=recall, domain=domain, image=f"{i}"

@@ -1,25 +1,18 @@
-"""What every page is written with: words, names of scores, and figures in the reader's ink."""
+"""Every page: words, names of scores, and templates filled in under one policy."""
 
 from __future__ import annotations
 
 import base64
-import io
+import hashlib
 import os
 import re
 from collections.abc import Sequence
-from html import escape
-from typing import TYPE_CHECKING
-
-from passband.drawing.saving import ACCENT
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# Ink follows the reader's choice of light or dark; an image sees that choice but not the page's colours.
-_INK = (
-    f"<style>svg{{color:#1c1f23;--accent:{ACCENT};fill:currentColor}}"
-    "@media (prefers-color-scheme:dark){svg{color:#e8eaed;--accent:#8fbce6}}</style>"
-)
+    from jinja2 import Environment
+    from markupsafe import Markup
 
 LABELS = {"f1": "F1", "precision": "Precision", "recall": "Recall"}
 
@@ -59,46 +52,78 @@ def short_paths(paths: Sequence[str]) -> tuple[str, list[str]]:
     return shared, [p[cut:] for p in paths]
 
 
-def words_html(words: str) -> str:
-    """Escaped words, with what stands `between backticks` as code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(words))
+def data_address(content: bytes, kind: str) -> str:
+    """What a page embeds a picture by.
+
+    Examples
+    --------
+    >>> data_address(b"picture", "image/webp")
+    'data:image/webp;base64,cGljdHVyZQ=='
+    """
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def figure_html(figure: Figure, words: tuple[str, str]) -> str:
-    """A figure within a page.
+def page(template: str, **values: Any) -> str:
+    """A self-contained page, which a browser lets run nothing but its own script.
 
     Parameters
     ----------
-    figure
-        Its first axes' title becomes part of the description for readers who do not see it.
-    words
-        Heading and caption.
+    template
+        Its place within the package; it extends ``drawing/base.html``.
+    values
+        What the template shows. Each is escaped, wherever it stands; a missing one is an error.
 
     Returns
     -------
     str
-        HTML without outside resources; black and the accent follow the reader's light or dark.
+        HTML, the same for the same arguments.
+
+    Examples
+    --------
+    >>> made = page("drawing/base.html", title="<script>", headline="{{ 7 * 7 }}", subtitle="", footer="")
+    >>> "<title>&lt;script&gt;" in made, "{{ 7 * 7 }}" in made
+    (True, True)
     """
-    heading, caption = (escape(w) for w in words)
-    title = escape(figure.axes[0].get_title(), quote=True)
-    return (
-        f'<figure><img alt="{heading}. {title}" src="data:image/svg+xml;base64,{_svg(figure)}">'
-        f"<figcaption><b>{heading}.</b> {caption}</figcaption></figure>"
+    return _environment().get_template(template).render(values)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("passband", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
     )
+    environment.globals["policy"] = _policy
+    environment.filters["coded"] = _coded
+    environment.filters["px"] = "{:.1f}".format
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment
 
 
-def _svg(figure: Figure) -> str:
-    """A figure as base64 SVG on no ground, whose black is the ink of the reader's choice."""
-    import matplotlib
+def _policy(style: str, script: str) -> Markup:
+    """The Content-Security-Policy of a page: embedded pictures, this style and this script, nothing else."""
+    from markupsafe import Markup
 
-    figure.patch.set_alpha(0)
-    for axes in figure.axes:
-        axes.patch.set_alpha(0)
-    content = io.BytesIO()
-    # The same figure gives the same bytes: neither date nor random names.
-    with matplotlib.rc_context({"svg.hashsalt": "passband"}):
-        figure.savefig(content, format="svg", metadata={"Date": None}, dpi=110)
-    text = content.getvalue().decode("utf-8").replace("#000000", "currentColor")
-    text = text.replace(ACCENT, "var(--accent)")
-    start = text.index(">", text.index("<svg")) + 1
-    return base64.b64encode((text[:start] + _INK + text[start:]).encode()).decode()
+    allowed = {"default-src": "'none'", "img-src": "data:", "style-src": _sha256(style)}
+    if script:
+        allowed["script-src"] = _sha256(script)
+    allowed |= {"base-uri": "'none'", "form-action": "'none'"}
+    return Markup("; ".join(f"{what} {where}" for what, where in allowed.items()))
+
+
+def _sha256(content: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
+
+
+def _coded(words: str) -> Markup:
+    """Escaped words, with what stands `between backticks` as code."""
+    from markupsafe import Markup, escape
+
+    # Of a plain text: what is escaped already would be escaped again as its parts are joined.
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(words))))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from passband.detections.detections import Detections
+from passband.drawing.html import data_address
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
@@ -39,6 +40,11 @@ class Picture:
     height: int
     scale: float
     outlines: tuple[str, ...]
+
+    @property
+    def address(self) -> str:
+        """What a page embeds it by."""
+        return data_address(self.data, "image/webp")
 
 
 def picture_of(micrograph: Micrograph, detections: Detections, *, side: int = SIDE) -> Picture:

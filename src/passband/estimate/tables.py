@@ -15,12 +15,12 @@ In both an empty score is 0/0, which means that nothing was matched: it becomes 
 from __future__ import annotations
 
 import csv
-import io
 import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from passband.errors import CalibrationError
 from passband.estimate.features import PAPER_FEATURES
 from passband.estimate.regressor import TARGETS
 from passband.estimate.rows import CalibrationRow, name_faults
+from passband.store.columns import rows_csv
 from passband.store.files import write_whole
 from passband.types import Vector
 
@@ -144,17 +145,14 @@ def write_table(
     names = tuple(rows[0].features)
     faults = _unwritable(rows, names, swelling_error)
     _refuse(path, faults)
-    text = io.StringIO()
-    # Every name is quoted: it may hold a line's end.
-    table = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     extra = () if swelling_error is None else (SWELLING,)
-    table.writerow([*_NAMES, *TARGETS, *extra, *names])
+    table: list[list[Any]] = [[*_NAMES, *TARGETS, *extra, *names]]
     for i, r in enumerate(rows):
         numbers = [getattr(r, t) for t in TARGETS]
         numbers += [] if swelling_error is None else [swelling_error[i]]
         numbers += [r.features[n] for n in names]
-        table.writerow([r.image, r.domain, *("" if math.isnan(v) else float(v) for v in numbers)])
-    return write_whole(path, text.getvalue())
+        table.append([r.image, r.domain, *("" if math.isnan(v) else float(v) for v in numbers)])
+    return write_whole(path, rows_csv(table, quoted=True))
 
 
 def _unwritable(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
-from dataclasses import dataclass
-from html import escape
-from importlib import resources
+from dataclasses import dataclass, replace
 from pathlib import Path
-from string import Template
 
 import numpy as np
 
+from passband.drawing.html import page
+from passband.drawing.parts import Box, scale_bar
 from passband.drawing.saving import save_figure
 from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import DatasetError
@@ -40,8 +38,10 @@ class _Card:
     scene: Scene
     image: Micrograph
     picture: Picture
+    bar: Box | None
     particles: str
     conditions: str
+    sizes: str
 
 
 def write_contact_sheet(
@@ -138,28 +138,41 @@ def _card(scene: Scene, place: int) -> _Card:
     image = Micrograph(
         pixels=pixels, name=f"scene {scene.number}, image {which}", pixel_size=conditions.pixel_size
     )
+    picture = picture_of(image, truth_of_labels(scene.labels), side=SIDE)
     words = conditions_in_words(conditions).replace(" ", NO_BREAK)
     return _Card(
         scene=scene,
         image=image,
-        picture=picture_of(image, truth_of_labels(scene.labels), side=SIDE),
+        picture=picture,
+        bar=scale_bar(picture, conditions.pixel_size, size=1.5),
         particles=particles_words(scene),
         conditions=words.replace(f",{NO_BREAK}", ", "),  # a line breaks between two of them alone
+        sizes=_sizes(scene),
     )
+
+
+def _sizes(scene: Scene) -> str:
+    """Diameters and zone axes of the particles, and the thickness of the carbon."""
+    sizes = ", ".join(
+        f"{p.diameter / NM:.1f}{' near [' + ' '.join(map(str, p.zone)) + ']' if p.zone else ''}"
+        for p in scene.specimen.particles
+    )
+    return (f"⌀ {sizes} nm, " if sizes else "") + f"carbon {scene.specimen.thickness / NM:.1f} nm"
 
 
 def _page(dataset: Dataset, cards: list[_Card]) -> str:
     summary = summarise_dataset(dataset)
     pictures = within_budget([c.picture for c in cards])
-    lines = [(name, words) for name, words in summary_lines(summary) if name != "dataset"]
     name = dataset.store.folder.resolve().name
-    text = resources.files("passband.hrtem").joinpath("contact_sheet.html").read_text("utf-8")
-    return Template(text).substitute(
-        title=escape(f"{name}: simulated dataset"),
-        headline=escape(name),
-        summary="".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in lines),
-        shown=escape(_shown(len(cards), summary.finished)),
-        cards="\n".join(_card_html(c, p) for c, p in zip(cards, pictures, strict=True)),
+    return page(
+        "hrtem/contact_sheet.html",
+        title=f"{name}: simulated dataset",
+        headline=name,
+        subtitle="Simulated dataset",
+        summary=[(what, words) for what, words in summary_lines(summary) if what != "dataset"],
+        shown=_shown(len(cards), summary.finished),
+        cards=[replace(c, picture=p) for c, p in zip(cards, pictures, strict=True)],
+        footer="Beside this page: contact_sheet.png.",
     )
 
 
@@ -168,36 +181,4 @@ def _shown(shown: int, finished: int) -> str:
     return (
         f"{which} {finished} scenes, one image of each. Outlines are the labels: the union of the projected "
         "atoms' discs, closed. A particle across the border appears on both sides."
-    )
-
-
-def _card_html(card: _Card, picture: Picture) -> str:
-    s = card.scene
-    source = "data:image/webp;base64," + base64.b64encode(picture.data).decode()
-    sizes = ", ".join(
-        f"{p.diameter / NM:.1f}{' near [' + ' '.join(map(str, p.zone)) + ']' if p.zone else ''}"
-        for p in s.specimen.particles
-    )
-    paths = "".join(f'<path d="{path}"/>' for path in picture.outlines)
-    drawn, objects = paths + _scale_bar(card, picture), len(picture.outlines)
-    return f"""<figure class="{s.split}">
-<div class="image"><img src="{source}" width="{picture.width}" height="{picture.height}"
- alt="Simulated micrograph of scene {s.number} with {objects} outlines">
-<svg viewBox="0 0 {picture.width} {picture.height}" aria-hidden="true">{drawn}</svg></div>
-<figcaption><b>{s.number}</b> <span class="split">{s.split}</span> {escape(card.particles)}
-<br>{escape(card.conditions)}<br><span class="soft">{"⌀ " + escape(sizes) + " nm, " if sizes else ""}\
-carbon {s.specimen.thickness / NM:.1f} nm</span></figcaption>
-</figure>"""
-
-
-def _scale_bar(card: _Card, picture: Picture) -> str:
-    """A bar of 1, 2, 5 ... nm, at most a quarter of the picture."""
-    assert card.image.pixel_size is not None
-    per_nm = picture.scale * NM / card.image.pixel_size
-    power = 10.0 ** np.floor(np.log10(picture.width / 4 / per_nm))
-    length = max(m * power for m in (1, 2, 5) if m * power * per_nm <= picture.width / 4)
-    y = picture.height - 12
-    return (
-        f'<rect x="12" y="{y}" width="{length * per_nm:.1f}" height="4"/>'
-        f'<text x="12" y="{y - 6}">{length:g} nm</text>'
     )

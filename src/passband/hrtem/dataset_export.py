@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -21,6 +20,7 @@ from passband.hrtem.dataset import Dataset, Scene
 from passband.hrtem.imaging import focal_points
 from passband.micrographs.write_tiff import imagej_tiff
 from passband.optics.conditions import ImagingConditions
+from passband.store.columns import rows_csv
 from passband.store.files import write_whole
 from passband.types import InstanceMask, LabelImage, Progress
 
@@ -197,8 +197,5 @@ FORMS: dict[str, Callable[[Path, Scene], list[str]]] = {"tiff": _write_tiff, "np
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["image"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    headings = list(rows[0]) if rows else ["image"]
+    return rows_csv([headings, *([row[h] for h in headings] for row in rows)])

@@ -6,28 +6,21 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from html import escape
-from importlib import resources
-from string import Template
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from passband.drawing.html import counted, figure_html, number_text, short_paths, words_html
+from passband.drawing.html import counted, number_text, page, short_paths
+from passband.drawing.parts import Chart, embed
 from passband.drawing.thumbnails import within_budget
-from passband.estimate.calibration import HeldOutScores
+from passband.estimate.calibration import Estimate, HeldOutScores
 from passband.estimate.evaluation.score_figures import draw_reliability
-from passband.judge.sheet import (
-    MARKS,
-    Sheet,
-    badge,
-    density_text,
-    interval_bar,
-    score_colours,
-    sheet_html,
-)
+from passband.judge.sheet import Sheet, density_text, score_colours, sheet_parts
 from passband.judge.verdict import Verdict
 
+TOLD = {"trust": "trusted", "review": "to review", "reject": "rejected"}
+"""Verdicts in the order of the page, and how its headline tells them."""
+SORTED_BY = "Estimated F1"
 TOOLTIP_BUDGET = 20_000
 """Outlines that get a tooltip each; a page with more joins them by score, or browsers choke."""
 OPEN_SHEETS = 12
@@ -62,50 +55,53 @@ def report_page(
     order = sorted(range(len(sheets)), key=lambda i: (_sort_value(sheets[i].verdict), i))
     pictures = within_budget([sheets[i].picture for i in order])
     ordered = [(i, replace(sheets[i], picture=p)) for i, p in zip(order, pictures, strict=True)]
-    counts = Counter(s.verdict.verdict for s in sheets)
+    counts: Counter[str] = Counter(s.verdict.verdict for s in sheets)
     tooltips = sum(len(s.verdict.detections) for s in sheets) <= TOOLTIP_BUDGET
     columns, rows = _table(ordered)
-    unfolded = len(sheets) <= OPEN_SHEETS
-    colours = score_colours(10)
-    text = resources.files("passband.judge").joinpath("page.html").read_text("utf-8")
-    return Template(text).substitute(
+    return page(
+        "judge/page.html",
         title=f"Passband: {counted(len(sheets), 'micrograph')}",
-        headline=_headline(counts, len(errors)),
+        headline=counted(len(sheets) + len(errors), "micrograph"),
+        told=[f"{counts[v]} {word}" for v, word in TOLD.items() if counts[v]],
         subtitle=_subtitle(sheets, subtitle),
-        share="".join(f'<i class="{v}" style="flex:{counts[v]}"></i>' for v in MARKS if counts[v]),
-        filters="\n".join(
-            f'<label><input type="checkbox" id="show-{v}" checked> {badge(v)} {counts[v]}</label>'
-            for v in MARKS
-            if counts[v]
-        ),
+        counts=[(v, counts[v]) for v in TOLD if counts[v]],
         caption=_caption(sheets),
         columns=columns,
+        sorted_by=SORTED_BY,
         rows=rows,
-        errors=_errors(errors),
-        sheets="\n".join(sheet_html(i, s, tooltips=tooltips, unfolded=unfolded) for i, s in ordered),
+        errors=errors,
+        sheets=[sheet_parts(i, s, tooltips=tooltips) for i, s in ordered],
+        unfolded=len(sheets) <= OPEN_SHEETS,
         reliability=_reliability(calibrated),
         footer=_footer(tooltips),
-        ramp=", ".join(score_colours(6)),
-        **{f"c{i}": colour for i, colour in enumerate(colours)},
+        colours=score_colours(10),
     )
 
 
-Cell = tuple[str, float | None]
-"""What a cell of the table shows, and what it sorts by."""
-NONE: Cell = ("&ndash;", None)
+class Cell(NamedTuple):
+    """A cell of the table: what it says, what it sorts by, and the estimate that is drawn in it."""
+
+    words: str
+    value: float | None
+    estimate: Estimate | None = None
 
 
-def _score_cell(v: Verdict, name: str) -> Cell:
+NONE = Cell("\N{EN DASH}", None)
+
+
+class Row(NamedTuple):
+    """A micrograph in the table; ``rank`` is what its verdict sorts by."""
+
+    verdict: Verdict
+    rank: int
+    anchor: str
+    name: str
+    cells: list[Cell]
+
+
+def _score_cell(v: Verdict, name: str, *, drawn: bool = False) -> Cell:
     e = v.estimates.get(name)
-    return NONE if e is None else (f"{e.value:.2f}", e.value)
-
-
-def _f1_cell(v: Verdict) -> Cell:
-    e = v.estimates.get("f1")
-    if e is None:
-        return NONE
-    spread = f'<span class="soft">{e.low:.2f}&ndash;{e.high:.2f}</span>'
-    return f"<b>{e.value:.2f}</b> {spread}{interval_bar(e)}", e.value
+    return NONE if e is None else Cell(f"{e.value:.2f}", e.value, e if drawn else None)
 
 
 def _diameter_cell(v: Verdict) -> Cell:
@@ -113,24 +109,24 @@ def _diameter_cell(v: Verdict) -> Cell:
     if len(diameters) == 0:
         return NONE
     middle = float(np.median(diameters if nm is None else nm))
-    return f"{number_text(middle)} {'px' if nm is None else 'nm'}", middle
+    return Cell(f"{number_text(middle)} {'px' if nm is None else 'nm'}", middle)
 
 
 def _density_cell(v: Verdict) -> Cell:
     density = v.sizes.density
-    return NONE if density is None else (density_text(density), density)
+    return NONE if density is None else Cell(density_text(density), density)
 
 
 def _swelling_cell(v: Verdict) -> Cell:
     swelling = v.sizes.swelling_percent
-    return NONE if swelling is None else (f"{swelling:.2g} %", swelling)
+    return NONE if swelling is None else Cell(f"{swelling:.2g} %", swelling)
 
 
 COLUMNS: dict[str, Callable[[Verdict], Cell]] = {
-    "Estimated F1": _f1_cell,
+    SORTED_BY: partial(_score_cell, name="f1", drawn=True),
     "Precision": partial(_score_cell, name="precision"),
     "Recall": partial(_score_cell, name="recall"),
-    "Objects": lambda v: (str(len(v.detections)), len(v.detections)),
+    "Objects": lambda v: Cell(str(len(v.detections)), len(v.detections)),
     "Median ⌀": _diameter_cell,
     "Density": _density_cell,
     "Swelling": _swelling_cell,
@@ -138,45 +134,26 @@ COLUMNS: dict[str, Callable[[Verdict], Cell]] = {
 """The columns of numbers; one without any number is left out."""
 
 
-def _table(sheets: Sequence[tuple[int, Sheet]]) -> tuple[str, str]:
-    """Headings and rows of the table of all micrographs."""
-    cells = {name: [cell(s.verdict) for _, s in sheets] for name, cell in COLUMNS.items()}
-    shown = {n: c for n, c in cells.items() if any(value is not None for _, value in c)}
-    _, names = short_paths([s.verdict.path for _, s in sheets])
-    heads = ['<th scope="col"><button type="button">Verdict</button></th>']
-    heads.append('<th scope="col"><button type="button">Micrograph</button></th>')
-    for name in shown:
-        sorted_by = ' aria-sort="ascending"' if name == "Estimated F1" else ""
-        heads.append(f'<th scope="col" class="num"{sorted_by}><button type="button">{name}</button></th>')
-    heads.append('<th scope="col"><button type="button">First reason</button></th>')
-    rows = []
-    for k, ((i, sheet), name) in enumerate(zip(sheets, names, strict=True)):
-        v = sheet.verdict
-        row = f'<td data-v="{list(MARKS).index(v.verdict)}">{badge(v.verdict)}</td>'
-        row += f'<td class="name"><a href="#m{i}">{escape(name)}</a></td>'
-        for column in shown.values():
-            words, value = column[k]
-            row += f'<td class="num" data-v="{"" if value is None else f"{value:.6g}"}">{words}</td>'
-        row += f'<td class="why"><span>{words_html(v.reasons[0])}</span></td>'
-        rows.append(f'<tr class="of-{v.verdict}">{row}</tr>')
-    return "".join(heads), "\n".join(rows)
+def _table(sheets: Sequence[tuple[int, Sheet]]) -> tuple[list[str], list[Row]]:
+    """Headings of the columns of numbers, and rows of the table of all micrographs."""
+    verdicts = [s.verdict for _, s in sheets]
+    all_cells = {name: [cell(v) for v in verdicts] for name, cell in COLUMNS.items()}
+    shown = {n: c for n, c in all_cells.items() if any(cell.value is not None for cell in c)}
+    _, names = short_paths([v.path for v in verdicts])
+    rows = [
+        Row(v, list(TOLD).index(v.verdict), f"m{i}", name, [cells[k] for cells in shown.values()])
+        for k, ((i, _), v, name) in enumerate(zip(sheets, verdicts, names, strict=True))
+    ]
+    return list(shown), rows
 
 
 def _sort_value(v: Verdict) -> float:
     return v.estimates["f1"].value if v.estimates else -1.0
 
 
-def _headline(counts: Counter[Any], failed: int) -> str:
-    words = {"trust": "trusted", "review": "to review", "reject": "rejected"}
-    parts = [f"{counts[v]} {word}" for v, word in words.items() if counts[v]]
-    if failed:
-        parts.append(f'<a href="#errors">{failed} not assessed</a>')
-    return f"{counted(counts.total() + failed, 'micrograph')}: {', '.join(parts) or 'none assessed'}"
-
-
 def _subtitle(sheets: Sequence[Sheet], subtitle: str) -> str:
     folder, _ = short_paths([s.verdict.path for s in sheets])
-    return escape(" · ".join(words for words in (f"Folder {folder}" if folder else "", subtitle) if words))
+    return " · ".join(words for words in (f"Folder {folder}" if folder else "", subtitle) if words)
 
 
 def _caption(sheets: Sequence[Sheet]) -> str:
@@ -193,25 +170,14 @@ def _footer(tooltips: bool) -> str:
     )
 
 
-def _reliability(calibrated: HeldOutScores | None) -> str:
+def _reliability(calibrated: HeldOutScores | None) -> Chart | None:
     """How far estimates can be believed: the calibration's own, of rows left out of it."""
     if calibrated is None or not len(calibrated.measured):
-        return ""
+        return None
     drawn = draw_reliability(calibrated.estimated[:, 0], calibrated.measured[:, 0])
     caption = (
         "What was measured on the labelled images of the calibration where some F1 was estimated, each "
         "image's domain left out of the fit. Below the diagonal estimates promise too much. Bars are 95 % "
         "bootstrap intervals of the mean; grey columns count images."
     )
-    shown = figure_html(drawn, ("Reliability of the calibration", caption))
-    return f'<h2 id="reliability">How far to believe the estimates</h2>\n{shown}'
-
-
-def _errors(errors: Sequence[tuple[str, str]]) -> str:
-    if not errors:
-        return ""
-    rows = "\n".join(f'<tr><td class="name">{escape(p)}</td><td>{escape(e)}</td></tr>' for p, e in errors)
-    return (
-        f'<h2 id="errors">Not assessed</h2>\n<div class="scroll"><table><thead><tr><th scope="col">File</th>'
-        f'<th scope="col">What is wrong</th></tr></thead><tbody>\n{rows}\n</tbody></table></div>'
-    )
+    return embed(drawn, "Reliability of the calibration", caption)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from passband.judge.verdict import SCORES, Verdict
+from passband.store.columns import rows_csv
 from passband.units import NM, UM
 
 
@@ -49,7 +48,7 @@ def results_csv(verdicts: Sequence[Verdict]) -> str:
         row.append(_cell(None if s.density is None else s.density * UM**2))
         row += [_cell(s.swelling_percent), " ".join(v.reasons)]
         rows.append(row)
-    return _csv(rows)
+    return rows_csv(rows)
 
 
 def objects_csv(verdicts: Sequence[Verdict]) -> str:
@@ -80,14 +79,8 @@ def objects_csv(verdicts: Sequence[Verdict]) -> str:
             place = [(x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0, float(v.sizes.diameters[i])]
             row = [v.path, i, f"{score:.4f}", *(f"{p:.2f}" for p in place)]
             rows.append([*row, "" if nm is None else f"{nm[i]:.4g}"])
-    return _csv(rows)
+    return rows_csv(rows)
 
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
-
-
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import re
 import zipfile
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from passband.detections.detections import Detections
+from passband.drawing.html import data_address
 from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import PassbandError
 from passband.micrographs.readers import read_micrograph
@@ -258,4 +258,4 @@ def _address(grey: np.ndarray) -> str:
 
     content = io.BytesIO()
     Image.fromarray(grey).save(content, "WEBP", quality=80, method=4)
-    return "data:image/webp;base64," + base64.b64encode(content.getvalue()).decode()
+    return data_address(content.getvalue(), "image/webp")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import json
-from html import escape
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
-from passband.drawing.html import counted, number_text
+from passband.drawing.html import counted, number_text, page
+from passband.drawing.parts import Histogram, histogram
 from passband.drawing.saving import CLASS_COLOURS
 from passband.errors import DatasetError
 from passband.particles.crop import COLUMNS
@@ -42,7 +39,6 @@ EXAMPLES = 18
 STEPS = 9
 """Images of a class as one factor changes."""
 _RANGE = 5, 95  # percentiles of the members that a factor is shown between
-_TILE = 72  # side of a crop in a grid, CSS pixels
 
 
 class _Sizes(NamedTuple):
@@ -55,6 +51,38 @@ class _Embedded(NamedTuple):
 
     chosen: Int[np.ndarray, " m"]
     at: Int[np.ndarray, " n"]
+
+
+class _Tile(NamedTuple):
+    """A particle in a grid: its place in the page, and in the sprite sheets."""
+
+    place: int
+    sheet: int
+    row: int
+    column: int
+    words: str
+    probability: float
+    distance: float
+    rejected: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Class:
+    """A class as the page shows it; without members there is no mean, and nothing to show."""
+
+    k: int
+    name: str
+    colour: str
+    count: int
+    share: float
+    rejected: int
+    labelled: int
+    probability: float
+    quartiles: list[str]
+    typical: list[_Tile]
+    doubtful: list[_Tile]
+    sizes: Histogram | None
+    factors: list[tuple[str, str]]
 
 
 def write_library_report(
@@ -113,28 +141,26 @@ def library_page(found: ClassifiedLibrary, *, progress: Progress | None = None) 
     str
         The same for the same library and model.
     """
-    classes = found.model.classes
     embedded, sizes = _embedded(found), _sizes(found)
-    sheets = sprite_sheets(crops_at(found.library, embedded.chosen))
     small = thumbnails(found.library, embedded.chosen, progress=progress)
-    name = found.library.folder.resolve().name
-    text = resources.files("passband.particles").joinpath("page.html").read_text("utf-8")
-    return Template(text).substitute(
-        title=escape(f"{name}: {counted(len(found), 'particle')}"),
-        headline=f"{escape(name)}: {counted(len(found), 'particle')} of {counted(len(small), 'micrograph')}",
-        subtitle=escape(_subtitle(found)),
-        share=_share(found),
-        rules="\n".join(_rules(len(classes), sheets)),
-        rows=_rows(found, sizes),
-        caption=escape(_caption(found, sizes)),
-        filters="".join(
-            f'<label><input type="checkbox" id="show-{k}" checked> {_dot(k)} {escape(n)}</label>'
-            for k, n in enumerate(classes)
-        ),
-        shown=escape(_shown(len(embedded.chosen), len(found))),
-        sections="\n".join(_section(found, k, sizes, embedded) for k in range(len(classes))),
-        strangers=_strangers(found, embedded),
-        model="".join(f"<dt>{escape(a)}</dt><dd>{escape(b)}</dd>" for a, b in model_lines(found)),
+    classes = [_class(found, k, sizes, embedded) for k in range(len(found.model.classes))]
+    name, many = found.library.folder.resolve().name, counted(len(found), "particle")
+    return page(
+        "particles/page.html",
+        title=f"{name}: {many}",
+        headline=f"{name}: {many} of {counted(len(small), 'micrograph')}",
+        subtitle=_subtitle(found),
+        counts=[(f"c{c.k}", c.count) for c in classes],
+        classes=classes,
+        unit=sizes.unit,
+        caption=_caption(found, sizes),
+        shown=_shown(len(embedded.chosen), len(found)),
+        steps=STEPS,
+        across=ACROSS,
+        sprites=sprite_sheets(crops_at(found.library, embedded.chosen)),
+        rejected=int(found.answer.rejected.sum()),
+        strangers=_tiles(found, _strangest(found), embedded),
+        model=model_lines(found),
         data=_data(found, sizes, embedded, small),
     )
 
@@ -255,135 +281,52 @@ def _strangest(found: ClassifiedLibrary) -> Int[np.ndarray, " m"]:
     return strangest
 
 
-def _colour(k: int) -> str:
-    return CLASS_COLOURS[k % len(CLASS_COLOURS)]
-
-
-def _dot(k: int) -> str:
-    return f'<i class="dot c{k}" aria-hidden="true"></i>'
-
-
-def _rules(classes: int, sheets: list[str]) -> list[str]:
-    """Style of each class and sprite sheet."""
-    rules = [f".c{k} {{ --c: {_colour(k)} }}" for k in range(classes)]
-    rules += [f"body:has(#show-{k}:not(:checked)) #map .c{k} {{ display: none }}" for k in range(classes)]
-    return rules + [f".sheet{s} {{ background-image: url({uri}) }}" for s, uri in enumerate(sheets)]
-
-
-def _share(found: ClassifiedLibrary) -> str:
-    counts = np.bincount(found.answer.label, minlength=len(found.model.classes))
-    return "".join(f'<i class="c{k}" style="flex:{n}"></i>' for k, n in enumerate(counts) if n)
-
-
-def _rows(found: ClassifiedLibrary, sizes: _Sizes) -> str:
-    """The table of classes."""
-    rows = []
-    for k, name in enumerate(found.model.classes):
-        mine = found.answer.label == k
-        n, rejected = int(mine.sum()), int(found.answer.rejected[mine].sum())
-        labelled = int((found.library.labels == name).sum())
-        mean = f"{found.probability[mine].mean():.3f}" if n else "&ndash;"
-        size = sizes.values[mine & np.isfinite(sizes.values)]
-        told = "&ndash;"
-        if size.size:
-            low, middle, high = (number_text(float(v)) for v in np.percentile(size, (25, 50, 75)))
-            told = f'{middle} {sizes.unit} <span class="soft">{low}&ndash;{high}</span>'
-        rows.append(
-            f'<tr><th scope="row">{_dot(k)} <a href="#class-{k}">{escape(name)}</a></th>'
-            f'<td class="num">{n}</td><td class="num">{100 * n / len(found):.1f} %</td>'
-            f'<td class="num">{rejected}</td><td class="num">{labelled}</td>'
-            f'<td class="num">{mean}</td><td class="num">{told}</td></tr>'
-        )
-    return "\n".join(rows)
-
-
-def _section(found: ClassifiedLibrary, k: int, sizes: _Sizes, embedded: _Embedded) -> str:
-    """One class: sizes, typical and doubtful members, its factors."""
-    name, members = escape(found.model.classes[k]), _members(found, k)
-    head = f'<section id="class-{k}"><h2>{_dot(k)} {name} <span class="soft">{len(members)}</span></h2>'
-    if not len(members):
-        return f'{head}<p class="soft">No particle is called {name}.</p></section>'
+def _class(found: ClassifiedLibrary, k: int, sizes: _Sizes, embedded: _Embedded) -> _Class:
+    """One class: how many, how sure, how large, its typical and doubtful members, its factors."""
+    mine = found.answer.label == k
+    count, name = int(mine.sum()), found.model.classes[k]
+    known = np.isfinite(sizes.values)
+    own = sizes.values[mine & known]
+    quartiles = np.percentile(own, (25, 50, 75)).tolist() if own.size else []
+    # One axis for all classes, so that they can be compared.
+    top = float(np.percentile(sizes.values[known], 99.5)) * 1.15 if own.size else None
     typical, doubtful = _examples(found, k)
-    grids = f"<h3>Most typical</h3>{_grid(found, typical, embedded)}"
-    if len(doubtful):
-        grids += f"<h3>Most doubtful</h3>{_grid(found, doubtful, embedded)}"
-    return (
-        f'{head}<div class="two"><div>{grids}</div><div>{_histogram(found, k, sizes)}{_factors(found, k)}'
-        "</div></div></section>"
+    return _Class(
+        k=k,
+        name=name,
+        colour=CLASS_COLOURS[k % len(CLASS_COLOURS)],
+        count=count,
+        share=count / len(found),
+        rejected=int(found.answer.rejected[mine].sum()),
+        labelled=int((found.library.labels == name).sum()),
+        probability=float(found.probability[mine].mean()) if count else 0.0,
+        quartiles=[number_text(q) for q in quartiles],
+        typical=_tiles(found, typical, embedded),
+        doubtful=_tiles(found, doubtful, embedded),
+        sizes=histogram(own, sizes.unit, top=top, bins=int(np.clip(2 * np.sqrt(known.sum()), 8, 40))),
+        factors=_factors(found, k) if count else [],
     )
 
 
-def _strangers(found: ClassifiedLibrary, embedded: _Embedded) -> str:
-    strangest, n = _strangest(found), int(found.answer.rejected.sum())
-    if not n:
-        return ""
-    some = "" if len(strangest) == n else f" The {len(strangest)} farthest are shown."
-    advice = "If they are particles of interest, label some, perhaps as a class of their own, and fit anew."
-    return (
-        f'<section id="strangers"><h2>Unlike all classes <span class="soft">{n}</span></h2>'
-        f'<p class="soft">{advice}{some}</p>{_grid(found, strangest, embedded)}</section>'
-    )
-
-
-def _grid(found: ClassifiedLibrary, chosen: Int[np.ndarray, " m"], embedded: _Embedded) -> str:
+def _tiles(found: ClassifiedLibrary, chosen: Int[np.ndarray, " m"], embedded: _Embedded) -> list[_Tile]:
     tiles = []
     for i in chosen.tolist():
-        e = int(embedded.at[i])
-        sheet, place = divmod(e, ACROSS**2)
-        row, column = divmod(place, ACROSS)
+        place = int(embedded.at[i])
+        sheet, within = divmod(place, ACROSS**2)
+        row, column = divmod(within, ACROSS)
         p, d = float(found.probability[i]), float(found.answer.distance[i])
         name = found.model.classes[found.answer.label[i]]
-        said = f"{found.library.table['particle'][i]}: {name}, probability {p:.2f}, distance {d:.2f}"
-        rejected = "out" if found.answer.rejected[i] else ""
-        position = f"{-_TILE * column}px {-_TILE * row}px"
-        tiles.append(
-            f'<button type="button" data-e="{e}" title="{escape(said, quote=True)}">'
-            f'<span class="crop sheet{sheet}" style="background-position:{position}"></span>'
-            f'<small class="{rejected}">{p:.2f} <i>d {d:.2f}</i></small></button>'
-        )
-    return f'<div class="grid">{"".join(tiles)}</div>'
+        words = f"{found.library.table['particle'][i]}: {name}, probability {p:.2f}, distance {d:.2f}"
+        rejected = bool(found.answer.rejected[i])
+        tiles.append(_Tile(place, sheet, row, column, words, p, d, rejected))
+    return tiles
 
 
-def _histogram(found: ClassifiedLibrary, k: int, sizes: _Sizes) -> str:
-    """Sizes of a class as inline SVG, on the axis that all classes share."""
-    from matplotlib.ticker import MaxNLocator
-
-    known = np.isfinite(sizes.values)
-    own = sizes.values[known & (found.answer.label == k)]
-    if not own.size:
-        return ""
-    top = float(np.percentile(sizes.values[known], 99.5)) * 1.15
-    bins = int(np.clip(2 * np.sqrt(known.sum()), 8, 40))
-    counts, edges = np.histogram(np.minimum(own, top), bins, (0, top))
-    width, height, base = 420, 130, 96
-    bars = "".join(
-        f'<rect x="{width * a / top + 0.5:.1f}" y="{base - 84 * n / counts.max():.1f}" '
-        f'width="{width / bins - 1:.1f}" height="{84 * n / counts.max():.1f}">'
-        f"<title>{a:.3g} to {b:.3g} {sizes.unit}: {n}</title></rect>"
-        for n, a, b in zip(counts, edges, edges[1:], strict=False)
-        if n
-    )
-    ticks = "".join(
-        f'<text x="{width * t / top:.1f}" y="{base + 15}" text-anchor="middle">{number_text(t)}</text>'
-        for t in MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(0, top)[1:]
-        if t < 0.97 * top
-    )
-    middle = float(np.median(own))
-    words = f"{counted(len(own), 'diameter')}, median {number_text(middle)} {sizes.unit}"
-    at = width * min(middle, top) / top
-    return (
-        f'<svg class="histogram c{k}" viewBox="0 0 {width} {height}" role="img" aria-label="Sizes: {words}">'
-        f'{bars}<line x1="0" x2="{width}" y1="{base}" y2="{base}"/>'
-        f'<line class="median" x1="{at:.1f}" x2="{at:.1f}" y1="6" y2="{base}"/>{ticks}'
-        f'<text x="{width / 2}" y="{height - 4}" text-anchor="middle">{words} (dashed)</text></svg>'
-    )
-
-
-def _factors(found: ClassifiedLibrary, k: int) -> str:
-    """The class as each factor, and its size, goes over the range of its members."""
+def _factors(found: ClassifiedLibrary, k: int) -> list[tuple[str, str]]:
+    """The class as each factor, and its size, goes over the range of its members: words and picture."""
     d = found.description
     if d is None:
-        return ""
+        return []
     mine = found.answer.label == k
     columns: dict[int | str, Float[np.ndarray, " n"]] = {j: d.latent[:, j] for j in range(d.latent.shape[1])}
     columns["scale"] = d.scale
@@ -394,21 +337,14 @@ def _factors(found: ClassifiedLibrary, k: int) -> str:
             continue
         images = traverse(found.model, k, factor, np.linspace(low, high, STEPS, dtype=np.float32))
         name = f"factor {factor + 1}" if isinstance(factor, int) else factor
-        words = f"{name}, {low:.2g} to {high:.2g}"
-        rows.append(
-            f'<figure class="strip"><figcaption>{words}</figcaption>'
-            f'<img src="{strip(images)}" alt="{words}: {STEPS} images"></figure>'
-        )
-    if not rows:
-        return ""
-    return (
-        '<h3>As one factor changes</h3><p class="soft small">From the 5th to the 95th percentile of its '
-        f"members, all else typical.</p>{''.join(rows)}"
-    )
+        rows.append((f"{name}, {low:.2g} to {high:.2g}", strip(images)))
+    return rows
 
 
-def _data(found: ClassifiedLibrary, sizes: _Sizes, embedded: _Embedded, small: list[Thumbnail]) -> str:
-    """What the page's script works on, as JSON that no tag can end."""
+def _data(
+    found: ClassifiedLibrary, sizes: _Sizes, embedded: _Embedded, small: list[Thumbnail]
+) -> dict[str, Any]:
+    """What the page's script works on, to be written as JSON."""
     library, a, d, i = found.library, found.answer, found.description, embedded.chosen
     t = library.table
     axes: dict[str, Any] = {}
@@ -420,7 +356,7 @@ def _data(found: ClassifiedLibrary, sizes: _Sizes, embedded: _Embedded, small: l
     axes |= {f"diameter ({sizes.unit})": sizes.values[i], "eccentricity": t["eccentricity"][i]}
     axes |= {"solidity": t["solidity"][i], "distance": a.distance[i], "probability": found.probability[i]}
     facts["width_nm"] = t["scale"][i] * t["pixel_size"][i] * library.settings.size / NM
-    data = {
+    return {
         "classes": found.model.classes,
         "across": ACROSS,
         "id": t["particle"][i].tolist(),
@@ -435,7 +371,6 @@ def _data(found: ClassifiedLibrary, sizes: _Sizes, embedded: _Embedded, small: l
         "first": int(embedded.at[_members(found, int(a.label[0]))[0]]),
         "micrographs": [_micrograph(s) for s in small],
     }
-    return json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _micrograph(small: Thumbnail) -> dict[str, Any]:
@@ -443,8 +378,7 @@ def _micrograph(small: Thumbnail) -> dict[str, Any]:
     p = small.picture
     if p is None:
         return about | {"missing": small.missing}
-    address = "data:image/webp;base64," + base64.b64encode(p.data).decode()
-    return about | {"width": p.width, "height": p.height, "scale": p.scale, "image": address}
+    return about | {"width": p.width, "height": p.height, "scale": p.scale, "image": p.address}
 
 
 def _short(value: float) -> float | None:

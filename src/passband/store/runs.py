@@ -6,9 +6,7 @@ is gone on with where it is whole and of the same run, and otherwise refused in 
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ import numpy as np
 from torch import Tensor
 
 from passband.errors import BundleError, DatasetError, ParameterError
+from passband.store.columns import rows_csv
 from passband.store.files import write_whole
 from passband.store.sealed import content_sha256, digest, sealed, unsealed
 from passband.store.tensors import read_sealed, write_sealed
@@ -183,8 +182,5 @@ def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         path.unlink(missing_ok=True)
         return
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_whole(path, text.getvalue())
+    headings = list(rows[0])
+    write_whole(path, rows_csv([headings, *([row[h] for h in headings] for row in rows)]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import pytest
@@ -12,34 +11,7 @@ import pytest
 from made_evaluations import abstaining, made, missing, with_intervals
 from passband.errors import PassbandError
 from passband.estimate.evaluation.page import evaluation_page, write_evaluation
-
-
-class _Tags(HTMLParser):
-    """Tags, which must all be closed, and the words of the page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.words: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-
-def parsed(page: str) -> _Tags:
-    tags = _Tags()
-    tags.feed(page)
-    assert tags.open == []
-    return tags
+from read_page import read_page
 
 
 @pytest.fixture(scope="module")
@@ -53,27 +25,26 @@ def page(evaluation):
 
 
 def test_the_page_is_whole_and_needs_nothing_else(page):
-    tags = parsed(page).tags
-    sources = [a["src"] for tag, a in tags if tag == "img"]
+    seen = read_page(page)
+    sources = [a["src"] for a in seen.all("img")]
     assert len(sources) == 12
     assert all(s.startswith("data:image/svg+xml;base64,") for s in sources)
-    assert not [a for _, a in tags if "href" in a] and "@import" not in page and "<script" not in page
-    assert all(len(a["alt"]) > 10 for tag, a in tags if tag == "img")
-    assert {a.get("scope") for tag, a in tags if tag == "th"} == {"col", "row"}
+    assert not seen.all("a") and "<script" not in page
+    assert all(len(a["alt"]) > 10 for a in seen.all("img"))
+    assert {a["scope"] for a in seen.all("th")} == {"col", "row"}
     assert "<b>&" not in page.replace("<b>&nbsp", "") and "<i>" not in page
 
 
 def test_its_figures_follow_light_and_dark(page):
-    for tag, a in parsed(page).tags:
-        if tag == "img":
-            svg = base64.b64decode(a["src"].partition(",")[2]).decode()
-            ElementTree.fromstring(svg)
-            assert "prefers-color-scheme:dark" in svg and "currentColor" in svg and "#000000" not in svg
-            assert not re.search(r'(href|src)="(?!#|data:)', svg)
+    for a in read_page(page).all("img"):
+        svg = base64.b64decode(a["src"].partition(",")[2]).decode()
+        ElementTree.fromstring(svg)
+        assert "prefers-color-scheme:dark" in svg and "currentColor" in svg and "#000000" not in svg
+        assert not re.search(r'(href|src)="(?!#|data:)', svg)
 
 
 def test_it_says_the_numbers(evaluation, page):
-    words = " ".join(parsed(page).words)
+    words = read_page(page).words
     f1 = evaluation.overall["f1"]
     assert f"F1 estimated without labels to {f1.mae:.3f}" in words
     for m in (*evaluation.overall.values(), *evaluation.domains["f1"].values()):
@@ -83,25 +54,25 @@ def test_it_says_the_numbers(evaluation, page):
 
 
 def test_without_intervals_it_does_not_speak_of_them():
-    tags = parsed(evaluation_page(made(60)))
-    words = " ".join(tags.words)
+    seen = read_page(evaluation_page(made(60)))
+    words = seen.words
     assert (
         "abstained" not in words
         and "Coverage" not in words
         and "intervals hold" not in words
         and "nan" not in words
     )
-    assert sum(tag == "img" for tag, _ in tags.tags) == 10
+    assert len(seen.all("img")) == 10
 
 
 def test_what_is_missing_or_abstained_on_is_said():
     page = evaluation_page(abstaining(missing(with_intervals(made(60)), [1]), [5, 6, 7]))
-    words = " ".join(parsed(page).words)
+    words = read_page(page).words
     assert "It abstained on 5 % of the rows" in words and "1 row could not be estimated" in words
 
 
 def test_nothing_estimated_is_a_page_too():
-    assert "nan" not in " ".join(parsed(evaluation_page(missing(made(12), list(range(12))))).words)
+    assert "nan" not in read_page(evaluation_page(missing(made(12), list(range(12))))).words
 
 
 def test_it_is_written_whole_and_always_the_same(evaluation, page, tmp_path):

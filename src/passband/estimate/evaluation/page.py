@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from html import escape
-from importlib import resources
+from collections.abc import Callable
 from pathlib import Path
-from string import Template
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from passband.drawing.html import LABELS, counted, figure_html
+from passband.drawing.html import LABELS, counted, page
+from passband.drawing.parts import embed
 from passband.estimate.evaluation.figures import (
     draw_coverage,
     draw_domain_means,
@@ -87,19 +85,18 @@ def evaluation_page(evaluation: Evaluation, *, subtitle: str = "") -> str:
         The same for the same arguments.
     """
     e, f1 = evaluation, evaluation.overall["f1"]
-    text = resources.files("passband.estimate.evaluation").joinpath("page.html").read_text("utf-8")
     told = (
         f"F1 estimated without labels to {f1.mae:.3f}" if math.isfinite(f1.mae) else "Nothing was estimated"
     )
-    return Template(text).substitute(
-        title=f"Passband: evaluation of {escape(e.model)}",
+    return page(
+        "estimate/evaluation/page.html",
+        title=f"Passband: evaluation of {e.model}",
         headline=told + (f", {_percent(f1.coverage)} of the intervals hold" if _known(f1.coverage) else ""),
-        subtitle=escape(" · ".join(words for words in (subtitle, *_facts(e)) if words)),
-        overall=_table("Score", [(LABELS[t], e.overall[t]) for t in TARGETS]),
+        subtitle=" · ".join(words for words in (subtitle, *_facts(e)) if words),
+        overall=_overall(e),
         overall_caption=_overall_caption(e),
         domains=_domains(e),
-        domains_caption="The largest mean absolute error of F1 first. Few rows make uncertain numbers.",
-        figures="\n".join(figure_html(draw(), words) for draw, words in _figures(e)),
+        figures=[embed(draw(), *words) for draw, words in _figures(e)],
         footer=_footer(e),
     )
 
@@ -131,26 +128,27 @@ def _overall_caption(e: Evaluation) -> str:
     return " ".join(words)
 
 
-def _table(head: str, lines: Sequence[tuple[str, Metrics]]) -> str:
-    """Head and body of a table of metrics, without the columns that nothing was measured for."""
+class _Table(NamedTuple):
+    """Headings, and of each row its name and the other cells."""
+
+    columns: list[str]
+    rows: list[tuple[str, list[str]]]
+
+
+def _overall(e: Evaluation) -> _Table:
+    """Every score, without the columns that nothing was measured for."""
+    lines = [(LABELS[t], e.overall[t]) for t in TARGETS]
     shown = {n: get for n, get in _COLUMNS.items() if any(_known(get(m)) for _, m in lines)}
-    rows = [_row(name, [str(m.n), *(_cell(get(m)) for get in shown.values())]) for name, m in lines]
-    return _head(head, ["Rows", *shown]) + "<tbody>" + "\n".join(rows) + "</tbody>"
+    rows = [(name, [str(m.n), *(_cell(get(m)) for get in shown.values())]) for name, m in lines]
+    return _Table(["Score", "Rows", *shown], rows)
 
 
-def _domains(e: Evaluation) -> str:
+def _domains(e: Evaluation) -> _Table:
+    """The estimates of F1 domain by domain, the largest error first."""
     f1 = e.domains["f1"]
     has = e.nominal is not None
-    columns = [
-        "Rows",
-        "F1 measured",
-        "F1 estimated",
-        "MAE",
-        "R²",
-        "Bias",
-        *(["Coverage", "Mean width"] * has),
-    ]
-    columns += ["Precision MAE", "Recall MAE"]
+    columns = ["Domain", "Rows", "F1 measured", "F1 estimated", "MAE", "R²", "Bias"]
+    columns += [*(["Coverage", "Mean width"] * has), "Precision MAE", "Recall MAE"]
     p = e.repeats[0]
     names = np.asarray(p.domains)
     rows = []
@@ -159,8 +157,8 @@ def _domains(e: Evaluation) -> str:
         measured = float(p.truth[names == name, 0].mean())
         numbers = [measured, measured + m.bias, m.mae, m.r2, m.bias, *([m.coverage, m.mean_width] * has)]
         numbers += [e.domains[t][name].mae for t in ("precision", "recall")]
-        rows.append(_row(name, [str(m.n), *map(_cell, numbers)]))
-    return _head("Domain", columns) + "<tbody>" + "\n".join(rows) + "</tbody>"
+        rows.append((name, [str(m.n), *map(_cell, numbers)]))
+    return _Table(columns, rows)
 
 
 def _figures(e: Evaluation) -> list[tuple[Callable[[], Figure], tuple[str, str]]]:
@@ -245,21 +243,8 @@ def _footer(e: Evaluation) -> str:
     return f"Every estimate was made by a model that did not see its row.{once}"
 
 
-def _head(first: str, names: Sequence[str]) -> str:
-    heads = "".join(f'<th scope="col" class="num">{escape(n)}</th>' for n in names)
-    return f'<thead><tr><th scope="col">{first}</th>{heads}</tr></thead>'
-
-
-def _row(name: str, cells: Sequence[str]) -> str:
-    return (
-        f'<tr><th scope="row">{escape(name)}</th>'
-        + "".join(f'<td class="num">{c}</td>' for c in cells)
-        + "</tr>"
-    )
-
-
 def _cell(value: float) -> str:
-    return f"{value:.3f}".replace("-", "&minus;") if _known(value) else "&ndash;"
+    return f"{value:.3f}".replace("-", "\N{MINUS SIGN}") if _known(value) else "\N{EN DASH}"
 
 
 def _percent(share: float) -> str:
