@@ -113,6 +113,17 @@ particles: setup
 	$(PY) studies/particle_extraction.py $(PASSBAND_DATA)/emps
 	$(PY) studies/touching_particles.py $(PASSBAND_DATA)/emps
 
+# Every page of the documentation run, its tutorials too; the page of all commands; the tutorials' pictures.
+.PHONY: docs-test commands tutorials
+docs-test: setup
+	$(PY) -m pytest -q -m "slow or not slow" tests/faces/test_docs.py
+
+commands: setup
+	$(PY) tests/documents.py commands
+
+tutorials: setup
+	$(PY) tests/documents.py pictures
+
 # 5,000 mutations of a valid file of every format.
 fuzz: setup
 	PASSBAND_MUTATIONS=5000 $(PY) -m pytest -q tests/data/test_hostile_files.py

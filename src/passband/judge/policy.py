@@ -45,6 +45,8 @@ class Policy:
         A shorter side, in pixels, is rejected unseen.
     min_grey_levels
         An image with fewer grey levels is a mask or a drawing, and rejected unseen.
+    strangers
+        Share of particles unlike all that a classifier has seen, above which a person should look.
 
     Raises
     ------

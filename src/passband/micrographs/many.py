@@ -86,7 +86,9 @@ def _expanded(path: str) -> Iterator[str]:
         if place.is_dir():
             inside = sorted(p for p in place.iterdir() if _readable(p))
             if not inside:
-                raise ReadError(f"the folder holds no micrograph; {known}")
+                within = f"; folders within it are not looked into: give them, or '{place}/**/*' in quotes"
+                deeper = within if any(p.is_dir() for p in place.iterdir()) else ""
+                raise ReadError(f"the folder holds no micrograph{deeper}; {known}")
             yield from (str(p) for p in inside)
         elif not place.exists() and glob.has_magic(path):
             matched = sorted(p for p in glob.glob(path, recursive=True) if _readable(Path(p)))  # noqa: PTH207
