@@ -29,12 +29,12 @@ import numpy as np
 import scipy.fft
 import torch
 
-from passband.hrtem.allocator import keep_freed_memory
-from passband.hrtem.imaging import simulate_micrographs
-from passband.hrtem.labels import disc_labels
-from passband.hrtem.potential import projected_potential, sampling_band
-from passband.hrtem.scattering import WaveSettings, exit_wave, exit_waves
-from passband.hrtem.specimen import Specimen, SpecimenRanges, build_specimen, draw_specimen
+from passband.hrtem.specimen.labels import disc_labels
+from passband.hrtem.specimen.specimen import Specimen, SpecimenRanges, build_specimen, draw_specimen
+from passband.hrtem.wave.allocator import keep_freed_memory
+from passband.hrtem.wave.imaging import simulate_micrographs
+from passband.hrtem.wave.potential import projected_potential, sampling_band
+from passband.hrtem.wave.scattering import WaveSettings, exit_wave, exit_waves
 from passband.optics.bands import from_band, to_band
 from passband.optics.camera import count_electrons
 from passband.optics.conditions import ConditionRanges, Uniform, draw_conditions
@@ -109,7 +109,7 @@ def against_abtem(fft: float) -> None:
         potential = abtem.Potential(atoms, sampling=0.2, slice_thickness=2.0, projection="infinite")
         return abtem.PlaneWave(energy=300e3).multislice(potential)
 
-    from passband.hrtem.scattering import _behind
+    from passband.hrtem.wave.scattering import _behind
 
     def our_wave() -> object:
         _behind.cache_clear()  # no substrate from an earlier run
@@ -186,7 +186,7 @@ def against_abtem(fft: float) -> None:
 
 def structure_factors(specimen: Specimen, band: "object") -> torch.Tensor:
     """The projected potential's spectrum by direct sums, with what thermal motion the specimen has."""
-    from passband.hrtem.scattering_factors import scattering_factor
+    from passband.hrtem.wave.scattering_factors import scattering_factor
     from passband.units import POTENTIAL_PER_SCATTERING_FACTOR
 
     ky, kx = (k.numpy() for k in band.frequencies())  # type: ignore[attr-defined]

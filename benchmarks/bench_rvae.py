@@ -23,14 +23,20 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from passband.hrtem.allocator import keep_freed_memory
-from passband.particles.adam import Adam
+from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.particles.cards import PROTOCOLS, card_set, draw_cards, make_cards
-from passband.particles.fit_invariant import fit_classifier
-from passband.particles.harmonics import HarmonicSettings
-from passband.particles.invariant import ClassifierSettings, classify_crops
-from passband.particles.rvae import RVAE, Step, class_probabilities, reference_settings, unlabelled_objective
-from passband.particles.train_rvae import REFERENCE_TRAINING
+from passband.particles.networks.adam import Adam
+from passband.particles.networks.fit_invariant import fit_classifier
+from passband.particles.networks.harmonics import HarmonicSettings
+from passband.particles.networks.invariant import ClassifierSettings, classify_crops
+from passband.particles.networks.rvae import (
+    RVAE,
+    Step,
+    class_probabilities,
+    reference_settings,
+    unlabelled_objective,
+)
+from passband.particles.networks.train_rvae import REFERENCE_TRAINING
 
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)

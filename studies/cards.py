@@ -50,8 +50,8 @@ from passband.particles.model import (
     reconstruct,
     traverse,
 )
-from passband.particles.rvae import RVAE
-from passband.particles.train_rvae import Epoch, RVAETraining
+from passband.particles.networks.rvae import RVAE
+from passband.particles.networks.train_rvae import Epoch, RVAETraining
 
 LABELLED, UNLABELLED, TEST = 15, 1000, 1000
 STEPS = np.linspace(-2, 2, 9)

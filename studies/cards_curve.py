@@ -24,8 +24,8 @@ from passband.particles.bundle import read_particle_model, write_particle_model
 from passband.particles.cards import card_set
 from passband.particles.fit import ParticleConfig, fit_particle_model
 from passband.particles.model import ParticleModel, classify_particles, traverse
-from passband.particles.rvae import RVAE
-from passband.particles.train_rvae import REFERENCE_TRAINING, Epoch
+from passband.particles.networks.rvae import RVAE
+from passband.particles.networks.train_rvae import REFERENCE_TRAINING, Epoch
 from passband.store.files import write_whole
 from recovered_cards import templates
 

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from passband.particles.alignment import centroids, move_back
-from passband.particles.fit_invariant import fit_classifier
-from passband.particles.harmonics import HarmonicSettings, harmonics
-from passband.particles.invariant import (
+from passband.particles.networks.alignment import centroids, move_back
+from passband.particles.networks.fit_invariant import fit_classifier
+from passband.particles.networks.harmonics import HarmonicSettings, harmonics
+from passband.particles.networks.invariant import (
     Classification,
     ClassifierSettings,
     InvariantClassifier,
     classify_crops,
 )
-from passband.particles.warping import Affine, deform
+from passband.particles.networks.warping import Affine, deform
 
 Scores = Callable[[np.ndarray], np.ndarray]
 Method = Callable[[np.ndarray, np.ndarray, np.ndarray, int], Scores]
@@ -75,7 +75,7 @@ def _moved(x: torch.Tensor, rng: np.random.Generator, *, affine: bool) -> torch.
 
 
 def _noised(x: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Noise and contamination as `passband.particles.invariant.Nuisances` draws them."""
+    """Noise and contamination as `passband.particles.networks.invariant.Nuisances` draws them."""
     n = len(x)
     low, high = np.array([(0.0, 0.3), (0.5, 0.9)])[rng.integers(2, size=n)].T
     spread = np.where(rng.random(n) < 0.5, rng.uniform(low, high), 0).astype(np.float32)[:, None, None]

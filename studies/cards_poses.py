@@ -24,7 +24,7 @@ from passband.particles.cards import PROTOCOLS, SYMMETRY, angle_error, draw_card
 from passband.particles.crop_sets import CropSet
 from passband.particles.fit import ParticleConfig, fit_particle_model
 from passband.particles.model import ParticleModel, describe_particles
-from passband.particles.train_rvae import RVAETraining
+from passband.particles.networks.train_rvae import RVAETraining
 from passband.store.files import write_whole
 from recovered_cards import drawn, labelled, templates
 

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 
 from passband.particles.cards import PROTOCOLS, SYMMETRY, angle_error, draw_cards, make_cards
-from passband.particles.rvae import RVAE, CropsAsClasses, RVAESettings
-from passband.particles.train_rvae import RVAETraining, train_rvae
+from passband.particles.networks.rvae import RVAE, CropsAsClasses, RVAESettings
+from passband.particles.networks.train_rvae import RVAETraining, train_rvae
 from passband.store.files import write_whole
 from recovered_cards import drawn, labelled, templates
 

@@ -26,8 +26,8 @@ from passband.particles.cards import (
     STRANGERS,
     draw_template,
 )
-from passband.particles.invariant import Classification
 from passband.particles.model import classify_particles
+from passband.particles.networks.invariant import Classification
 from passband.store.files import write_whole
 from recovered_cards import drawn, labelled, templates
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from passband.hrtem.imaging import focal_points, image_intensity
-from passband.hrtem.scattering import ExitWave, WaveSettings, exit_wave
-from passband.hrtem.specimen import SpecimenRanges, build_specimen, draw_specimen
+from passband.hrtem.specimen.specimen import SpecimenRanges, build_specimen, draw_specimen
+from passband.hrtem.wave.imaging import focal_points, image_intensity
+from passband.hrtem.wave.scattering import ExitWave, WaveSettings, exit_wave
 from passband.optics.conditions import ImagingConditions
 from passband.optics.transfer import lens_of
 from passband.store.files import write_whole

@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 
 from passband.drawing.saving import save_figure
-from passband.hrtem.contact_sheet import write_contact_sheet
-from passband.hrtem.dataset import open_dataset
-from passband.hrtem.dataset_check import check_dataset, check_in_words
-from passband.hrtem.simulate import simulate_dataset
-from passband.hrtem.study_file import read_study
-from passband.hrtem.wave_figures import draw_conditions, draw_contrast_transfer, draw_exit_wave
+from passband.hrtem.dataset.check import check_dataset, check_in_words
+from passband.hrtem.dataset.contact_sheet import write_contact_sheet
+from passband.hrtem.dataset.dataset import open_dataset
+from passband.hrtem.dataset.simulate import simulate_dataset
+from passband.hrtem.dataset.study_file import read_study
+from passband.hrtem.wave.figures import draw_conditions, draw_contrast_transfer, draw_exit_wave
 from passband.optics.conditions import ImagingConditions
 
 STUDY = Path(__file__).with_name("hrtem_small.toml")

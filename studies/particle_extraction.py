@@ -32,8 +32,8 @@ from passband.detections.matching import (
 from passband.detections.scores import Scores, object_scores
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
-from passband.particles.find import ExtractionSettings, find_particles
-from passband.particles.outlines import clusters_of, kept_labels
+from passband.particles.extraction.find import ExtractionSettings, find_particles
+from passband.particles.extraction.outlines import clusters_of, kept_labels
 from passband.store.files import write_whole
 from passband.types import InstanceMask, LabelImage
 

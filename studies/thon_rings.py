@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from passband.hrtem.imaging import simulate_micrographs
-from passband.hrtem.scattering import ExitWave, exit_wave
-from passband.hrtem.specimen import Specimen, SpecimenRanges, build_specimen, draw_specimen
+from passband.hrtem.specimen.specimen import Specimen, SpecimenRanges, build_specimen, draw_specimen
+from passband.hrtem.wave.imaging import simulate_micrographs
+from passband.hrtem.wave.scattering import ExitWave, exit_wave
 from passband.optics.conditions import ImagingConditions
 from passband.optics.thon import fit_thon_rings
 from passband.store.files import write_whole

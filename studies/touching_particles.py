@@ -25,12 +25,12 @@ from PIL import Image as Picture
 from cards_methods import METHODS, Method
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph
-from passband.particles.crop import cut_particles, reaches
-from passband.particles.find import ExtractionSettings
-from passband.particles.fit_invariant import fit_classifier
-from passband.particles.harmonics import HarmonicSettings
-from passband.particles.invariant import ClassifierSettings, Nuisances, classify_crops
-from passband.particles.outlines import clusters_of, kept_labels
+from passband.particles.extraction.crop import cut_particles, reaches
+from passband.particles.extraction.find import ExtractionSettings
+from passband.particles.extraction.outlines import clusters_of, kept_labels
+from passband.particles.networks.fit_invariant import fit_classifier
+from passband.particles.networks.harmonics import HarmonicSettings
+from passband.particles.networks.invariant import ClassifierSettings, Nuisances, classify_crops
 from passband.store.files import write_whole
 from passband.types import LabelImage
 

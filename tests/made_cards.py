@@ -12,9 +12,9 @@ import pytest
 from passband.particles.cards import Disorder, draw_cards, make_cards
 from passband.particles.crop_sets import CropSet
 from passband.particles.fit import ParticleConfig, fit_particle_model
-from passband.particles.harmonics import HarmonicSettings
-from passband.particles.rvae import Sampling
-from passband.particles.train_rvae import RVAETraining
+from passband.particles.networks.harmonics import HarmonicSettings
+from passband.particles.networks.rvae import Sampling
+from passband.particles.networks.train_rvae import RVAETraining
 
 NAMES = ("clubs", "spades", "hearts", "diamonds")
 BRIEF = RVAETraining(epochs=2, batch=16, learning_rate=3e-3, sampling=Sampling(stride=6))

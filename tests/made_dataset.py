@@ -7,8 +7,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from passband.hrtem.simulate import simulate_dataset
-from passband.hrtem.study_file import read_study
+from passband.hrtem.dataset.simulate import simulate_dataset
+from passband.hrtem.dataset.study_file import read_study
 
 STUDY = """
 scenes = {scenes}

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from passband.micrographs.many import Reading
-from passband.particles.find import ExtractionSettings
+from passband.particles.extraction.find import ExtractionSettings
 from passband.particles.fit import ParticleConfig
-from passband.particles.fit_library import fit_library
-from passband.particles.labels import label_library
-from passband.particles.library import extend_library, open_library
-from passband.particles.train_rvae import RVAETraining
+from passband.particles.library.fit import fit_library
+from passband.particles.library.labels import label_library
+from passband.particles.library.library import extend_library, open_library
+from passband.particles.networks.train_rvae import RVAETraining
 
 WHOLE = ExtractionSettings(split=False)
 QUICK = {"steps": 60, "pool": 1600, "training": RVAETraining(epochs=1)}

@@ -18,12 +18,12 @@ from passband.drawing.saving import ACCENT
 from passband.drawing.thumbnails import picture_of
 from passband.estimate.calibration import HeldOutScores
 from passband.estimate.evaluation.page import evaluation_page
-from passband.hrtem.contact_sheet import write_contact_sheet
-from passband.hrtem.dataset import open_dataset
+from passband.hrtem.dataset.contact_sheet import write_contact_sheet
+from passband.hrtem.dataset.dataset import open_dataset
 from passband.judge.report import Sheet, report_page
 from passband.kinds import assess
-from passband.particles.fit_library import classify_library
-from passband.particles.page import library_page
+from passband.particles.library.fit import classify_library
+from passband.particles.library.page import library_page
 from read_page import contents, read_page
 
 SOURCE = Path(passband.__file__).parent

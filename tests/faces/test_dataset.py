@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from made_dataset import made_dataset, tree, write_study
 from passband.cli import app
 from passband.detections.files import read_detections
-from passband.hrtem.dataset import open_dataset
+from passband.hrtem.dataset.dataset import open_dataset
 from passband.micrographs.readers import read_micrograph
 
 Call = Callable[..., SimpleNamespace]

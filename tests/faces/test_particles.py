@@ -14,17 +14,17 @@ from passband.cli import app
 from passband.detectors.bundle import default_bundle, write_bundle
 from passband.errors import BundleError, DatasetError, ParameterError
 from passband.particles.bundle import read_particle_model
-from passband.particles.find import ExtractionSettings
+from passband.particles.extraction.find import ExtractionSettings
 from passband.particles.fit import ParticleConfig
-from passband.particles.fit_library import (
+from passband.particles.library.fit import (
     classify_library,
     crops_of_library,
     fit_library,
     passes_of,
     summarise_classes,
 )
-from passband.particles.labels import label_library
-from passband.particles.library import extend_library, open_library
+from passband.particles.library.labels import label_library
+from passband.particles.library.library import extend_library, open_library
 from passband.particles.model import classify_particles
 
 pytestmark = pytest.mark.training
@@ -128,7 +128,7 @@ def test_one_label_of_each_class_is_enough(tmp_path):
 
 
 def test_a_stopped_fit_goes_on_and_other_labels_want_another_place(library, tmp_path):
-    from passband.particles.train_rvae import RVAETraining
+    from passband.particles.networks.train_rvae import RVAETraining
 
     class StopError(Exception):
         pass

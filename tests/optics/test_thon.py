@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from passband.errors import ParameterError
-from passband.hrtem.imaging import simulate_micrographs
-from passband.hrtem.scattering import exit_wave
-from passband.hrtem.specimen import SpecimenRanges, build_specimen, draw_specimen
+from passband.hrtem.specimen.specimen import SpecimenRanges, build_specimen, draw_specimen
+from passband.hrtem.wave.imaging import simulate_micrographs
+from passband.hrtem.wave.scattering import exit_wave
 from passband.optics.conditions import ImagingConditions
 from passband.optics.thon import fit_thon_rings, ring_profile
 from passband.units import electron_wavelength

@@ -11,7 +11,7 @@ from passband.micrographs.micrograph import Micrograph
 from passband.particles.about import about_particle_model
 from passband.particles.batches import batch_features, batch_row, calibrate_particles
 from passband.particles.bundle import read_particle_model, write_particle_model
-from passband.particles.library import open_library
+from passband.particles.library.library import open_library
 from passband.particles.model import classify_particles, explained_best
 from passband.particles.stress import DISORDERS, stress_rows
 

@@ -25,7 +25,7 @@ from passband.particles.cards import (
     make_cards,
     read_templates,
 )
-from passband.particles.warping import Affine, deform
+from passband.particles.networks.warping import Affine, deform
 
 STILL = Disorder(angle=0, shear=(0, 0), scale=(1, 1))
 # What the notebook and the text of the paper say: angle, shear, scale, shift along x and y.

@@ -10,8 +10,8 @@ from passband.errors import ParameterError
 from passband.particles.bundle import write_particle_model
 from passband.particles.fit import ParticleConfig
 from passband.particles.model import describe_particles
-from passband.particles.rvae import Sampling
-from passband.particles.train_rvae import REFERENCE_TRAINING, RVAETraining
+from passband.particles.networks.rvae import Sampling
+from passband.particles.networks.train_rvae import REFERENCE_TRAINING, RVAETraining
 
 pytestmark = pytest.mark.training
 

@@ -15,11 +15,11 @@ import pytest
 from made_dataset import made_dataset, tree
 from made_library import make_library
 from passband.errors import DatasetError
-from passband.hrtem.dataset_check import check_dataset
-from passband.hrtem.dataset_store import read_manifest
-from passband.hrtem.simulate import simulate_dataset
-from passband.particles import library_store
-from passband.particles.library_check import check_library
+from passband.hrtem.dataset.check import check_dataset
+from passband.hrtem.dataset.simulate import simulate_dataset
+from passband.hrtem.dataset.store import read_manifest
+from passband.particles.library import store as library_store
+from passband.particles.library.check import check_library
 
 
 def told_of_dataset(folder: Path) -> str:

@@ -16,8 +16,8 @@ from passband.errors import ParameterError, PassbandError
 from passband.judge.many import Plan, assess_files
 from passband.judge.verdict import Judge, Verdict, measure_sizes
 from passband.micrographs.micrograph import Micrograph
-from passband.particles.rvae import RVAE, RVAESettings, Sampling
-from passband.particles.train_rvae import RVAETraining, train_rvae
+from passband.particles.networks.rvae import RVAE, RVAESettings, Sampling
+from passband.particles.networks.train_rvae import RVAETraining, train_rvae
 from passband.store.runs import (
     Checkpoint,
     key,

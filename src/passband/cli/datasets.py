@@ -37,7 +37,7 @@ def check_dataset(folder: Folder, json: Json = False) -> None:
 
     Exit status: 0 whole, 2 something is wrong or lacking.
     """
-    from passband.hrtem.dataset_check import check_dataset, check_in_words, check_to_json
+    from passband.hrtem.dataset.check import check_dataset, check_in_words, check_to_json
 
     with show_progress("checking") as progress:
         found = check_dataset(folder, progress=progress)
@@ -60,14 +60,14 @@ def show_dataset(
 
     For example `passband dataset show sets/au --report`.
     """
-    from passband.hrtem.dataset import open_dataset
-    from passband.hrtem.dataset_summary import summarise_dataset, summary_in_words, summary_to_json
+    from passband.hrtem.dataset.dataset import open_dataset
+    from passband.hrtem.dataset.summary import summarise_dataset, summary_in_words, summary_to_json
 
     dataset = open_dataset(folder, unfinished=True)
     summary = summarise_dataset(dataset)
     sys.stdout.write(summary_to_json(summary) if json else summary_in_words(summary) + "\n")
     if report or out is not None:
-        from passband.hrtem.contact_sheet import write_contact_sheet
+        from passband.hrtem.dataset.contact_sheet import write_contact_sheet
 
         with show_progress("drawing") as progress:
             page = write_contact_sheet(dataset, out or folder / "report", count=count, progress=progress)
@@ -88,8 +88,8 @@ def export_dataset(
 
     For example `passband dataset export sets/au --out au-tiff --split test`.
     """
-    from passband.hrtem.dataset import open_dataset
-    from passband.hrtem.dataset_export import export_dataset
+    from passband.hrtem.dataset.dataset import open_dataset
+    from passband.hrtem.dataset.export import export_dataset
 
     parts = [s.value for s in split or Split]
     with show_progress("exporting") as progress:

@@ -13,7 +13,7 @@ import typer
 from passband.cli.shell import SidecarOption, angstrom, show_progress
 
 if TYPE_CHECKING:
-    from passband.particles.library import Extraction
+    from passband.particles.library.library import Extraction
 
 Library = Annotated[Path, typer.Argument(help="Folder made by `passband particles extract`.")]
 ParticleBundle = Annotated[Path, typer.Argument(help="Made by `passband particles fit`.")]
@@ -100,8 +100,8 @@ def extract(
     """
     from passband.micrographs.many import Reading, find_micrographs
     from passband.micrographs.readers import read_sidecar
-    from passband.particles.find import ExtractionSettings
-    from passband.particles.library import extend_library
+    from passband.particles.extraction.find import ExtractionSettings
+    from passband.particles.library.library import extend_library
 
     settings = ExtractionSettings(
         polarity=polarity.value,
@@ -151,7 +151,7 @@ def label(
 
     For example `passband particles label run7-clusters labels.csv`.
     """
-    from passband.particles.labels import label_library
+    from passband.particles.library.labels import label_library
 
     done = label_library(library, table)
     if json:
@@ -199,9 +199,9 @@ def fit(
     that get their right class, and judges.
     """
     from passband.particles.fit import ParticleConfig
-    from passband.particles.fit_library import fit_in_words, fit_library, passes_of
-    from passband.particles.invariant import Nuisances
-    from passband.particles.train_rvae import RVAETraining
+    from passband.particles.library.fit import fit_in_words, fit_library, passes_of
+    from passband.particles.networks.invariant import Nuisances
+    from passband.particles.networks.train_rvae import RVAETraining
 
     training = RVAETraining(epochs=epochs or passes_of(library), seed=seed)
     config = ParticleConfig(
@@ -223,7 +223,7 @@ def classify(library: Library, bundle: ParticleBundle, json: Json = False) -> No
 
     For example `passband particles classify run7-clusters shapes.bundle`.
     """
-    from passband.particles.fit_library import CLASSES, classes_in_words, classify_library, summarise_classes
+    from passband.particles.library.fit import CLASSES, classes_in_words, classify_library, summarise_classes
 
     with show_progress("classifying") as progress:
         found = classify_library(library, bundle, progress=progress)
@@ -243,7 +243,7 @@ def report(
 
     For example `passband particles report run7-clusters shapes.bundle --out page`.
     """
-    from passband.particles.fit_library import report_library
+    from passband.particles.library.fit import report_library
 
     with show_progress("reporting") as progress:
         page = report_library(library, bundle, out, progress=progress)

@@ -64,8 +64,8 @@ def simulate_hrtem(
     needed: `passband dataset export` writes them, `passband dataset show` tells what there is.
     """
     from passband.errors import DatasetError
-    from passband.hrtem.simulate import has_dataset, simulate_dataset
-    from passband.hrtem.study_file import read_study
+    from passband.hrtem.dataset.simulate import has_dataset, simulate_dataset
+    from passband.hrtem.dataset.study_file import read_study
 
     wanted = read_study(study)
     if resume and not has_dataset(out):

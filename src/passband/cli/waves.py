@@ -62,7 +62,7 @@ def ctf(
             typer.echo(f"{name + ':':<20}{words}")
     if plot is not None:
         from passband.drawing.saving import save_figure
-        from passband.hrtem.wave_figures import draw_contrast_transfer
+        from passband.hrtem.wave.figures import draw_contrast_transfer
 
         typer.echo(f"drawn: {save_figure(draw_contrast_transfer(conditions), plot)}", err=json)
 
@@ -127,8 +127,8 @@ def image(
     For example `passband image wave.npy --pixel-size 0.2 --energy-kev 300 --defocus 500 --cs-mm 1.2
     --focal-spread 30 --dose 400 --out image.npy`.
     """
-    from passband.hrtem.imaging import focal_points, simulate_micrographs
-    from passband.hrtem.wave_files import read_wave, write_array
+    from passband.hrtem.wave.files import read_wave, write_array
+    from passband.hrtem.wave.imaging import focal_points, simulate_micrographs
     from passband.units import KEV
 
     exit_wave = read_wave(
@@ -183,9 +183,9 @@ def multislice(
     """
     import math
 
-    from passband.hrtem.atom_files import read_specimen
-    from passband.hrtem.scattering import WaveSettings, exit_wave
-    from passband.hrtem.wave_files import write_wave
+    from passband.hrtem.specimen.files import read_specimen
+    from passband.hrtem.wave.files import write_wave
+    from passband.hrtem.wave.scattering import WaveSettings, exit_wave
     from passband.units import KEV
 
     settings = WaveSettings(
@@ -211,7 +211,7 @@ def multislice(
         )
     if plot is not None:
         from passband.drawing.saving import save_figure
-        from passband.hrtem.wave_figures import draw_exit_wave
+        from passband.hrtem.wave.figures import draw_exit_wave
 
         typer.echo(f"drawn: {save_figure(draw_exit_wave(wave), plot)}", err=json)
 

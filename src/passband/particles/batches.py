@@ -19,9 +19,9 @@ from passband.estimate.performance import fit_calibration
 from passband.estimate.records import to_record
 from passband.estimate.regressor import BATCH_FEATURES
 from passband.estimate.rows import CalibrationRow
-from passband.particles.invariant import Classification, Nuisances, roughness
 from passband.particles.model import ParticleModel, classify_particles
-from passband.particles.warping import Affine, deform
+from passband.particles.networks.invariant import Classification, Nuisances, roughness
+from passband.particles.networks.warping import Affine, deform
 
 _PART = 0.6
 _TURN = 37.0  # degrees; then in quarter turns from there
@@ -49,7 +49,7 @@ def batch_features(
         the shares of answers that stay when each crop is disturbed once more, in four ways each: moved by
         whole pixels along both axes; turned, sheared and magnified; given white noise as strong as it has
         already. Moves and deformations are 0.6 of what the classifier learnt to bear
-        (`passband.particles.invariant.Nuisances`).
+        (`passband.particles.networks.invariant.Nuisances`).
 
     Raises
     ------

@@ -7,9 +7,9 @@ from typing import Any
 
 from passband.errors import BundleError
 from passband.estimate.records import calibration_parts, open_calibration
-from passband.particles.invariant import ClassifierSettings, InvariantClassifier
 from passband.particles.model import ParticleModel
-from passband.particles.rvae import RVAE, RVAESettings
+from passband.particles.networks.invariant import ClassifierSettings, InvariantClassifier
+from passband.particles.networks.rvae import RVAE, RVAESettings
 from passband.store.tensors import Sealed, read_sealed, write_sealed
 
 _CLASSIFIER, _GENERATOR = "classifier.", "generator."

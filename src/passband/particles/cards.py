@@ -17,7 +17,7 @@ from jaxtyping import Float, Float32, Int
 
 from passband.errors import ParameterError, ReadError
 from passband.particles.crop_sets import NPZ_FAULTS, CropSet, npz_fault
-from passband.particles.warping import Affine, deform
+from passband.particles.networks.warping import Affine, deform
 
 SIZE = 48
 """Side of a card in pixels."""

@@ -13,9 +13,9 @@ from passband.errors import ParameterError
 from passband.particles.bundle import read_particle_model
 from passband.particles.crop_sets import CropSet, read_crop_set
 from passband.particles.fit import ParticleConfig, fit_into
-from passband.particles.invariant import Classification
 from passband.particles.model import ParticleModel, classify_particles, describe_particles
-from passband.particles.rvae import INVARIANCES
+from passband.particles.networks.invariant import Classification
+from passband.particles.networks.rvae import INVARIANCES
 from passband.store.columns import columns_csv
 from passband.store.files import write_whole
 from passband.types import Progress

@@ -14,12 +14,12 @@ import torch
 from passband.errors import ParameterError
 from passband.particles.bundle import write_particle_model
 from passband.particles.crop_sets import CropSet
-from passband.particles.fit_invariant import fit_classifier
-from passband.particles.harmonics import HarmonicSettings
-from passband.particles.invariant import ClassifierSettings, Nuisances, classify_crops
 from passband.particles.model import ParticleModel, grey
-from passband.particles.rvae import RVAE, RVAESettings, reference_settings
-from passband.particles.train_rvae import REFERENCE_TRAINING, Epoch, RVAETraining, train_rvae
+from passband.particles.networks.fit_invariant import fit_classifier
+from passband.particles.networks.harmonics import HarmonicSettings
+from passband.particles.networks.invariant import ClassifierSettings, Nuisances, classify_crops
+from passband.particles.networks.rvae import RVAE, RVAESettings, reference_settings
+from passband.particles.networks.train_rvae import REFERENCE_TRAINING, Epoch, RVAETraining, train_rvae
 from passband.store.files import refuse_unwritable
 from passband.types import Progress
 

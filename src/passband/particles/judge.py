@@ -14,10 +14,10 @@ from passband.judge.policy import DEFAULT_POLICY, Evidence, Policy, unusable, we
 from passband.judge.verdict import Judge, Verdict, measure_sizes, verdict_of
 from passband.micrographs.micrograph import Micrograph
 from passband.particles.batches import batch_features
-from passband.particles.crop import cut_particles
-from passband.particles.find import ExtractionSettings, find_particles
+from passband.particles.extraction.crop import cut_particles
+from passband.particles.extraction.find import ExtractionSettings, find_particles
+from passband.particles.extraction.outlines import labels_of_detections
 from passband.particles.model import ParticleModel, classify_particles
-from passband.particles.outlines import labels_of_detections
 
 
 def particle_judge(

@@ -14,12 +14,12 @@ from torch import Tensor
 from passband.errors import ParameterError
 from passband.estimate.records import CalibrationRecord
 from passband.particles.crop_sets import crop_faults
-from passband.particles.invariant import (
+from passband.particles.networks.invariant import (
     Classification,
     InvariantClassifier,
     classify_crops,
 )
-from passband.particles.rvae import (
+from passband.particles.networks.rvae import (
     RVAE,
     CropsAsClasses,
     Posterior,

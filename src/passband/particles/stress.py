@@ -14,7 +14,7 @@ from passband.errors import ParameterError
 from passband.estimate.rows import CalibrationRow
 from passband.particles.batches import batch_row
 from passband.particles.model import ParticleModel
-from passband.particles.warping import Affine, deform
+from passband.particles.networks.warping import Affine, deform
 
 Crops = Float32[np.ndarray, "n y x"]
 

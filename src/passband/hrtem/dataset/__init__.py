@@ -1,0 +1,1 @@
+"""Simulated datasets: the study, the folder, and what is made of it."""

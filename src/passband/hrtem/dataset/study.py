@@ -1,0 +1,277 @@
+"""A study of simulated micrographs: what specimens, waves and images to draw."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from passband.errors import ParameterError
+from passband.hrtem.specimen.specimen import SpecimenRanges
+from passband.hrtem.wave.scattering import WaveSettings
+from passband.optics.conditions import ConditionRanges, Grid, ImagingConditions, Normal, Range, Uniform
+from passband.units import electron_wavelength
+
+SPLITS = ("train", "validation", "test")
+MOST = 1_000_000
+"""Scenes, and images of a scene."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """Shares of the specimens that are trained on, chosen with, and tested on.
+
+    Parameters
+    ----------
+    train, validation, test
+        Shares, not negative; together 1.
+
+    Raises
+    ------
+    ParameterError
+        Naming every fault.
+
+    Examples
+    --------
+    >>> [len(part) for part in Splits(train=0.5, validation=0.25, test=0.25).assign(12, seed=0)]
+    [6, 3, 3]
+    """
+
+    train: float = 0.7
+    validation: float = 0.15
+    test: float = 0.15
+
+    def __post_init__(self) -> None:
+        shares = asdict(self)
+        faults = [
+            f"{name} must be a share of 0 to 1, got {s}" for name, s in shares.items() if not 0 <= s <= 1
+        ]
+        if not faults and not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
+            faults.append(f"the shares must add up to 1, got {sum(shares.values()):g}")
+        if faults:
+            raise ParameterError("splits: " + "; ".join(faults))
+
+    def assign(self, scenes: int, *, seed: int) -> tuple[tuple[int, ...], ...]:
+        """Deal scenes out at random; one scene, with all its images, goes to one split.
+
+        Parameters
+        ----------
+        scenes
+            How many.
+        seed
+            Of the study.
+
+        Returns
+        -------
+        tuple
+            Scene numbers of train, validation and test, each ascending.
+
+        Raises
+        ------
+        ParameterError
+            If the scenes are too few for a split to get any of them.
+        """
+        ends = np.round(np.cumsum([self.train, self.validation, self.test]) * scenes).astype(int)
+        order = np.random.default_rng((seed, 0x5B1175)).permutation(scenes)
+        parts = tuple(tuple(sorted(part.tolist())) for part in np.split(order, ends[:-1]))
+        bare = [
+            name for name, part in zip(SPLITS, parts, strict=True) if getattr(self, name) > 0 and not part
+        ]
+        if bare:
+            raise ParameterError(
+                f"splits: {scenes} scenes leave none for {' and '.join(bare)}; "
+                "ask for more scenes, or give that split a share of 0"
+            )
+        return parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationStudy:
+    """Everything that a simulated dataset follows from.
+
+    Parameters
+    ----------
+    scenes
+        How many specimens.
+    images_per_scene
+        How many micrographs of each, under conditions drawn anew.
+    seed
+        Scene i, and image j of it, follow from the seed, i and j alone.
+    splits
+        Shares of training, validation and test, by specimen.
+    labels
+        "disc": the closed union of discs about a particle's atoms; "phase": where the phase of its own
+        exit wave exceeds pi/16, which costs one more wave for each particle.
+    specimen, wave, imaging
+        What specimens are drawn from, how their waves are computed, what images are drawn from.
+
+    Raises
+    ------
+    ParameterError
+        Naming every fault.
+    """
+
+    scenes: int
+    images_per_scene: int = 1
+    seed: int = 0
+    splits: Splits = field(default_factory=Splits)
+    labels: Literal["disc", "phase"] = "disc"
+    specimen: SpecimenRanges = field(default_factory=SpecimenRanges)
+    wave: WaveSettings = field(default_factory=WaveSettings)
+    imaging: ConditionRanges = field(default_factory=ConditionRanges)
+
+    def __post_init__(self) -> None:
+        faults = []
+        for name, least, most in (("scenes", 1, MOST), ("images_per_scene", 1, MOST), ("seed", 0, math.inf)):
+            value = getattr(self, name)
+            if value < least:
+                faults.append(f"{name} must be at least {least}, got {value}")
+            elif value > most:
+                faults.append(f"{name} must be at most {most:,}, got {value:,}")
+        if 1 <= self.scenes <= MOST and self.seed >= 0:
+            try:
+                self.splits.assign(self.scenes, seed=self.seed)
+            except ParameterError as e:
+                faults.append(str(e))
+        faults += _range_faults(self.imaging)
+        if self.imaging.energy != self.wave.energy:
+            faults.append(
+                f"imaging energy must be that of the wave, {self.wave.energy:g}, got "
+                f"{shown_value(self.imaging.energy)}; give it in [wave] alone"
+            )
+        if not isinstance(self.imaging.pixel_size, (int, float)):
+            faults.append("imaging pixel_size must be one number: all images of a dataset have one shape")
+        else:
+            carried = electron_wavelength(self.wave.energy) / (2 * self.wave.pixel_size)
+            widest = max((a for a in _ends(self.imaging.aperture) if math.isfinite(a)), default=0.0)
+            if widest > carried:
+                faults.append(
+                    f"imaging aperture must be at most {carried:.3g} rad, which the wave's pixels of "
+                    f"{self.wave.pixel_size:g} Å carry, got {widest:g}; take smaller ones in [wave]"
+                )
+        if faults:
+            raise StudyError(faults)
+
+    def scene_seed(self, scene: int, purpose: str) -> int:
+        """Seed of one scene for one purpose, below 2**53 so that any JSON reader keeps it.
+
+        Parameters
+        ----------
+        scene
+            Its number, from 0.
+        purpose
+            "specimen", "conditions" or "noise".
+
+        Returns
+        -------
+        int
+            Follows from the study's seed, the scene and the purpose alone.
+
+        Examples
+        --------
+        >>> study = SimulationStudy(scenes=10)
+        >>> study.scene_seed(3, "specimen") == SimulationStudy(scenes=20).scene_seed(3, "specimen")
+        True
+        """
+        digest = hashlib.sha256(f"{self.seed}/{scene}/{purpose}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") >> 11
+
+    def values(self) -> dict[str, Any]:
+        """All values, the defaults too, as JSON has them; infinity is the text "inf"."""
+        tree: dict[str, Any] = json.loads(json.dumps(_finite(asdict(self))))
+        return tree
+
+    def digest(self) -> str:
+        """Hash of all values: two studies with the same one give the same dataset."""
+        return hashlib.sha256(json.dumps(self.values(), sort_keys=True).encode()).hexdigest()
+
+
+class StudyError(ParameterError):
+    """A study cannot be simulated; ``faults`` names every one of them."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+def study_differences(one: SimulationStudy, other: SimulationStudy) -> list[str]:
+    """Say where two studies differ.
+
+    Parameters
+    ----------
+    one, other
+        The studies.
+
+    Returns
+    -------
+    list of str
+        "name: value of the one, value of the other", empty for the same study.
+
+    Examples
+    --------
+    >>> study_differences(SimulationStudy(scenes=8), SimulationStudy(scenes=9, seed=1))
+    ['scenes: 8, 9', 'seed: 0, 1']
+    """
+    a, b = dict(_leaves(one.values())), dict(_leaves(other.values()))
+    missing = "not given"
+    return [
+        f"{name}: {shown_value(a.get(name, missing))}, {shown_value(b.get(name, missing))}"
+        for name in dict.fromkeys([*a, *b])
+        if a.get(name, missing) != b.get(name, missing)
+    ]
+
+
+def _finite(tree: Any) -> Any:
+    """Infinities as text, which strict JSON has no number for."""
+    if isinstance(tree, Mapping):
+        return {k: _finite(v) for k, v in tree.items()}
+    if isinstance(tree, (list, tuple)):
+        return [_finite(v) for v in tree]
+    return str(tree) if isinstance(tree, float) and math.isinf(tree) else tree
+
+
+def _range_faults(ranges: ConditionRanges) -> list[str]:
+    """What would fail when conditions are drawn, said before anything is."""
+    faults: dict[str, None] = {}
+    for f in fields(ranges):
+        value = getattr(ranges, f.name)
+        for end in _ends(value):
+            changed: dict[str, Any] = {f.name: end}
+            try:
+                replace(ImagingConditions(), **changed)
+            except ParameterError as e:
+                words = str(e).removeprefix("imaging conditions: ")
+                if isinstance(value, Normal) and value.deviation:
+                    words += f" (five deviations from the mean {value.mean:g}): take a uniform range"
+                faults[f"imaging: {words}"] = None
+    return list(faults)
+
+
+def _ends(value: Range) -> tuple[float, ...]:
+    """The outermost values of a range; of a normal one those five deviations away."""
+    if isinstance(value, Uniform):
+        return value.low, value.high
+    if isinstance(value, Normal):
+        return value.mean - 5 * value.deviation, value.mean + 5 * value.deviation
+    return value.values if isinstance(value, Grid) else (value,)
+
+
+def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping) and set(tree) - {"low", "high", "mean", "deviation", "values"}:
+        for key, value in tree.items():
+            yield from _leaves(value, f"{name}.{key}" if name else key)
+    else:
+        yield name, tree
+
+
+def shown_value(value: Any) -> str:
+    """A value in a few words, as a message shows it."""
+    if isinstance(value, (Uniform, Normal, Grid)):
+        value = asdict(value)
+    text = json.dumps(value, default=str) if not isinstance(value, float) else f"{value:g}"
+    return text if len(text) <= 60 else text[:57] + "..."

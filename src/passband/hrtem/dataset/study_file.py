@@ -1,0 +1,257 @@
+"""A study's TOML file: what it may say, and every fault of what it says, in words."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from passband.errors import ParameterError
+from passband.hrtem.dataset.study import SimulationStudy, Splits, StudyError, shown_value
+from passband.hrtem.specimen.specimen import SpecimenRanges
+from passband.hrtem.wave.scattering import WaveSettings
+from passband.optics.conditions import ConditionRanges
+
+
+def read_study(path: str | Path) -> SimulationStudy:
+    r"""Read a study from a TOML file.
+
+    Lengths are in Å, energies in eV, angles in rad, doses in e/Å². A value of ``[imaging]`` is a number,
+    ``{low = , high = }``, ``{mean = , deviation = }`` or ``{values = [...]}``. There ``defocus`` (positive
+    is underfocus) may stand for ``C10``.
+
+    Parameters
+    ----------
+    path
+        Of the file.
+
+    Returns
+    -------
+    SimulationStudy
+
+    Raises
+    ------
+    ParameterError
+        If the file is missing or no TOML, or naming every fault of its values.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder, "study.toml")
+    ...     _ = path.write_text("scenes = 8\n[imaging]\ndefocus = {low = 50, high = 250}")
+    ...     read_study(path).imaging.C10
+    Uniform(low=-250.0, high=-50.0)
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except UnicodeDecodeError as e:
+        raise ParameterError(f"{path} is no text, wanted a study as a TOML file") from e
+    except OSError as e:
+        raise ParameterError(f"{path} cannot be read ({e.strerror}), wanted a study as a TOML file") from e
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ParameterError(f"{path} is not TOML: {e}; wanted a study, with `scenes = 100` say") from e
+    return study_from_values(tree, source=str(path))
+
+
+def study_from_values(tree: Mapping[str, Any], *, source: str) -> SimulationStudy:
+    """Make a study from the tables of a TOML file, or from `SimulationStudy.values`.
+
+    Parameters
+    ----------
+    tree
+        Nested mappings.
+    source
+        Named in the error.
+
+    Returns
+    -------
+    SimulationStudy
+
+    Raises
+    ------
+    ParameterError
+        Naming every fault: unknown names with what may have been meant, wrong types, values that the
+        physics does not allow.
+    """
+    from pydantic import ValidationError
+
+    values, faults = _prepared(tree)
+    while True:
+        try:
+            study: SimulationStudy = _adapter().validate_json(
+                json.dumps(values, default=str), strict=True, extra="forbid"
+            )
+            break
+        except ValidationError as e:
+            # What is at fault is taken out and the rest looked at again, so that all faults are named.
+            errors = e.errors(include_url=False)
+            found = list(dict.fromkeys(_words(errors, values)))
+            faults += [f for f in found if f not in faults]
+            if not _remove(errors, values):
+                break
+    if faults:
+        listed = "".join(f"\n  - {fault}" for fault in faults)
+        raise ParameterError(f"{source}: {len(faults)} fault{'s' * (len(faults) > 1)} in the study:{listed}")
+    return study
+
+
+@cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(SimulationStudy)
+
+
+def _infinite(tree: Any) -> Any:
+    if isinstance(tree, Mapping):
+        return {k: _infinite(v) for k, v in tree.items()}
+    if isinstance(tree, list):
+        return [_infinite(v) for v in tree]
+    return float(tree) if isinstance(tree, str) and tree in ("inf", "-inf") else tree
+
+
+def _prepared(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A copy where ``defocus`` is C10, and the images' energy and pixel size are the wave's."""
+    values: dict[str, Any] = _infinite(tree)
+    faults = []
+    imaging = values.setdefault("imaging", {})
+    if isinstance(imaging, dict):
+        if "defocus" in imaging:
+            if "C10" in imaging:
+                faults.append("imaging.defocus and imaging.C10 say the same (C10 = -defocus): give one")
+            defocus = imaging.pop("defocus")
+            low, high = (defocus.get(k) for k in ("low", "high")) if isinstance(defocus, dict) else (0, 0)
+            if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low > high:
+                faults.append(f"imaging.defocus: low must not exceed high, got {shown_value(defocus)}")
+            else:
+                imaging.setdefault("C10", _negated(defocus))
+        wave = values.get("wave", {})
+        for name in ("energy", "pixel_size"):
+            default = next(f.default for f in fields(WaveSettings) if f.name == name)
+            imaging.setdefault(name, wave.get(name, default) if isinstance(wave, dict) else default)
+    return values, faults
+
+
+def _negated(value: Any) -> Any:
+    """A range of defocus as one of C10; what is no range is left for the check of types."""
+    if isinstance(value, dict):
+        swapped = {"low": "high", "high": "low"}
+        same = ("deviation",)
+        return {swapped.get(k, k): v if k in same else _negated(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_negated(v) for v in value]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return -value + 0.0 if number else value
+
+
+_RANGES = {"float": (), "Uniform": ("low", "high"), "Normal": ("mean", "deviation"), "Grid": ("values",)}
+
+
+_A_RANGE = "a number, {low = , high = }, {mean = , deviation = } or {values = [...]}"
+
+
+def _words(errors: list[Any], values: Mapping[str, Any]) -> Iterator[str]:
+    """Each fault in words; those of the kinds of range that were not meant are left out."""
+    for error in errors:
+        loc = list(error["loc"])
+        kinds = [i for i, part in enumerate(loc) if part in _RANGES and i]
+        if kinds:
+            i = kinds[0]
+            given = _at(values, loc[:i])
+            meant = _meant(given)
+            name = ".".join(map(str, loc[:i]))
+            if meant is None or meant == "float":
+                yield f"{name} must be {_A_RANGE}, got {shown_value(given)}"
+                continue
+            if loc[i] != meant:
+                continue
+            del loc[i]
+        if error["type"] == "value_error" and isinstance(error["ctx"]["error"], StudyError):
+            yield from error["ctx"]["error"].faults
+        else:
+            yield _fault(".".join(map(str, loc)), error)
+
+
+def _fault(name: str, error: Mapping[str, Any]) -> str:
+    kind, given = error["type"], error["input"]
+    if kind == "unexpected_keyword_argument":
+        parent, _, key = name.rpartition(".")
+        close = difflib.get_close_matches(key, _names(parent), 1)
+        known = ", ".join(_names(parent))
+        cure = f"did you mean {close[0]}?" if close else f"known here: {known}" if known else "leave it out"
+        return f"{name} is not known; {cure}"
+    if kind == "missing":
+        return f"{name} is missing"
+    if kind == "value_error":
+        words = str(error["ctx"]["error"])
+        return words if not name or words.startswith(name) else f"{name}: {words}"
+    wanted = _WANTED.get(kind) or str(error["msg"]).removeprefix("Input should be ")
+    return f"{name} must be {wanted}, got {shown_value(given)}"
+
+
+_WANTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "tuple_type": "a list [...]",
+    "dataclass_type": "a table",
+    "bool_type": "true or false",
+    "string_type": "text",
+}
+
+
+def _names(parent: str) -> list[str]:
+    """Names known in a table of the study."""
+    of: Any = SimulationStudy
+    for part in filter(None, parent.split(".")):
+        kinds = {
+            "splits": Splits,
+            "specimen": SpecimenRanges,
+            "wave": WaveSettings,
+            "imaging": ConditionRanges,
+        }
+        if part not in kinds:  # a range
+            return [name for names in _RANGES.values() for name in names]
+        of = kinds[part]
+    names = [f.name for f in fields(of)]
+    return [*names, "defocus"] if of is ConditionRanges else names
+
+
+def _meant(given: Any) -> str | None:
+    """Which kind of range a value was meant to be."""
+    if not isinstance(given, Mapping):
+        return "float"
+    known = {kind: len(set(names) & set(given)) for kind, names in _RANGES.items()}
+    best = max(known, key=lambda kind: known[kind])
+    return best if known[best] else None
+
+
+def _at(values: Any, loc: list[Any]) -> Any:
+    for part in loc:
+        values = values[part]
+    return values
+
+
+def _remove(errors: list[Any], values: dict[str, Any]) -> bool:
+    """Take what is at fault out of the values; whether anything was."""
+    removed = False
+    for error in errors:
+        loc = [p for p in error["loc"] if isinstance(p, str)][:2]
+        if error["type"] == "missing" and len(loc) == 1:
+            values[loc[0]] = 1000
+            removed = True
+            continue
+        table: Any = values
+        for part in loc[:-1]:
+            table = table.get(part) if isinstance(table, dict) else None
+        if loc and isinstance(table, dict) and loc[-1] in table:
+            del table[loc[-1]]
+            removed = True
+    return removed

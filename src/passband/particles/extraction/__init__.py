@@ -1,0 +1,1 @@
+"""From micrographs to crops: particles found, outlined and cut."""

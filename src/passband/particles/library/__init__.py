@@ -1,0 +1,1 @@
+"""Particle libraries on disk: their crops, labels, classes and page."""

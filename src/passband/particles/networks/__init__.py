@@ -1,0 +1,1 @@
+"""The invariant classifier, the autoencoders, and what they are trained with."""

@@ -1,0 +1,205 @@
+"""Laws of imaging: lens, focal spread, pixels and dose together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from passband.errors import ParameterError
+from passband.hrtem.wave.imaging import focal_points, image_intensity, simulate_micrographs
+from passband.hrtem.wave.scattering import ExitWave, wave_from_array
+from passband.optics.conditions import ImagingConditions
+from passband.optics.transfer import lens_of
+
+N, PIXEL = 64, 0.4
+BASE = ImagingConditions(
+    energy=300e3, C10=-300.0, C30=0.0, focal_spread=10.0, angular_spread=0.0, pixel_size=PIXEL
+)
+
+
+def phase_object(strength: float = 0.3, seed: int = 0, band: float = 0.6) -> ExitWave:
+    """A smooth random phase, limited to frequencies below the band."""
+    rng = np.random.default_rng(seed)
+    k = np.fft.fftfreq(N, PIXEL)
+    keep = np.hypot(k[:, None], k[None, :]) < band
+    v = np.fft.ifft2(np.fft.fft2(rng.standard_normal((N, N))) * keep).real
+    wave = np.exp(1j * strength * v / v.std())
+    return wave_from_array(wave, pixel_size=PIXEL, energy=300e3, band=1.1)
+
+
+def image(wave: ExitWave, c: ImagingConditions) -> torch.Tensor:
+    return simulate_micrographs(wave, [c], seed=0)[0]
+
+
+def test_no_contrast_without_aberration() -> None:
+    c = replace(BASE, C10=0.0, focal_spread=0.0)
+    wave = phase_object(band=0.5)  # twice this is within the band: little of the wave is cut off
+    assert image(wave, c).std() < 0.01 * image(wave, BASE).std()
+
+
+def test_reversing_focus_reverses_the_linear_contrast() -> None:
+    under, over = (image(phase_object(0.01), replace(BASE, C10=d)) - 1 for d in (-300.0, 300.0))
+    assert (under + over).std() < 0.03 * under.std()
+
+
+def test_a_phase_object_is_dark_in_underfocus() -> None:
+    y, x = np.indices((N, N)) - N // 2
+    bump = np.exp(0.2j * np.exp(-(y**2 + x**2) / 18.0))
+    wave = wave_from_array(bump, pixel_size=PIXEL, energy=300e3)
+    centre = image(wave, replace(BASE, C10=-400.0))[N // 2, N // 2]
+    assert centre < 1 < image(wave, replace(BASE, C10=400.0))[N // 2, N // 2]
+
+
+@pytest.mark.parametrize("spread", [15.0, 30.0, 60.0, 120.0])
+def test_the_focal_ensemble_is_the_mean_over_a_gaussian_of_focus(spread: float) -> None:
+    wave, c = phase_object(0.8), replace(BASE, focal_spread=spread)
+    foci = np.linspace(-4, 4, 401) * spread
+    weight = np.exp(-((foci / spread) ** 2))
+    exact = torch.zeros(N, N, dtype=torch.float64)
+    for d, w in zip(foci, weight / weight.sum(), strict=True):
+        lens = lens_of([replace(c, C10=c.C10 + d, focal_spread=0.0)], dtype=torch.float64)
+        exact += w * image_intensity(wave, lens)[0]
+    points = focal_points(c, wave)
+    lens = lens_of([c], dtype=torch.float64)
+    ensemble = image_intensity(wave, lens, foci=points)[0]
+    assert (ensemble - exact).std() < 0.01 * exact.std()
+    envelope = image_intensity(wave, lens)[0]
+    assert (envelope - exact).std() > 3 * (ensemble - exact).std()
+
+
+def test_the_envelope_serves_a_small_focal_spread() -> None:
+    assert focal_points(replace(BASE, focal_spread=10.0), phase_object()) == 0
+    points = [focal_points(replace(BASE, focal_spread=d), phase_object()) for d in (15.0, 30.0, 60.0)]
+    assert points == sorted(points) and points[0] >= 3
+
+
+def test_mean_counts_are_dose_times_pixel_area() -> None:
+    for dose in (5.0, 400.0):
+        counts = image(phase_object(), replace(BASE, dose=dose))
+        mean = dose * PIXEL**2
+        assert counts.mean().item() == pytest.approx(mean, abs=5 * math.sqrt(mean / N**2))
+
+
+def test_variance_of_a_perfect_camera_is_its_mean() -> None:
+    flat = wave_from_array(np.ones((N, N), complex), pixel_size=PIXEL, energy=300e3)
+    for dose in (20.0, 400.0):
+        counts = simulate_micrographs(flat, [replace(BASE, dose=dose)] * 20, seed=3)
+        assert counts.var().item() / counts.mean().item() == pytest.approx(1, abs=0.02)
+
+
+def test_an_image_depends_on_its_place_and_the_seed_alone() -> None:
+    c = [replace(BASE, dose=100.0, C10=float(d)) for d in (-100, -200, -300)]
+    wave = phase_object()
+    three = simulate_micrographs(wave, c, seed=5)
+    two = simulate_micrographs(wave, c[:2], seed=5)
+    assert torch.equal(three[:2], two)
+    mixed = simulate_micrographs(wave, [c[2], c[1]], seed=5)
+    assert torch.equal(mixed[1], three[1])
+    assert not torch.equal(simulate_micrographs(wave, c, seed=6)[0], three[0])
+    twice = simulate_micrographs(wave, [c[0], c[0]], seed=5)
+    assert not torch.equal(twice[0], twice[1])
+
+
+def test_one_image_drawn_alone_is_that_of_the_series_bit_for_bit() -> None:
+    c = [
+        replace(BASE, dose=5.0),
+        replace(BASE, dose=900.0, C12=30.0, mtf_half=0.3),
+        replace(BASE, dose=100.0, focal_spread=40.0, drift_y=2.0),
+        replace(BASE, dose=100.0, integrate_pixels=True),
+    ]
+    wave = phase_object()
+    series = simulate_micrographs(wave, c, seed=5)
+    for i in range(len(c)):
+        (alone,) = simulate_micrographs(wave, [c[i]], seed=5, first=i)
+        assert torch.equal(alone, series[i])
+    assert torch.equal(simulate_micrographs(wave, c[2:], seed=5, first=2), series[2:])
+
+
+def test_a_batch_of_lenses_gives_the_images_of_its_members() -> None:
+    wave = phase_object(0.5)
+    several = [BASE, replace(BASE, C10=250.0, C12=30.0), replace(BASE, focal_spread=40.0)]
+    for foci in (0, 5):
+        batch = image_intensity(wave, lens_of(several, dtype=torch.float64), foci=foci)
+        for c, values in zip(several, batch, strict=True):
+            alone = image_intensity(wave, lens_of([c], dtype=torch.float64), foci=foci)[0]
+            torch.testing.assert_close(values, alone)
+
+
+def test_a_finer_grid_has_the_same_points() -> None:
+    wave = phase_object()
+    lens = lens_of([BASE], dtype=torch.float64)
+    coarse = image_intensity(wave, lens)[0]
+    fine = image_intensity(wave, lens, shape=(2 * N, 3 * N))[0]
+    torch.testing.assert_close(fine[::2, ::3], coarse)
+
+
+def test_pixels_integrate_the_intensity() -> None:
+    """The mean of the intensity over each pixel, by brute force on a grid eight times finer."""
+    wave = phase_object(0.5)
+    c = replace(BASE, integrate_pixels=True)
+    lens = lens_of([BASE], dtype=torch.float64)
+    fine = image_intensity(wave, lens, shape=(16 * N, 16 * N))[0]
+    around = torch.roll(fine, (8, 8), (0, 1)).reshape(N, 16, N, 16).mean((1, 3))
+    # The window is half a fine point off centre, hence the tolerance of a sixteenth of a pixel.
+    assert (image(wave, c) - around).std() < 0.05 * around.std()
+    assert (image(wave, BASE) - around).std() > 2 * (image(wave, c) - around).std()
+
+
+def test_coarse_pixels_keep_the_mean_and_the_low_frequencies() -> None:
+    wave = phase_object(0.5)
+    fine, coarse = (image(wave, replace(BASE, pixel_size=p)) for p in (PIXEL, 4 * PIXEL))
+    assert coarse.shape == (N // 4, N // 4)
+    low = torch.fft.fft2(fine)[:4, :4] / N**2
+    torch.testing.assert_close(torch.fft.fft2(coarse)[:4, :4] / (N // 4) ** 2, low, atol=1e-5, rtol=1e-4)
+
+
+def test_drift_blurs_along_its_direction_alone() -> None:
+    wave = phase_object(0.5)
+    still, moved = (image(wave, replace(BASE, drift_y=d)) for d in (0.0, 6.0))
+    along, across = (torch.diff(moved, dim=d).std() / torch.diff(still, dim=d).std() for d in (0, 1))
+    assert along < 0.5 * across
+    assert moved.mean().item() == pytest.approx(still.mean().item(), abs=1e-4)
+
+
+def test_images_are_differentiable_in_the_lens() -> None:
+    wave = phase_object(0.5)
+    target = image_intensity(wave, lens_of([BASE], dtype=torch.float64))
+    lens = lens_of([replace(BASE, C10=-280.0)], dtype=torch.float64)
+    focus = lens.C10.clone().requires_grad_(True)
+
+    def loss(c10: torch.Tensor) -> torch.Tensor:
+        return ((image_intensity(wave, replace(lens, C10=c10)) - target) ** 2).mean()
+
+    (slope,) = torch.autograd.grad(loss(focus), focus)
+    numeric = (loss(lens.C10 + 1e-3) - loss(lens.C10 - 1e-3)) / 2e-3
+    assert slope.item() == pytest.approx(numeric.item(), rel=1e-5)
+    assert slope > 0  # towards the target's -300
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"energy": 200e3}, "calculated for 300 keV"),
+        ({"aperture": 0.05}, "sample it at"),
+        ({"pixel_size": 9.0}, "whole number of pixels"),
+    ],
+)
+def test_conditions_that_do_not_fit_the_wave_are_refused(change: dict[str, float], words: str) -> None:
+    with pytest.raises(ParameterError, match=words):
+        simulate_micrographs(phase_object(), [replace(BASE, **change)], seed=0)
+
+
+def test_a_negative_place_in_the_series_is_refused() -> None:
+    with pytest.raises(ParameterError, match="must not be negative, got -1"):
+        simulate_micrographs(phase_object(), [BASE], seed=0, first=-1)
+
+
+def test_no_conditions_and_mixed_shapes_are_refused() -> None:
+    with pytest.raises(ParameterError, match="at least one"):
+        simulate_micrographs(phase_object(), [], seed=0)
+    with pytest.raises(ParameterError, match="one shape"):
+        simulate_micrographs(phase_object(), [BASE, replace(BASE, pixel_size=0.8)], seed=0)
