@@ -127,7 +127,7 @@ def read_blocks(text: str, page: str) -> list[Block]:
 
 
 @dataclass
-class Session:
+class Walk:
     """A page on its way: the names it has defined and what the last block printed."""
 
     namespace: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
@@ -157,10 +157,10 @@ class Session:
 
 def run_page(page: Path, folder: Path) -> None:
     """Run a page's blocks in an empty folder."""
-    session = Session()
+    walk = Walk()
     with contextlib.chdir(folder):
         for block in blocks_of(page):
-            session.take(block)
+            walk.take(block)
 
 
 def commands_in(text: str) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import documents
-from documents import ROOT, Block, Session, name_of, read_blocks
+from documents import ROOT, Block, Walk, name_of, read_blocks
 
 PAGES = documents.pages()
 TUTORIALS = documents.tutorials()
@@ -134,9 +134,9 @@ def test_a_block_that_is_not_closed_is_a_fault() -> None:
         page("text", "```sh", "passband info")
 
 
-def test_a_session_runs_python_and_commands_and_compares(tmp_path: Path, monkeypatch) -> None:
+def test_a_walk_runs_python_and_commands_and_compares(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    session = Session()
+    walk = Walk()
     for block in page(
         "<!-- file: lens.txt -->\n```toml\n580\n```",
         "```python\nfrom pathlib import Path; lens = Path('lens.txt').read_text().strip()\n```",
@@ -147,7 +147,7 @@ def test_a_session_runs_python_and_commands_and_compares(tmp_path: Path, monkeyp
         "<!-- prints -->\n```text\n580\n```",
         "<!-- not run: it would take the page with it -->\n```sh\nfalse\n```",
     ):
-        session.take(block)
+        walk.take(block)
     assert (tmp_path / "ctf.json").read_text().startswith("{")
 
 
@@ -163,7 +163,7 @@ def test_a_session_runs_python_and_commands_and_compares(tmp_path: Path, monkeyp
 )
 def test_a_page_that_is_wrong_fails(blocks: str, raised: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    session = Session()
+    walk = Walk()
     with pytest.raises(AssertionError, match=raised):
         for block in page(blocks):
-            session.take(block)
+            walk.take(block)
