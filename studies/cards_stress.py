@@ -18,11 +18,11 @@ import torch
 
 from cards_poses import EPOCHS, learnt
 from passband.estimate.evaluation.evaluate import evaluate
-from passband.estimate.evaluation.metrics import format_table
 from passband.estimate.regressor import BATCH_FEATURES, RECIPES
 from passband.particles.stress import stress_rows
 from passband.store.files import write_whole
 from recovered_cards import drawn, templates
+from score_tables import format_table
 
 RESULTS = Path(__file__).parent / "results"
 NAMED = ("angle", "shear", "noise", "contamination")

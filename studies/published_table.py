@@ -15,11 +15,12 @@ import numpy as np
 
 from passband.estimate.evaluation.diagnostics import kept_means
 from passband.estimate.evaluation.evaluate import MODELS, evaluate
-from passband.estimate.evaluation.metrics import Evaluation, bootstrap, format_table
+from passband.estimate.evaluation.metrics import Evaluation, bootstrap
 from passband.estimate.evaluation.protocols import PROTOCOLS
 from passband.estimate.regressor import TARGETS
 from passband.estimate.tables import read_table
 from passband.store.files import write_whole
+from score_tables import format_table
 
 SHARES = (1.0, 0.9, 0.75, 0.5)
 

@@ -35,13 +35,13 @@ from passband.detectors.infer import detect
 from passband.detectors.train import TrainConfig, train_detector
 from passband.drawing.saving import save_figure
 from passband.estimate.evaluation.evaluate import MODELS, evaluate
-from passband.estimate.evaluation.metrics import format_table
 from passband.estimate.evaluation.protocols import PROTOCOLS
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table, write_table
 from passband.judge.calibrate import calibrate_bundle, calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
+from score_tables import format_table
 
 OUT = Path("out/detector")
 RESULTS = Path("studies/results")

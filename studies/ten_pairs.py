@@ -32,7 +32,7 @@ from passband.detectors.bundle import Bundle, default_bundle, read_bundle, write
 from passband.detectors.infer import detect
 from passband.detectors.train import TrainConfig, train_detector
 from passband.estimate.evaluation.evaluate import evaluate
-from passband.estimate.evaluation.metrics import ALARM, Evaluation, auroc, format_table
+from passband.estimate.evaluation.metrics import ALARM, Evaluation, auroc
 from passband.estimate.features import SCORE_FLOOR
 from passband.estimate.performance import estimate_scores, fit_calibration
 from passband.estimate.rows import CalibrationRow
@@ -40,6 +40,7 @@ from passband.estimate.tables import read_table, write_table
 from passband.judge.calibrate import calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
+from score_tables import format_table
 from shipped_bundle import exported, labelled
 
 OUT = Path("out/pairs")

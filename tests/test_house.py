@@ -68,9 +68,9 @@ def test_a_name_that_is_not_public_is_refused():
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_no_module_is_longer_than_700_lines_or_unpickles(module):
+def test_no_module_is_longer_than_600_lines_or_unpickles(module):
     text = module.read_text("utf-8")
-    assert text.count("\n") <= 700
+    assert text.count("\n") <= 600
     code = re.sub(r'"""[\s\S]*?"""|#.*', "", text)
     assert not re.search(r"import pickle|pickle\.loads?\(|joblib\.load|torch\.load\(|allow_pickle=True", code)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from passband.optics.conditions import ImagingConditions
 from passband.optics.resolution import first_zero, information_limit, scherzer_defocus, transfer_profile
 from passband.optics.thon import ThonFit, fit_thon_rings
 from passband.types import Lines
-from passband.units import electron_wavelength
+from passband.units import KEV, MM, NM, electron_wavelength
 
 
 def about_lens(conditions: ImagingConditions) -> Lines:
@@ -144,3 +145,41 @@ def focus_to_json(fit: ThonFit) -> str:
     """
     values = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in vars(fit).items()}
     return json.dumps(values, indent=1, default=float) + "\n"
+
+
+def conditions_in_words(
+    conditions: ImagingConditions, *, unlike: Sequence[ImagingConditions] | None = None
+) -> str:
+    """Imaging conditions in a line.
+
+    Parameters
+    ----------
+    conditions
+        To name.
+    unlike
+        Say only what is not the same in all of these.
+
+    Returns
+    -------
+    str
+        Such as "300 keV, defocus 50 nm, Cs 1.2 mm, focal spread 3 nm".
+
+    Examples
+    --------
+    >>> conditions_in_words(ImagingConditions(energy=300e3, C10=-500.0, C30=0.0, focal_spread=30.0))
+    '300 keV, defocus 50 nm, Cs 0 mm, focal spread 3 nm, convergence 0.1 mrad'
+    """
+    c = conditions
+    words = {
+        "energy": f"{c.energy / KEV:g} keV",
+        "C10": f"defocus {round(c.defocus / NM, 2) + 0.0:g} nm",
+        "C12": f"astigmatism {c.C12 / NM:.3g} nm",
+        "C30": f"Cs {c.C30 / MM:.3g} mm",
+        "focal_spread": f"focal spread {c.focal_spread / NM:.3g} nm",
+        "angular_spread": f"convergence {1e3 * c.angular_spread:.3g} mrad",
+        "dose": f"{c.dose:g} e/Å²" if math.isfinite(c.dose) else "no noise",
+    }
+    if unlike is None:
+        silent = {"C12": c.C12 == 0, "angular_spread": c.angular_spread == 0, "dose": math.isinf(c.dose)}
+        return ", ".join(w for name, w in words.items() if not silent.get(name))
+    return ", ".join(w for name, w in words.items() if len({getattr(u, name) for u in unlike}) > 1)

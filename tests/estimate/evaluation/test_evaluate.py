@@ -18,12 +18,13 @@ from passband.errors import CalibrationError, ParameterError
 from passband.estimate.evaluation import evaluate as module
 from passband.estimate.evaluation import metrics
 from passband.estimate.evaluation.evaluate import MODELS, evaluate
-from passband.estimate.evaluation.metrics import auroc, bootstrap, format_table
+from passband.estimate.evaluation.metrics import auroc, bootstrap
 from passband.estimate.evaluation.peers import PEERS
 from passband.estimate.evaluation.protocols import PROTOCOLS, sets_of
 from passband.estimate.features import CANDIDATE_FEATURES
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table
+from score_tables import format_table
 
 pytestmark = pytest.mark.training
 

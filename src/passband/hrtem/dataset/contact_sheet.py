@@ -18,8 +18,8 @@ from passband.hrtem.dataset.export import truth_of_labels
 from passband.hrtem.dataset.scene_figures import ScenePanel, draw_scenes
 from passband.hrtem.dataset.study import SPLITS
 from passband.hrtem.dataset.summary import summarise_dataset, summary_lines
-from passband.hrtem.wave.figures import conditions_in_words
 from passband.micrographs.micrograph import Micrograph
+from passband.optics.about import conditions_in_words
 from passband.store.files import write_whole
 from passband.types import Progress
 from passband.units import NM
