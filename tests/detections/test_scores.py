@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from passband.detections.matching import OPTIMAL, PAPER, Matches, match_boxes
 from passband.detections.scores import (
-    box_circularities,
     box_diameters,
     equivalent_diameters,
     heywood_circularities,
@@ -102,7 +101,6 @@ def test_a_square_is_less_round_than_a_disc():
     for side, slack in ((20, 0.015), (100, 0.003)):
         square = InstanceMask(y=0, x=0, pixels=np.ones((side, side), bool))
         assert heywood_circularity(square) == pytest.approx(4 / (2 * math.sqrt(math.pi)), rel=slack)
-    np.testing.assert_allclose(box_circularities(np.array([[1, 2, 8, 9]])), 4 / (2 * math.sqrt(math.pi)))
 
 
 def test_circularity_is_of_the_hull_so_a_bay_does_not_count():
@@ -221,11 +219,6 @@ def test_a_rectangle_has_the_hull_that_is_worked_out_by_hand():
     assert equivalent_diameters([mask])[0] == pytest.approx(2 * math.sqrt(reach[0] * reach[1]))
 
 
-def test_a_box_is_as_round_as_its_sides_are_alike():
-    # (width + height) / sqrt(pi width height) of 2 x 8: 10 / (4 sqrt(pi)).
-    np.testing.assert_allclose(box_circularities(np.array([[1, 1, 3, 9]])), 2.5 / math.sqrt(math.pi))
-
-
 def test_a_foil_that_is_all_cavity_has_no_swelling():
     volume = math.pi / 6
     with pytest.raises(ParameterError, match="do not fit"):
@@ -246,7 +239,7 @@ def test_a_diameter_of_nothing_or_without_end_is_named(wrong):
 )
 def test_a_box_without_extent_both_ways_has_no_size(boxes):
     with pytest.raises(ParameterError, match=r"boxes \[0\] are not finite with x0 < x1 and y0 < y1"):
-        box_circularities(np.array(boxes, np.float64))
+        box_diameters(np.array(boxes, np.float64))
 
 
 def test_a_box_narrower_than_a_pixel_has_a_size_and_of_several_the_wrong_ones_are_named():

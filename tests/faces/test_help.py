@@ -16,6 +16,7 @@ COMMANDS = (
     (),
     ("assess",),
     ("info",),
+    ("evaluate",),
     ("simulate",),
     ("simulate", "cavities"),
     ("simulate", "hrtem"),

@@ -24,11 +24,6 @@ TRUTH = "truth.coco.json"
 def truth_of(image: CavityImage) -> Detections:
     """What is there to be found in a simulated image: every score is 1.
 
-    Parameters
-    ----------
-    image
-        With its instances.
-
     Returns
     -------
     Detections

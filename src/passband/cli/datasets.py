@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from passband.cli.shell import show_progress
+from passband.words import counted
 
 Folder = Annotated[Path, typer.Argument(help="Folder made by `passband simulate hrtem`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
@@ -94,4 +95,4 @@ def export_dataset(
     parts = [s.value for s in split or Split]
     with show_progress("exporting") as progress:
         done = export_dataset(open_dataset(folder), out, form=form.value, splits=parts, progress=progress)
-    typer.echo(f"{done.images} micrographs in {done.folder}")
+    typer.echo(f"{counted(done.images, 'micrograph')} in {done.folder}")

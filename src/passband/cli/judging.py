@@ -17,6 +17,7 @@ from passband.cli.shell import (
     bundle_of_any_kind,
     show_progress,
 )
+from passband.words import counted
 
 if TYPE_CHECKING:
     from passband.judge.many import Outcome
@@ -268,7 +269,7 @@ def _print_verdicts(outcome: Outcome) -> None:
         typer.echo("\n" + ", ".join(f"{counts[verdict]} {verdict}" for verdict in styles) + where)
     if outcome.page is not None:
         again = f", {outcome.reused} of them from an earlier run" if outcome.reused else ""
-        typer.echo(f"report on {len(outcome.verdicts)} micrographs{again}: {outcome.page}")
+        typer.echo(f"report on {counted(len(outcome.verdicts), 'micrograph')}{again}: {outcome.page}")
 
 
 def _print_errors(outcome: Outcome) -> None:

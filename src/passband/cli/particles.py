@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passband.cli.shell import SidecarOption, angstrom, show_progress
+from passband.words import counted
 
 if TYPE_CHECKING:
     from passband.particles.library.library import Extraction
@@ -158,8 +159,8 @@ def label(
         typer.echo(json_text.dumps(asdict(done)))
         return
     told = ", ".join(f"{n} {name}" for name, n in done.counts.items())
-    passed = f"; {done.unlabelled} rows without a label passed over" if done.unlabelled else ""
-    typer.echo(f"{done.given} particles labelled{passed}. The library has: {told}")
+    passed = f"; {counted(done.unlabelled, 'row')} without a label passed over" if done.unlabelled else ""
+    typer.echo(f"{counted(done.given, 'particle')} labelled{passed}. The library has: {told}")
 
 
 def fit(
@@ -252,9 +253,11 @@ def report(
 
 def _in_words(done: Extraction) -> str:
     """What came of a run, a line for each thing to know."""
-    lines = [f"{done.particles} particles from {done.micrographs} micrographs added: {done.folder}"]
+    particles, micrographs = counted(done.particles, "particle"), counted(done.micrographs, "micrograph")
+    lines = [f"{particles} from {micrographs} added: {done.folder}"]
     if done.total != done.particles:
-        lines.append(f"{done.total} particles in all, {done.there} of the micrographs were there before")
+        total = counted(done.total, "particle")
+        lines.append(f"{total} in all, {done.there} of the micrographs were there before")
     if done.empty:
         lines.append(f"without a particle ({len(done.empty)}): {', '.join(done.empty)}")
     lines += [f"{path} is the same micrograph as {other}: left out" for path, other in done.duplicates]

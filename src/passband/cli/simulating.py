@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from passband.cli.shell import show_progress
+from passband.words import counted
 
 
 class Focus(StrEnum):
@@ -41,7 +42,7 @@ def simulate_cavities(
     records = list(draw_set([f"{domain}:{focus.value}"], count, seed=seed, shape=(size, size)))
     with show_progress("simulating") as progress:
         truth = write_simulated(out, records, progress=progress)
-    typer.echo(f"{count} micrographs in {out}, what is there to be found in {truth}")
+    typer.echo(f"{counted(count, 'micrograph')} in {out}, what is there to be found in {truth}")
 
 
 def simulate_hrtem(
@@ -74,8 +75,9 @@ def simulate_hrtem(
     with _progress_or_log("simulating") as progress:
         done = simulate_dataset(wanted, out, workers=workers, study_text=text, progress=progress)
     kept = f", {done.kept} of them from an earlier run" if done.kept else ""
+    each = counted(wanted.images_per_scene, "micrograph")
     typer.echo(
-        f"{len(done.dataset)} scenes{kept}, {wanted.images_per_scene} micrographs of each, in {out}; "
+        f"{counted(len(done.dataset), 'scene')}{kept}, {each} of each, in {out}; "
         f"look at them with `passband dataset show {out} --report`"
     )
 

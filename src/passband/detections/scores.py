@@ -207,35 +207,6 @@ def box_diameters(boxes_xyxy: npt.NDArray[Any], *, pixel_size: float = 1.0) -> V
     return np.sqrt(sides[:, 0] * sides[:, 1]) * pixel_size
 
 
-def box_circularities(boxes_xyxy: npt.NDArray[Any]) -> Vector:
-    """Heywood circularity of each box as a rectangle: (width + height) / sqrt(pi width height).
-
-    Parameters
-    ----------
-    boxes_xyxy
-        (n, 4) in pixels, x0 < x1 and y0 < y1.
-
-    Returns
-    -------
-    float64 (n,)
-        At least 2/sqrt(pi) = 1.128, the value of a square.
-
-    Raises
-    ------
-    ParameterError
-        If boxes have no extent.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> box_circularities(np.array([[0, 0, 5, 5]])).round(3).tolist()
-    [1.128]
-    """
-    sides = _sides(boxes_xyxy)
-    result: Vector = sides.sum(axis=1) / np.sqrt(math.pi * sides[:, 0] * sides[:, 1])
-    return result
-
-
 def number_density(count: int, area: float) -> float:
     """Objects per imaged area, N / area.
 

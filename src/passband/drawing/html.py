@@ -17,22 +17,6 @@ if TYPE_CHECKING:
 LABELS = {"f1": "F1", "precision": "Precision", "recall": "Recall"}
 
 
-def counted(n: int, noun: str) -> str:
-    """Number and noun, in the plural where there is not one."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def number_text(value: float) -> str:
-    """A number to three digits, without an exponent where that is readable.
-
-    Examples
-    --------
-    >>> number_text(1614.2), number_text(0.04567)
-    ('1610', '0.0457')
-    """
-    return f"{float(f'{value:.3g}'):g}"
-
-
 def short_paths(paths: Sequence[str]) -> tuple[str, list[str]]:
     """The folder that all paths share, and each path from there.
 

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from passband.drawing.html import counted, data_address, number_text
+from passband.drawing.html import data_address
 from passband.drawing.saving import ACCENT
 from passband.drawing.thumbnails import Picture
 from passband.units import NM
+from passband.words import counted, number_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

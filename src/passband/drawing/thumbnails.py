@@ -59,10 +59,6 @@ def picture_of(micrograph: Micrograph, detections: Detections, *, side: int = SI
     side
         Longer side at most, in pixels.
 
-    Returns
-    -------
-    Picture
-
     Examples
     --------
     >>> image = Micrograph(pixels=np.eye(80, 120, dtype=np.float32), name="a.tif")

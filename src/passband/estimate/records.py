@@ -43,11 +43,6 @@ class CalibrationRecord:
 def to_record(calibration: Calibration) -> CalibrationRecord:
     """Take a calibration apart into JSON values and arrays.
 
-    Parameters
-    ----------
-    calibration
-        Any.
-
     Returns
     -------
     CalibrationRecord

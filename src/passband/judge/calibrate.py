@@ -21,6 +21,7 @@ from passband.estimate.rows import CalibrationRow
 from passband.micrographs.many import Reading, find_micrographs
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Progress
+from passband.words import counted
 
 
 def calibration_row(
@@ -194,7 +195,7 @@ def calibrate(
     truth = read_detections(annotations, images=shapes, skip_others=True)
     faults += [f"{path}: {annotations} says nothing of it" for path in shapes if path not in truth]
     if faults:
-        raise CalibrationError(f"{len(faults)} images cannot be used: " + "; ".join(faults))
+        raise CalibrationError(f"{counted(len(faults), 'image')} cannot be used: " + "; ".join(faults))
     rows = []
     for done, (path, micrograph) in enumerate(micrographs.items()):
         if progress:

@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from passband.drawing.html import counted, number_text, page, short_paths
+from passband.drawing.html import page, short_paths
 from passband.drawing.parts import Chart, embed
 from passband.drawing.thumbnails import within_budget
 from passband.estimate.calibration import Estimate, HeldOutScores
 from passband.estimate.evaluation.score_figures import draw_reliability
 from passband.judge.sheet import Sheet, density_text, score_colours, sheet_parts
 from passband.judge.verdict import Verdict
+from passband.words import counted, number_text
 
 TOLD = {"trust": "trusted", "review": "to review", "reject": "rejected"}
 """Verdicts in the order of the page, and how its headline tells them."""

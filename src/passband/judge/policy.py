@@ -190,13 +190,6 @@ def unusable(micrograph: Micrograph, policy: Policy) -> list[Finding]:
 def weigh(evidence: Evidence, policy: Policy) -> list[Finding]:
     """Everything that speaks against trusting an answer, or else the one reason for it.
 
-    Parameters
-    ----------
-    evidence
-        What is known.
-    policy
-        The thresholds.
-
     Returns
     -------
     list of Finding

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from passband.drawing.html import LABELS, counted, number_text
+from passband.drawing.html import LABELS
 from passband.drawing.parts import Box, Histogram, histogram, scale_bar
 from passband.drawing.thumbnails import Picture
 from passband.estimate.calibration import Estimate
 from passband.judge.verdict import SCORES, Verdict
 from passband.units import NM, UM
+from passband.words import counted, number_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +101,6 @@ def sheet_parts(i: int, sheet: Sheet, *, tooltips: bool) -> SheetParts:
         What to show.
     tooltips
         Whether each outline says its score and diameter.
-
-    Returns
-    -------
-    SheetParts
     """
     v, p = sheet.verdict, sheet.picture
     d = v.sizes.diameters if v.sizes.diameters_nm is None else v.sizes.diameters_nm

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from passband.errors import ReadError
 from passband.units import NM, UM
+from passband.words import counted
 
 _NAME_COLUMNS = (
     "image", "image_clean_name", "image_name", "name", "file", "filename", "file_name", "micrograph", "path",
@@ -90,7 +91,9 @@ def read_sidecar(csv_path: str | os.PathLike[str]) -> dict[str, float]:
             )
     if faults:
         more = f"; and {len(faults) - _FAULTS_SHOWN} more" if len(faults) > _FAULTS_SHOWN else ""
-        raise ReadError(f"{shown}: {len(faults)} faults: " + "; ".join(faults[:_FAULTS_SHOWN]) + more)
+        raise ReadError(
+            f"{shown}: {counted(len(faults), 'fault')}: " + "; ".join(faults[:_FAULTS_SHOWN]) + more
+        )
     if not table:
         raise ReadError(f"{shown}: has headings and no rows; give a row for each image")
     return table

@@ -114,13 +114,7 @@ def focus_of(
 
 
 def about_focus(fit: ThonFit) -> Lines:
-    """A fit of Thon rings, in words.
-
-    Parameters
-    ----------
-    fit
-        Believed or not.
-    """
+    """A fit of Thon rings, in words."""
     side = {1: "underfocus", -1: "overfocus", 0: "side not told"}[fit.sign]
     return [
         ("believed", f"{'yes' if fit.believed else 'no'}: {fit.reason}"),
@@ -132,11 +126,6 @@ def about_focus(fit: ThonFit) -> Lines:
 
 def focus_to_json(fit: ThonFit) -> str:
     """A fit of Thon rings as one JSON object; lengths in Å, angles in rad, infinity as null.
-
-    Parameters
-    ----------
-    fit
-        Believed or not.
 
     Returns
     -------

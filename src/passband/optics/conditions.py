@@ -164,11 +164,6 @@ class Normal:
 class Grid:
     """Given values, taken in turn; several grids are combined, the last one named turning fastest.
 
-    Parameters
-    ----------
-    values
-        At least one.
-
     Raises
     ------
     ParameterError

@@ -178,11 +178,6 @@ def _rings(height: int, width: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def octave_shares(ring: RingSpectrum) -> tuple[float, ...]:
     """Share of the power in each octave of `OCTAVES`; what is slower than 1/128 belongs to the first.
 
-    Parameters
-    ----------
-    ring
-        A ring spectrum.
-
     Returns
     -------
     tuple of float
@@ -203,11 +198,6 @@ def octave_shares(ring: RingSpectrum) -> tuple[float, ...]:
 
 def spectral_slope(ring: RingSpectrum) -> float:
     """Exponent of the power law through the ring spectrum, d ln(density) / d ln(frequency).
-
-    Parameters
-    ----------
-    ring
-        A ring spectrum.
 
     Returns
     -------

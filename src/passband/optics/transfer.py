@@ -315,11 +315,6 @@ def _envelopes(ky: Tensor, kx: Tensor, lens: Lens) -> Tensor:
 def is_round(lens: Lens) -> bool:
     """Whether astigmatism, coma and threefold astigmatism are zero, and no gradient of them is asked for.
 
-    Parameters
-    ----------
-    lens
-        Any.
-
     Returns
     -------
     bool

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from passband.drawing.html import LABELS, counted, page
+from passband.drawing.html import LABELS, page
 from passband.drawing.parts import embed
 from passband.estimate.evaluation.figures import (
     draw_coverage,
@@ -29,6 +29,7 @@ from passband.estimate.evaluation.telling_figures import (
 )
 from passband.estimate.regressor import TARGETS
 from passband.store.files import write_whole
+from passband.words import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

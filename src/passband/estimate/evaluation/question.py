@@ -14,6 +14,7 @@ from passband.estimate.evaluation.metrics import Evaluation, Metrics, bootstrap
 from passband.estimate.regressor import TARGETS
 from passband.estimate.tables import SWELLING, read_table
 from passband.types import Progress
+from passband.words import counted
 
 COLUMNS: tuple[str, ...] = (*TARGETS, SWELLING)
 """What a table can be evaluated for."""
@@ -143,11 +144,6 @@ def evaluate_file(path: Path, question: Question, *, progress: Progress | None =
 def answer_to_json(answer: Answer) -> str:
     """The machine-readable document of an evaluation.
 
-    Parameters
-    ----------
-    answer
-        Any.
-
     Returns
     -------
     str
@@ -183,11 +179,6 @@ def answer_to_json(answer: Answer) -> str:
 def answer_in_words(answer: Answer) -> str:
     """The same for a person: a line for each metric, a line for each domain.
 
-    Parameters
-    ----------
-    answer
-        Any.
-
     Returns
     -------
     str
@@ -195,7 +186,7 @@ def answer_in_words(answer: Answer) -> str:
     """
     q, m, e = answer.question, answer.overall, answer.evaluation
     few = f", {q.few_shot} labelled images of each held-out domain shown" if q.few_shot else ""
-    lines = [f"{q.target} estimated by {q.model}, {q.protocol}{few}: {m.n} rows"]
+    lines = [f"{q.target} estimated by {q.model}, {q.protocol}{few}: {counted(m.n, 'row')}"]
     words = {
         "mae": "mean absolute error",
         "rmse": "root mean square error",

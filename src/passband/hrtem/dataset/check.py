@@ -13,6 +13,7 @@ from passband.hrtem.dataset.study_file import read_study
 from passband.store.files import file_bytes
 from passband.store.folders import half_written
 from passband.types import Progress
+from passband.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +65,6 @@ def check_dataset(folder: str | Path, *, progress: Progress | None = None) -> Da
         Of the dataset.
     progress
         Called with what is looked at, how many scenes are done, and how many there are.
-
-    Returns
-    -------
-    DatasetCheck
 
     Raises
     ------
@@ -158,7 +155,7 @@ def check_in_words(found: DatasetCheck) -> str:
         lines.append(f"{len(found.unfinished)} of {found.scenes} scenes are not simulated yet")
     lines += found.notes
     if found.passed:
-        lines.append(f"{found.folder} is whole: {found.scenes} scenes, every checksum right")
+        lines.append(f"{found.folder} is whole: {counted(found.scenes, 'scene')}, every checksum right")
     else:
         lines.append(f"{found.whole} of {found.scenes} scenes are whole; {found.cure}")
     return "\n".join(lines)

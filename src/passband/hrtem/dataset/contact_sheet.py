@@ -23,6 +23,7 @@ from passband.optics.about import conditions_in_words
 from passband.store.files import write_whole
 from passband.types import Progress
 from passband.units import NM
+from passband.words import counted
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 SIDE = 440
@@ -96,7 +97,7 @@ def write_contact_sheet(
             for c in cards[:ON_PICTURE]
         ],
         columns=4,
-        title=f"{dataset.store.folder.resolve().name}: {len(dataset)} scenes",
+        title=f"{dataset.store.folder.resolve().name}: {counted(len(dataset), 'scene')}",
     )
     save_figure(figure, folder / "contact_sheet.png", dpi=110)
     return write_whole(folder / "contact_sheet.html", _page(dataset, cards))
@@ -111,10 +112,6 @@ def chosen_scenes(dataset: Dataset, count: int) -> list[int]:
         Finished or not.
     count
         How many at most.
-
-    Returns
-    -------
-    list of int
     """
     there = set(dataset.finished())
     ordered = [i for name in SPLITS for i in dataset.split(name) if i in there]
@@ -179,6 +176,6 @@ def _page(dataset: Dataset, cards: list[_Card]) -> str:
 def _shown(shown: int, finished: int) -> str:
     which = "All" if shown == finished else f"{shown} of"
     return (
-        f"{which} {finished} scenes, one image of each. Outlines are the labels: the union of the projected "
-        "atoms' discs, closed. A particle across the border appears on both sides."
+        f"{which} {counted(finished, 'scene')}, one image of each. Outlines are the labels: the union of "
+        "the projected atoms' discs, closed. A particle across the border appears on both sides."
     )

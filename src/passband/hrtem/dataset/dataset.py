@@ -185,10 +185,6 @@ class Dataset:
         number
             Of the scene, from 0.
 
-        Returns
-        -------
-        SceneRecord
-
         Raises
         ------
         ParameterError
@@ -223,10 +219,6 @@ class Dataset:
         number
             From 0.
 
-        Returns
-        -------
-        Scene
-
         Raises
         ------
         ParameterError
@@ -256,10 +248,6 @@ class Dataset:
         ----------
         numbers
             Which; all of them if not given.
-
-        Yields
-        ------
-        Scene
         """
         for number in range(len(self)) if numbers is None else numbers:
             yield self.scene(number)
@@ -299,10 +287,6 @@ def open_dataset(folder: str | Path, *, unfinished: bool = False) -> Dataset:
         Of the dataset.
     unfinished
         Whether one is accepted that lacks scenes.
-
-    Returns
-    -------
-    Dataset
 
     Raises
     ------

@@ -115,10 +115,6 @@ def export_dataset(
     progress
         Called with the file begun, how many scenes are done, and how many there are.
 
-    Returns
-    -------
-    Export
-
     Raises
     ------
     ParameterError

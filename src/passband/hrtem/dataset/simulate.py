@@ -74,10 +74,6 @@ def simulate_scene(study: SimulationStudy, number: int) -> SimulatedScene:
     number
         Of the scene, from 0; the scene follows from it and the study's seed alone.
 
-    Returns
-    -------
-    SimulatedScene
-
     Raises
     ------
     ParameterError
@@ -122,10 +118,6 @@ def simulate_dataset(
     progress
         Called with the scene just finished, how many are done, and how many there are.
 
-    Returns
-    -------
-    SimulationOutcome
-
     Raises
     ------
     DatasetError
@@ -167,13 +159,6 @@ class _Event:
 
 def make_shard(store: DatasetStore, shard: int) -> Generator[_Event]:
     """Simulate a shard's scenes, unless they are there and whole.
-
-    Parameters
-    ----------
-    store
-        The dataset.
-    shard
-        Its number.
 
     Yields
     ------

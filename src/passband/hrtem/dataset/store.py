@@ -150,15 +150,6 @@ def scenes_per_shard(scenes: int) -> int:
 def read_manifest(folder: str | Path) -> DatasetStore:
     """What a dataset's manifest says.
 
-    Parameters
-    ----------
-    folder
-        Of the dataset.
-
-    Returns
-    -------
-    DatasetStore
-
     Raises
     ------
     DatasetError
@@ -182,13 +173,6 @@ def read_manifest(folder: str | Path) -> DatasetStore:
 
 def read_shard(store: DatasetStore, shard: int) -> ShardRecord | None:
     """Record of a shard.
-
-    Parameters
-    ----------
-    store
-        The dataset.
-    shard
-        Its number.
 
     Returns
     -------
@@ -219,13 +203,6 @@ def read_shard(store: DatasetStore, shard: int) -> ShardRecord | None:
 
 def shard_faults(store: DatasetStore, shard: int) -> list[str] | None:
     """What is wrong with a shard, every checksum looked at.
-
-    Parameters
-    ----------
-    store
-        The dataset.
-    shard
-        Its number.
 
     Returns
     -------

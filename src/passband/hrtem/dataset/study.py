@@ -59,13 +59,6 @@ class Splits:
     def assign(self, scenes: int, *, seed: int) -> tuple[tuple[int, ...], ...]:
         """Deal scenes out at random; one scene, with all its images, goes to one split.
 
-        Parameters
-        ----------
-        scenes
-            How many.
-        seed
-            Of the study.
-
         Returns
         -------
         tuple
@@ -201,11 +194,6 @@ class StudyError(ParameterError):
 
 def study_differences(one: SimulationStudy, other: SimulationStudy) -> list[str]:
     """Say where two studies differ.
-
-    Parameters
-    ----------
-    one, other
-        The studies.
 
     Returns
     -------

@@ -25,15 +25,6 @@ def read_study(path: str | Path) -> SimulationStudy:
     ``{low = , high = }``, ``{mean = , deviation = }`` or ``{values = [...]}``. There ``defocus`` (positive
     is underfocus) may stand for ``C10``.
 
-    Parameters
-    ----------
-    path
-        Of the file.
-
-    Returns
-    -------
-    SimulationStudy
-
     Raises
     ------
     ParameterError
@@ -70,10 +61,6 @@ def study_from_values(tree: Mapping[str, Any], *, source: str) -> SimulationStud
         Nested mappings.
     source
         Named in the error.
-
-    Returns
-    -------
-    SimulationStudy
 
     Raises
     ------

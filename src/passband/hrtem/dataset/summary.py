@@ -67,15 +67,6 @@ class DatasetSummary:
 def summarise_dataset(dataset: Dataset) -> DatasetSummary:
     """Count what a dataset holds, from its records.
 
-    Parameters
-    ----------
-    dataset
-        Finished or not.
-
-    Returns
-    -------
-    DatasetSummary
-
     Raises
     ------
     DatasetError

@@ -74,10 +74,6 @@ def begin_dataset(
     study_text
         The file it was read from, kept as it is.
 
-    Returns
-    -------
-    DatasetStore
-
     Raises
     ------
     DatasetError
@@ -196,11 +192,6 @@ def write_shard(store: DatasetStore, shard: int, scenes: Sequence[SimulatedScene
 @contextlib.contextmanager
 def dataset_writer(store: DatasetStore) -> Iterator[None]:
     """Hold a dataset's folder against other runs, clear away what cannot be used, and mend descriptions.
-
-    Parameters
-    ----------
-    store
-        The dataset.
 
     Raises
     ------

@@ -81,11 +81,6 @@ def draw_contrast_transfer(conditions: ImagingConditions, *, axes: Axes | None =
 def draw_exit_wave(wave: ExitWave) -> Figure:
     """Amplitude and phase of an exit wave, side by side.
 
-    Parameters
-    ----------
-    wave
-        Any.
-
     Returns
     -------
     Figure

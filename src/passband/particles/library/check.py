@@ -60,10 +60,6 @@ def check_library(folder: str | Path) -> LibraryCheck:
     folder
         Of the library; no run may be adding to it.
 
-    Returns
-    -------
-    LibraryCheck
-
     Raises
     ------
     DatasetError

@@ -76,13 +76,6 @@ def batches(library: ParticleLibrary) -> Iterator[tuple[int, Float32[np.ndarray,
 def crops_at(library: ParticleLibrary, chosen: Int[np.ndarray, " m"]) -> Float32[np.ndarray, "m y x"]:
     """Some crops of a library, in the order asked for.
 
-    Parameters
-    ----------
-    library
-        Of n particles.
-    chosen
-        Their places.
-
     Returns
     -------
     float32 (m, size, size)
@@ -102,10 +95,6 @@ def sprite_sheets(crops: Float[np.ndarray, "n y x"]) -> list[str]:
     ----------
     crops
         In [0, 1].
-
-    Returns
-    -------
-    list of str
     """
     sheets = []
     for first in range(0, len(crops), ACROSS**2):
@@ -125,10 +114,6 @@ def strip(images: Float[np.ndarray, "n y x"]) -> str:
     ----------
     images
         In [0, 1].
-
-    Returns
-    -------
-    str
     """
     return _address(np.hstack([_small(image) for image in images]))
 
@@ -176,11 +161,6 @@ def thumbnails(
 def micrograph_of(library: ParticleLibrary) -> Int[np.ndarray, " n"]:
     """Place of each particle's micrograph among those of the library.
 
-    Parameters
-    ----------
-    library
-        Of n particles.
-
     Returns
     -------
     int64 (n,)
@@ -200,10 +180,6 @@ def crops_zip(library: ParticleLibrary, folders: Sequence[str], which: Int[np.nd
         Names, of which those that a file system may not take are changed.
     which
         Of the folders each particle goes into.
-
-    Returns
-    -------
-    bytes
     """
     from PIL import Image
 

@@ -137,11 +137,6 @@ def crops_of_library(library: ParticleLibrary) -> CropSet:
 def passes_of(folder: str | Path) -> int:
     """How many passes of the autoencoder do for a library: few crops want more of them.
 
-    Parameters
-    ----------
-    folder
-        Of the library.
-
     Returns
     -------
     int
@@ -185,10 +180,6 @@ def fit_library(
     progress
         Called as work goes on.
 
-    Returns
-    -------
-    LibraryFit
-
     Raises
     ------
     DatasetError
@@ -231,10 +222,6 @@ def classify_library(
         From `fit_library`.
     progress
         Called as work goes on.
-
-    Returns
-    -------
-    ClassifiedLibrary
 
     Raises
     ------

@@ -13,6 +13,7 @@ from passband.particles.library.library import library_of, write_table
 from passband.particles.library.store import LABELS, LIBRARY, read_labels, read_manifest
 from passband.particles.library.writing import write_labels
 from passband.store.folders import writer
+from passband.words import counted
 
 _FAULTS_SHOWN = 20
 
@@ -46,10 +47,6 @@ def label_library(folder: str | Path, csv_path: str | Path) -> Labelling:
     csv_path
         Separated by commas, semicolons or tabs, with columns ``particle`` (its id) and ``label``; others
         are passed over, as are rows without a label, so the library's own particles.csv can be filled in.
-
-    Returns
-    -------
-    Labelling
 
     Raises
     ------
@@ -88,7 +85,9 @@ def _labels_of(path: Path, known: set[str]) -> tuple[dict[str, str], int]:
         faults.append("no row has a label")
     if faults:
         more = f"; and {len(faults) - _FAULTS_SHOWN} more" if len(faults) > _FAULTS_SHOWN else ""
-        raise DatasetError(f"{path}: {len(faults)} faults: " + "; ".join(faults[:_FAULTS_SHOWN]) + more)
+        raise DatasetError(
+            f"{path}: {counted(len(faults), 'fault')}: " + "; ".join(faults[:_FAULTS_SHOWN]) + more
+        )
     return labels, unlabelled
 
 

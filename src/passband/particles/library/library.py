@@ -175,10 +175,6 @@ def extend_library(
     progress
         Called with the path begun, how many are done, and how many there are.
 
-    Returns
-    -------
-    Extraction
-
     Raises
     ------
     DatasetError
@@ -227,11 +223,6 @@ def extend_library(
 
 def open_library(folder: str | Path) -> ParticleLibrary:
     """Open a library of particles; its crops are read only where asked for.
-
-    Parameters
-    ----------
-    folder
-        Of the library.
 
     Returns
     -------

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
-from passband.drawing.html import counted, number_text, page
+from passband.drawing.html import page
 from passband.drawing.parts import Histogram, histogram
 from passband.drawing.saving import CLASS_COLOURS
 from passband.errors import DatasetError
@@ -31,6 +31,7 @@ from passband.store.columns import columns_csv
 from passband.store.files import write_whole
 from passband.types import Progress
 from passband.units import NM
+from passband.words import counted, number_text
 
 EMBEDDED = 3000
 """Particles whose crops are in the page at most; the others are in the table and the zip."""
@@ -167,11 +168,6 @@ def library_page(found: ClassifiedLibrary, *, progress: Progress | None = None) 
 
 def model_lines(found: ClassifiedLibrary) -> list[tuple[str, str]]:
     """What the model was trained on and how well it did.
-
-    Parameters
-    ----------
-    found
-        A classified library.
 
     Returns
     -------

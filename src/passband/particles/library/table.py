@@ -61,10 +61,6 @@ def join_descriptions(parts: Sequence[Description], answer: Classification) -> D
         At least one.
     answer
         Of all the particles.
-
-    Returns
-    -------
-    Description
     """
     names = [f.name for f in fields(Description) if f.name != "answer"]
     whole = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
@@ -73,11 +69,6 @@ def join_descriptions(parts: Sequence[Description], answer: Classification) -> D
 
 def class_columns(found: ClassifiedLibrary) -> dict[str, npt.NDArray[Any]]:
     """The columns of classes.csv, each of length n.
-
-    Parameters
-    ----------
-    found
-        A classified library.
 
     Returns
     -------
