@@ -24,7 +24,6 @@ from cards_methods import polar_svm
 from film import TrainingFrame, animate_training
 from particle_figures import (
     draw_confusion,
-    draw_crops,
     draw_latent_map,
     draw_manifold,
 )
@@ -42,6 +41,7 @@ from passband.particles.cards import (
 )
 from passband.particles.crop_sets import CropSet
 from passband.particles.fit import ParticleConfig, fit_particle_model
+from passband.particles.library.figures import draw_crops
 from passband.particles.model import (
     ParticleModel,
     classify_particles,

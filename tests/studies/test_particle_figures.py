@@ -10,11 +10,11 @@ from particle_figures import (
     draw_accuracy_curve,
     draw_accuracy_map,
     draw_confusion,
-    draw_crops,
     draw_latent_map,
     draw_manifold,
 )
 from passband.errors import ParameterError
+from passband.particles.library.figures import draw_crops
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.random((3, 5, 8, 8))
