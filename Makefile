@@ -3,6 +3,8 @@ PY := .venv/bin/python
 STAMP := .venv/.ready
 # One single-threaded process per core: two threads of one process are slower here than one.
 export OMP_NUM_THREADS ?= 1
+# Kept bytecode halves what every process takes to start; some machines turn it off for all.
+export PYTHONDONTWRITEBYTECODE :=
 export PASSBAND_DATA ?= $(abspath ../shared/data)
 
 # How many of them test at once: one a core, and no more than eight, each of a gigabyte.

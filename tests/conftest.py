@@ -20,7 +20,9 @@ from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
 # An example may take long on a machine that has other work.
-settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("suite")
 
 # Sums, and so the last bits of a wave, depend on how many threads share them: one, as in the product.
@@ -36,6 +38,7 @@ def pytest_configure(config: pytest.Config) -> None:
     draws = config.getoption("draws")
     if not draws:
         return
+    settings.load_profile("other draws")
     default_rng, manual_seed = np.random.default_rng, torch.manual_seed
 
     def other_rng(seed: Any = None) -> np.random.Generator:
@@ -55,7 +58,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Examples of what is trained or fitted are as its tests are."""
     for item in items:
         if isinstance(item, pytest.DoctestItem) and item.name.startswith(
-            ("passband.learn.", "passband.estimate.")
+            ("passband.detectors.", "passband.particles.", "passband.estimate.")
         ):
             item.add_marker(pytest.mark.training)
 

@@ -8,10 +8,12 @@ import sys
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from passband.cli import app
 
-ENVIRONMENT = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
+SCREEN = {"COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
+ENVIRONMENT = {**os.environ, **SCREEN}
 COMMANDS = (
     (),
     ("assess",),
@@ -70,8 +72,8 @@ def test_help_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_screen_names_every_option_and_shows_how(words: tuple[str, ...]) -> None:
-    done = run(*words, "--help")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = CliRunner(env=SCREEN).invoke(app, [*words, "--help"], prog_name="passband")
+    assert (done.exit_code, done.stderr) == (0, "")
     command = typer.main.get_command(app)
     for word in words:
         command = command.commands[word]
