@@ -19,10 +19,10 @@ from passband.judge.calibrate import calibrate_bundle, calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
-# An example may take long on a machine that has other work.
-settings.register_profile(
-    "suite", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
-)
+# An example may take long on a machine that has other work; the same are tried everywhere.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", PATIENT, derandomize=True)
+settings.register_profile("other draws", PATIENT)
 settings.load_profile("suite")
 
 # Sums, and so the last bits of a wave, depend on how many threads share them: one, as in the product.
