@@ -166,36 +166,7 @@ def assess_detector(
     policy: Policy = DEFAULT_POLICY,
     thickness: float | None = None,
 ) -> Verdict:
-    """Detect, estimate the scores without labels, and judge.
-
-    Parameters
-    ----------
-    micrograph
-        The image.
-    bundle
-        Detector and calibration.
-    detections
-        Of another detector, to be judged instead of the bundle's, at the score threshold of the
-        bundle's calibration.
-    policy
-        Thresholds of the verdict.
-    thickness
-        Of the foil in Å, for the swelling.
-
-    Returns
-    -------
-    Verdict
-        The same for the same arguments.
-
-    Raises
-    ------
-    ParameterError
-        If every pixel has the same value, so that there is no image; or the thickness is not positive.
-    DetectionsError
-        If the detections were made on an image of another shape.
-    CalibrationError
-        If the detections' score threshold is not that of the calibration.
-    """
+    """Judge a detector's answer on one micrograph; arguments and errors are those of `passband.assess`."""
     findings = unusable(micrograph, policy)
     foreign, outlook = detections is not None, None
     if detections is None:
