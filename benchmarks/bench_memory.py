@@ -1,4 +1,4 @@
-"""Peak memory of inference by side of the tile, which the constants of `learn.infer` must bound.
+"""Peak memory of inference by side of the tile, which the constants of `detectors.infer` must bound.
 
 The image is dense with objects and noise, so that proposals and masks are as many as they get.
 Each size runs in a process of its own: a peak cannot be taken back.

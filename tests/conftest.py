@@ -54,8 +54,10 @@ def pytest_configure(config: pytest.Config) -> None:
     torch.Generator = Generator  # type: ignore[misc]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Examples of what is trained or fitted are as its tests are."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Examples of what is trained or fitted are as its tests are, with the draws that they quote alone."""
+    if config.getoption("draws"):
+        items[:] = [item for item in items if not isinstance(item, pytest.DoctestItem)]
     for item in items:
         if isinstance(item, pytest.DoctestItem) and item.name.startswith(
             ("passband.detectors.", "passband.particles.", "passband.estimate.")
