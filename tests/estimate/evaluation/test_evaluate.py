@@ -56,6 +56,8 @@ def rows(n=60, seed=0, domains=("A", "B")):
 @pytest.fixture
 def few_trees(monkeypatch):
     monkeypatch.setattr("passband.estimate.regressor._N_TREES", 2)
+    monkeypatch.setattr("passband.estimate.evaluation.peers.ROUNDS", 5)
+    monkeypatch.setattr("passband.estimate.evaluation.peers.TREES", 5)
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ def test_killed_at_any_moment_nothing_is_lost_doubled_or_torn(tmp_path, times) -
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks processes up in /proc")
 def test_killed_with_two_workers_none_works_on_and_the_end_is_the_same(tmp_path) -> None:
-    study, folder = write_study(tmp_path, scenes=64), tmp_path / "set"
+    study, folder = write_study(tmp_path, scenes=32), tmp_path / "set"
     parent = subprocess.Popen(
         command(study, folder, "--workers", "2"), env=ENVIRONMENT, start_new_session=True
     )
@@ -84,10 +84,10 @@ def test_killed_with_two_workers_none_works_on_and_the_end_is_the_same(tmp_path)
         time.sleep(0.01)
     found = check_dataset(folder)
     assert found.faults == ()
-    assert 0 < found.whole < 64
+    assert 0 < found.whole < 32
     outcome = run(study, folder, workers=1)
-    assert (outcome.kept, outcome.made) == (found.whole, 64 - found.whole)
-    assert tree(folder) == tree(made_dataset(64))
+    assert (outcome.kept, outcome.made) == (found.whole, 32 - found.whole)
+    assert tree(folder) == tree(made_dataset(32))
 
 
 def test_a_worker_that_waits_for_orders_ends_when_nobody_can_give_any() -> None:

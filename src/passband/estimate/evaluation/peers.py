@@ -22,6 +22,7 @@ from passband.types import Vector
 
 Peer = Callable[[RowTable, RowTable, int], ScoreTable]
 """Fits the first table and estimates the scores of the second; the last is a seed."""
+ROUNDS, TREES = 100, 100
 
 
 def predict_the_mean(train: RowTable, asked: RowTable, seed: int) -> ScoreTable:
@@ -73,7 +74,7 @@ def gradient_boosting(train: RowTable, asked: RowTable, seed: int) -> ScoreTable
 
     columns = [
         HistGradientBoostingRegressor(
-            max_iter=100, learning_rate=0.06, max_leaf_nodes=8, min_samples_leaf=15, random_state=seed
+            max_iter=ROUNDS, learning_rate=0.06, max_leaf_nodes=8, min_samples_leaf=15, random_state=seed
         )
         .fit(train.inputs, target)
         .predict(asked.inputs)
@@ -107,7 +108,9 @@ def quantile_forest(
     """
     from sklearn.ensemble import RandomForestRegressor
 
-    forest = RandomForestRegressor(100, min_samples_leaf=5, random_state=seed).fit(train.inputs, train.scores)
+    forest = RandomForestRegressor(TREES, min_samples_leaf=5, random_state=seed).fit(
+        train.inputs, train.scores
+    )
     own, theirs = forest.apply(train.inputs), forest.apply(asked.inputs)
     levels = np.array([0.5, 0.5 - coverage / 2, 0.5 + coverage / 2])
     found = np.empty((len(levels), *asked.scores.shape))
