@@ -441,3 +441,10 @@ def test_few_images_are_simulated_here_and_many_in_other_processes(monkeypatch):
     assert pools == []
     assert len(list(simulate_all(records))) == 9
     assert pools == [2, True]
+
+
+def test_the_same_outlines_on_other_pixels_are_another_run():
+    micrograph, truth = scene()
+    brighter = replace(micrograph, pixels=micrograph.pixels + 1)
+    assert _depends(TINY, [(micrograph, truth)]) == _depends(TINY, [scene()])
+    assert _depends(TINY, [(micrograph, truth)]) != _depends(TINY, [(brighter, truth)])
