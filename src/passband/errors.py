@@ -8,6 +8,7 @@
     ├── BundleError          a model bundle cannot be used
     ├── CalibrationError     a calibration cannot be made or does not fit
     ├── DatasetError         a simulated dataset or a library of particles cannot be used or gone on with
+    ├── TrainingError        a network cannot be trained: its loss is no number any more
     └── ParameterError       an argument is outside what physics or the method allows
 
 A message says what came, what was wanted and what to do about it.
@@ -41,6 +42,10 @@ class DatasetError(PassbandError):
 
     A dataset may also be unfinished, and a library lack particles or labels.
     """
+
+
+class TrainingError(PassbandError):
+    """A training came to nothing; the message says at which step and what to change."""
 
 
 class ParameterError(PassbandError, ValueError):

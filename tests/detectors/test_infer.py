@@ -14,7 +14,8 @@ from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors import infer
 from passband.detectors.bundle import default_bundle
-from passband.detectors.infer import detect, rescaling
+from passband.detectors.infer import detect
+from passband.detectors.rescale import rescaling, resized
 from passband.errors import BundleError, ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
@@ -246,7 +247,7 @@ def test_shrinking_averages_so_that_detail_finer_than_a_new_pixel_vanishes_inste
     x = np.arange(1024)
     for frequency in (3 / 8, 1 / 16, 1 / 64):
         wave = np.cos(2 * np.pi * frequency * x).astype(np.float32)
-        shrunk = infer._resized(np.tile(wave, (64, 1)), 0.25)
+        shrunk = resized(np.tile(wave, (64, 1)), 0.25)
         assert shrunk.shape == (16, 256)
         left = np.exp(-2 * (np.pi * 1.6 * frequency) ** 2) * np.cos(np.pi * frequency)
         assert np.sqrt(2) * shrunk[8, 32:-32].std() == pytest.approx(left, rel=0.02, abs=1e-3)
@@ -255,12 +256,12 @@ def test_shrinking_averages_so_that_detail_finer_than_a_new_pixel_vanishes_inste
 def test_enlarging_keeps_what_is_there_and_no_side_becomes_too_small_for_the_network():
     y, x = np.mgrid[:20, :30]
     ramp = (3 * x + 7 * y).astype(np.float32)
-    assert infer._resized(ramp, 1.0) is ramp
-    larger = infer._resized(ramp, 2.0)
+    assert resized(ramp, 1.0) is ramp
+    larger = resized(ramp, 2.0)
     assert larger.shape == (40, 60)
     y, x = np.mgrid[1:39, 1:59]  # a new pixel's centre lies at (x + 1/2) / 2 - 1/2 in the old ones
     np.testing.assert_allclose(larger[1:-1, 1:-1], 3 * (x / 2 - 0.25) + 7 * (y / 2 - 0.25), rtol=1e-5)
-    assert infer._resized(ramp, 0.25).shape == (16, 16)
+    assert resized(ramp, 0.25).shape == (16, 16)
 
 
 def test_the_largest_tile_that_the_budget_holds_is_taken_to_the_last_byte(monkeypatch):

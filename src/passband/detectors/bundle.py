@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from passband.detectors.mask_rcnn import DetectorConfig
+from passband.detectors.unet import UNetConfig
 from passband.errors import BundleError
 from passband.estimate.records import CalibrationRecord, calibration_parts, open_calibration
 from passband.store.tensors import Sealed, read_sealed, write_sealed
@@ -49,7 +50,7 @@ class Bundle:
     """
 
     name: str
-    detector: DetectorConfig
+    detector: DetectorConfig | UNetConfig
     weights: Mapping[str, Tensor]
     score_threshold: float
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -125,7 +126,7 @@ def open_bundle(sealed: Sealed) -> Bundle:
     try:
         return Bundle(
             name=str(header["name"]),
-            detector=DetectorConfig.from_dict(header["detector"]),
+            detector=_config(header["detector"]),
             weights={k: _working(v) for k, v in sealed.under("weights.").items()},
             score_threshold=float(header["score_threshold"]),
             training=header["training"],
@@ -151,6 +152,10 @@ def default_bundle() -> Bundle:
     'cavities-slim'
     """
     return read_bundle(SHIPPED)
+
+
+def _config(values: Mapping[str, Any]) -> DetectorConfig | UNetConfig:
+    return (UNetConfig if "widths" in values else DetectorConfig).from_dict(values)
 
 
 def _stored(value: Tensor) -> Tensor:

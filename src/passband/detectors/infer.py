@@ -6,9 +6,7 @@ import math
 from functools import lru_cache
 
 import numpy as np
-import scipy.ndimage
 import torch
-from jaxtyping import Float32
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torchvision.models.detection import MaskRCNN
@@ -17,10 +15,12 @@ from torchvision.ops import nms
 
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle
-from passband.detectors.mask_rcnn import build_detector, detector_input, input_channels
+from passband.detectors.mask_rcnn import DetectorConfig, build_detector, detector_input, input_channels
+from passband.detectors.rescale import rescaling, resized
+from passband.detectors.segment import segment_objects
 from passband.errors import BundleError, ParameterError
 from passband.micrographs.micrograph import Micrograph
-from passband.types import Image, InstanceMask
+from passband.types import InstanceMask
 
 TILES = (1024, 768, 512, 384, 256)
 """Sides of a tile in pixels, largest first."""
@@ -31,36 +31,6 @@ BYTES_PER_TILE_PIXEL = {"slim": 350, "resnet50": 500}
 BYTES_PER_PIXEL = 40
 """Peak memory of the whole micrograph's input, per pixel."""
 NMS_IOU = 0.4
-
-
-def rescaling(micrograph: Micrograph, bundle: Bundle) -> float:
-    """Factor by which a micrograph is enlarged so that its pixels suit the detector.
-
-    Parameters
-    ----------
-    micrograph
-        Its pixel size may be unknown.
-    bundle
-        Its training conditions give the range of pixel sizes.
-
-    Returns
-    -------
-    float
-        1 inside the range or where a pixel size is unknown; never over 4 or under 1/4.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from passband.detectors.mask_rcnn import SLIM
-    >>> b = Bundle(name="b", detector=SLIM, weights={}, score_threshold=0.5, training={"pixel_size": [2, 5]})
-    >>> rescaling(Micrograph(pixels=np.zeros((4, 4), np.float32), name="a", pixel_size=1.0), b)
-    0.5
-    """
-    trained = bundle.training.get("pixel_size")
-    if micrograph.pixel_size is None or trained is None:
-        return 1.0
-    nearest = min(max(micrograph.pixel_size, trained[0]), trained[1])
-    return float(min(max(micrograph.pixel_size / nearest, 0.25), 4.0))
 
 
 def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) -> Detections:
@@ -96,13 +66,16 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) ->
     >>> len(detect(flat, default_bundle()))
     0
     """
+    config = bundle.detector
+    if not isinstance(config, DetectorConfig):
+        return segment_objects(micrograph, bundle, memory_gb=memory_gb)
     scale = rescaling(micrograph, bundle)
-    tile = _tile_side(bundle, math.ceil(micrograph.pixels.size * max(1.0, scale * scale)), memory_gb)
-    pixels = _resized(micrograph.pixels, scale)
+    tile = _tile_side(config, math.ceil(micrograph.pixels.size * max(1.0, scale * scale)), memory_gb)
+    pixels = resized(micrograph.pixels, scale)
     if float(np.ptp(pixels)) == 0.0:
         return _nothing(micrograph, bundle)
     model = _network(bundle)
-    inputs = detector_input(pixels, input_channels(bundle.detector))
+    inputs = detector_input(pixels, input_channels(config))
     found: list[tuple[Tensor, Tensor, list[InstanceMask]]] = []
     height, width = pixels.shape
     overlap = _overlap(tile)
@@ -117,9 +90,9 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) ->
     return _in_own_pixels(micrograph, bundle, boxes[keep], scores[keep], [masks[i] for i in keep.tolist()])
 
 
-def _tile_side(bundle: Bundle, pixels: int, memory_gb: float) -> int:
+def _tile_side(config: DetectorConfig, pixels: int, memory_gb: float) -> int:
     """The largest tile that the budget holds beside an input of so many pixels."""
-    kind = bundle.detector.backbone
+    kind = config.backbone
     fixed = BASE_BYTES[kind] + BYTES_PER_PIXEL * pixels
     for side in TILES:
         if fixed + BYTES_PER_TILE_PIXEL[kind] * side * side <= memory_gb * 1e9:
@@ -134,6 +107,7 @@ def _tile_side(bundle: Bundle, pixels: int, memory_gb: float) -> int:
 @lru_cache(maxsize=2)
 def _network(bundle: Bundle) -> MaskRCNN:
     """The network of a bundle, built once for each."""
+    assert isinstance(bundle.detector, DetectorConfig)
     model = build_detector(bundle.detector)
     try:
         model.load_state_dict(dict(bundle.weights))
@@ -144,17 +118,6 @@ def _network(bundle: Bundle) -> MaskRCNN:
     first = torch.zeros(input_channels(bundle.detector), 64, 64)
     _detect_tile(model, first, (0, 0), (64, 64), bundle.score_threshold)
     return model
-
-
-def _resized(pixels: Image, scale: float) -> Float32[np.ndarray, "rows columns"]:
-    if scale == 1.0:
-        return pixels
-    if scale < 1:  # averaging, not sampling: noise must not alias
-        pixels = scipy.ndimage.gaussian_filter(pixels, 0.4 / scale)
-    tensor = torch.from_numpy(np.ascontiguousarray(pixels))[None, None]
-    size = [max(16, round(side * scale)) for side in pixels.shape]
-    out: np.ndarray = interpolate(tensor, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
-    return out
 
 
 def _overlap(tile: int) -> int:

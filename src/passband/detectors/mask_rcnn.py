@@ -54,6 +54,11 @@ class DetectorConfig:
     max_detections: int = 400
     proposals: int = 600
 
+    @property
+    def in_words(self) -> str:
+        """What it is, for people."""
+        return f"Mask R-CNN, {self.backbone}"
+
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON can hold it."""
         return asdict(self)

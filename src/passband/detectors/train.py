@@ -5,9 +5,7 @@ Everything that decides the result is in `TrainConfig`; a killed run goes on fro
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.models.detection import MaskRCNN
 
 from passband.cavities.domains import DOMAINS, draw_set
 from passband.cavities.files import truth_of
@@ -24,10 +21,11 @@ from passband.cavities.image import CavityImage, CavityRecord, simulate_cavities
 from passband.detections.detections import Detections
 from passband.detectors.augment import augment_image, draw_augmentation, turn
 from passband.detectors.bundle import Bundle, read_bundle
+from passband.detectors.loop import TrainLog, resume_training, schedule, training_tensors
 from passband.detectors.mask_rcnn import SLIM, DetectorConfig, build_detector, detector_input, input_channels
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
-from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint, write_log
+from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint
 from passband.types import InstanceMask, Progress
 
 LabelledImage = tuple[Micrograph, Detections]
@@ -142,8 +140,8 @@ def train_detector(
     if samples is not None:
         _refuse_unusable(samples, config.crop)
     kept, depends = out / "checkpoint.safetensors", _depends(config, samples)
-    log = _Log(out / "log.csv")
-    first = _resume(read_checkpoint(kept, depends), model, optimizer, average, log)
+    log = TrainLog(out / "log.csv")
+    first = resume_training(read_checkpoint(kept, depends), model, optimizer, average, log)
     given = _simulated(config, report) if samples is None else samples
     seen = [_sample(micrograph, truth, input_channels(config.detector)) for micrograph, truth in given]
     model.train()
@@ -152,7 +150,7 @@ def train_detector(
         torch.manual_seed(int(rng.integers(2**62)))  # and torchvision's samplers the same regions
         images, targets = _batch(seen, rng, config)
         for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * _schedule(step, config.steps)
+            group["lr"] = config.learning_rate * schedule(step, config.steps)
         losses = model(images, targets)
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()
@@ -171,7 +169,7 @@ def train_detector(
             report("train", step + 1, config.steps)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
             state = {"step": step + 1, "log": log.state()}
-            write_checkpoint(kept, depends, Checkpoint(state, _tensors(model, optimizer, average)))
+            write_checkpoint(kept, depends, Checkpoint(state, training_tensors(model, optimizer, average)))
     return Bundle(
         name=config.name,
         detector=config.detector,
@@ -328,48 +326,6 @@ def _cropped(instances: Sequence[InstanceMask], y: int, x: int, crop: int) -> np
     return np.stack(shown) if shown else np.zeros((0, crop, crop), bool)
 
 
-def _schedule(step: int, steps: int) -> float:
-    """Share of the highest learning rate at a step: linear warm-up, then a cosine to 1 %."""
-    warm = max(1, steps // 25)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))
-
-
-class _Log:
-    """Mean losses in a file; the checkpoint holds it too, so that steps made twice are told once."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.lines: list[dict[str, float]] = []
-        self.recent: list[dict[str, float]] = []
-        self.before, self.began = 0.0, time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        """Of training, in this process and before."""
-        return self.before + time.monotonic() - self.began
-
-    def end_line(self, step: int) -> None:
-        """Add a line of mean losses since the last one."""
-        means = {n: sum(r[n] for r in self.recent) / len(self.recent) for n in self.recent[0]}
-        self.lines.append(
-            {"step": step, "seconds": round(self.seconds, 1)} | {n: round(m, 5) for n, m in means.items()}
-        )
-        self.recent.clear()
-        write_log(self.path, self.lines)
-
-    def state(self) -> list[Any]:
-        """What a checkpoint says of it."""
-        return [self.lines, self.recent, self.seconds]
-
-    def resume(self, state: Sequence[Any]) -> None:
-        """Go on from what a checkpoint says, or from nothing."""
-        self.lines, self.recent, self.before = state
-        self.began = time.monotonic()
-        write_log(self.path, self.lines)
-
-
 def _depends(config: TrainConfig, samples: Sequence[LabelledImage] | None) -> dict[str, Any]:
     """What a checkpoint belongs to: the configuration and, where images were given, these."""
     values = asdict(config)
@@ -381,36 +337,3 @@ def _depends(config: TrainConfig, samples: Sequence[LabelledImage] | None) -> di
                 seen += [np.array([mask.y, mask.x]), mask.pixels]
         values["labelled_images"] = arrays_sha256(*seen)
     return values
-
-
-def _tensors(
-    model: MaskRCNN, optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """All that the next step follows from."""
-    tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
-    tensors |= {f"average.{k}": v.contiguous() for k, v in average.items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": v.contiguous() for k, v in state.items()}
-    return tensors
-
-
-def _resume(
-    kept: Checkpoint | None,
-    model: MaskRCNN,
-    optimizer: torch.optim.Optimizer,
-    average: dict[str, Tensor],
-    log: _Log,
-) -> int:
-    """Load a checkpoint, if there is one, and return the step to go on with."""
-    if kept is None:
-        log.resume([[], [], 0.0])
-        return 0
-    model.load_state_dict(kept.under("model."))
-    average.update(kept.under("average."))
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in kept.under("optimizer.").items():
-        index, name = key.split(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    log.resume(kept.state["log"])
-    return int(kept.state["step"])

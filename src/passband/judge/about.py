@@ -39,7 +39,7 @@ def about_bundle(bundle: Bundle) -> Lines:
     lines = [
         ("bundle", bundle.name),
         ("digest", bundle.digest or "none: not read from a file"),
-        ("detector", f"Mask R-CNN, {bundle.detector.backbone}, {count / 1e6:.1f} million weights"),
+        ("detector", f"{bundle.detector.in_words}, {_many(count)} weights"),
         ("score threshold", f"{bundle.score_threshold:g}"),
     ]
     for name, value in bundle.training.items():
@@ -50,3 +50,7 @@ def about_bundle(bundle: Bundle) -> Lines:
         elif isinstance(value, (str, int, float)):
             lines.append((name.replace("_", " "), f"{value}"))
     return lines + about_calibration(bundle.calibration)
+
+
+def _many(count: int) -> str:
+    return f"{count / 1e6:.1f} million" if count >= 1e6 else f"{count:,}"

@@ -1,0 +1,319 @@
+"""Train a segmenter: images drawn on the fly, one visible loop, the same weights for the same seed.
+
+An image is drawn whole, kept in a small stock, and cut into crops at random until a newer one takes its
+place. Everything of a step follows from the seed and the step's number, so that a stopped run goes on to the
+same weights; on one processor type with one thread, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from passband.detectors.bundle import Bundle
+from passband.detectors.loop import TrainLog, resume_training, schedule, training_tensors
+from passband.detectors.segment import standardised
+from passband.detectors.unet import UNet, UNetConfig
+from passband.errors import ParameterError, TrainingError
+from passband.store.runs import Checkpoint, read_checkpoint, write_checkpoint
+from passband.types import Image, LabelImage, Progress
+
+Labelled = tuple[Image, LabelImage]
+"""Pixels, and 0 on the background, i on object i."""
+Draw = Callable[[np.random.Generator], Labelled]
+"""Draws one labelled image; the same for the same state of the generator."""
+
+CHECKPOINT_STEPS = 250
+LOG_STEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmenterConfig:
+    """What a trained segmenter follows from, beside the images.
+
+    Parameters
+    ----------
+    network
+        The U-Net.
+    name
+        Of the bundle.
+    crop, batch, steps
+        Side of a training crop in pixels, a multiple of the network's stride; crops a step; steps.
+    learning_rate
+        Of Adam at its highest, after a warm-up over 4 % of the steps; it falls as a cosine.
+    stock, fresh
+        Images that crops are cut from, and how many of them are drawn anew at each step.
+    patience
+        Stop when the loss on the validation images was no better in so many looks; 0 for never.
+    look
+        Steps between two looks at the validation images.
+    seed
+        Of first weights, images and crops.
+    precision
+        "float32"; "bfloat16" in mixed precision; "auto" for the latter where the processor has it.
+
+    Raises
+    ------
+    ParameterError
+        Naming every fault.
+    """
+
+    network: UNetConfig = field(default_factory=UNetConfig)
+    name: str = "segmenter"
+    crop: int = 64
+    batch: int = 32
+    steps: int = 400
+    learning_rate: float = 3e-3
+    stock: int = 64
+    fresh: int = 1
+    patience: int = 0
+    look: int = 50
+    seed: int = 0
+    precision: str = "auto"
+
+    def __post_init__(self) -> None:
+        faults = [
+            f"{n} must be at least 1, got {getattr(self, n)}"
+            for n in ("crop", "batch", "steps", "stock", "look")
+            if getattr(self, n) < 1
+        ]
+        faults += [f"{n} must not be negative" for n in ("fresh", "patience", "seed") if getattr(self, n) < 0]
+        if self.crop % self.network.stride:
+            faults.append(f"crop must be a multiple of {self.network.stride} pixels, got {self.crop}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            faults.append(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
+        if faults:
+            raise ParameterError("training: " + "; ".join(faults))
+
+
+def train_segmenter(
+    config: SegmenterConfig,
+    draw: Draw,
+    out: str | Path | None = None,
+    *,
+    depends: dict[str, Any] | None = None,
+    start: Bundle | None = None,
+    validation: Sequence[Labelled] = (),
+    training: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Train a U-Net to tell objects from background.
+
+    Parameters
+    ----------
+    config
+        What to train.
+    draw
+        Source of labelled images, each at least a crop in size.
+    out
+        Folder for checkpoint and ``log.csv``, from which a stopped run goes on; None keeps nothing.
+    depends
+        JSON values that ``draw`` follows from: a checkpoint of others is refused.
+    start
+        Begin with the weights of this bundle, of the same network.
+    validation
+        Labelled images to choose the best weights by, and to stop early.
+    training
+        JSON values for the bundle: the conditions and structures that it was trained on.
+    progress
+        Called as work goes on.
+
+    Returns
+    -------
+    Bundle
+        Without calibration, score threshold 0.5.
+
+    Raises
+    ------
+    ParameterError
+        If an image is smaller than a crop; if the folder holds the checkpoint of another run; if the bundle
+        to start from is of another network.
+    TrainingError
+        If the loss is no number any more.
+
+    Examples
+    --------
+    >>> def disc(rng):
+    ...     labels = np.zeros((64, 64), np.int32)
+    ...     labels[20:44, 20:44] = 1
+    ...     return (labels + rng.normal(0, 1, labels.shape)).astype(np.float32), labels
+    >>> config = SegmenterConfig(network=UNetConfig(widths=(2, 4)), steps=2, batch=2, crop=32)
+    >>> train_segmenter(config, disc).detector.widths
+    (2, 4)
+    """
+    report = progress or (lambda what, done, total: None)
+    torch.manual_seed(config.seed)
+    model = UNet(config.network)
+    if start is not None:
+        if start.detector != config.network:
+            raise ParameterError(f"bundle {start.name!r} holds another network than the one to be trained")
+        model.load_state_dict(dict(start.weights))
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    follows = {"segmenter": asdict(config), "images": depends or {}}
+    folder = None if out is None else Path(out)
+    log = TrainLog(None if folder is None else folder / "log.csv")
+    best: dict[str, Tensor] = {}
+    kept = None
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = read_checkpoint(folder / "checkpoint.safetensors", follows)
+    first = resume_training(kept, model, optimizer, best, log)
+    looks: list[float] = list(kept.state["looks"]) if kept else []
+    stock = _Stock(draw, config, first)
+    for step in range(first, config.steps):
+        images, objects = stock.batch(step)
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * schedule(step, config.steps)
+        model.train()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=_mixed(config)):
+            logits = model(images)
+        loss = segmentation_loss(logits.float(), objects)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise TrainingError(f"the loss was {value} at step {step + 1}; take a lower learning rate")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        log.recent.append({"loss": value})
+        last = step + 1 == config.steps
+        if validation and ((step + 1) % config.look == 0 or last):
+            looks.append(validation_loss(model, validation))
+            if looks[-1] == min(looks):
+                best = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            last |= bool(config.patience) and len(looks) - 1 - int(np.argmin(looks)) >= config.patience
+        if (step + 1) % LOG_STEPS == 0 or last:
+            log.end_line(step + 1)
+            report("train", step + 1, config.steps)
+        if folder is not None and ((step + 1) % CHECKPOINT_STEPS == 0 or last):
+            state = {"step": config.steps if last else step + 1, "log": log.state(), "looks": looks}
+            held = training_tensors(model, optimizer, best)
+            write_checkpoint(folder / "checkpoint.safetensors", follows, Checkpoint(state, held))
+        if last:
+            break
+    weights = {k: v.detach().contiguous() for k, v in (best or model.state_dict()).items()}
+    recipe = {k: getattr(config, k) for k in ("crop", "batch", "steps", "learning_rate", "seed")}
+    return Bundle(
+        name=config.name,
+        detector=config.network,
+        weights=weights,
+        score_threshold=0.5,
+        training={"refined": start is not None, **(training or {}), **recipe},
+    )
+
+
+def segmentation_loss(logits: Float[Tensor, "b c y x"], objects: Float[Tensor, "b c y x"]) -> Tensor:
+    """Cross-entropy and one less the soft Dice coefficient, of every logit.
+
+    Examples
+    --------
+    >>> right = torch.tensor([[[[9.0, -9.0]]]])
+    >>> round(float(segmentation_loss(right, (right > 0).float())), 3)
+    0.0
+    """
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, objects)
+    chance = torch.sigmoid(logits)
+    common = (chance * objects).sum((0, 2, 3))
+    dice = (2 * common + 1) / (chance.sum((0, 2, 3)) + objects.sum((0, 2, 3)) + 1)
+    return entropy + (1 - dice).mean()
+
+
+def targets(labels: LabelImage, output: str) -> Float[np.ndarray, "c y x"]:
+    """What the logits of labels ought to say: object, and for instances the border between two.
+
+    Examples
+    --------
+    >>> targets(np.array([[1, 1, 2, 2, 0]]), "instances")[1]
+    array([[0., 1., 1., 0., 0.]], dtype=float32)
+    """
+    planes = [labels > 0]
+    if output == "instances":
+        planes.append(_borders(labels))
+    return np.stack(planes).astype(np.float32)
+
+
+def _borders(labels: LabelImage) -> np.ndarray:
+    """Pixels of an object beside which another one lies."""
+    border = np.zeros(labels.shape, bool)
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        a = labels[: labels.shape[0] - dy, max(0, -dx) : labels.shape[1] - max(0, dx)]
+        b = labels[dy:, max(0, dx) : labels.shape[1] + min(0, dx)]
+        differ = (a != b) & (a > 0) & (b > 0)
+        border[: labels.shape[0] - dy, max(0, -dx) : labels.shape[1] - max(0, dx)] |= differ
+        border[dy:, max(0, dx) : labels.shape[1] + min(0, dx)] |= differ
+    return border
+
+
+@torch.inference_mode()
+def validation_loss(model: UNet, images: Sequence[Labelled]) -> float:
+    """Mean loss of a network on whole images, cut to a multiple of its stride."""
+    model.eval()
+    losses = []
+    stride = model.config.stride
+    for pixels, labels in images:
+        height, width = (side // stride * stride for side in pixels.shape)
+        logits = model(torch.from_numpy(standardised(pixels)[None, None, :height, :width]))
+        wanted = torch.from_numpy(targets(labels[:height, :width], model.config.output))[None]
+        losses.append(float(segmentation_loss(logits, wanted)))
+    return float(np.mean(losses))
+
+
+def _mixed(config: SegmenterConfig) -> bool:
+    if config.precision == "auto":
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return config.precision == "bfloat16"
+
+
+class _Stock:
+    """Images that crops are cut from; the oldest give way to new ones, step by step.
+
+    Image i follows from the seed and i; at step s the stock holds the last ``stock`` of the images that were
+    drawn until then, so that a run which goes on draws those again and no others.
+    """
+
+    def __init__(self, draw: Draw, config: SegmenterConfig, step: int) -> None:
+        self.draw, self.config = draw, config
+        self.images: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        drawn = config.stock + step * config.fresh
+        for place in range(drawn - config.stock, drawn):
+            self._add(place)
+
+    def _add(self, place: int) -> None:
+        pixels, labels = self.draw(np.random.default_rng([self.config.seed, 2, place]))
+        if min(pixels.shape) < self.config.crop:
+            raise ParameterError(
+                f"an image of {pixels.shape[0]} x {pixels.shape[1]} pixels is smaller than a crop of "
+                f"{self.config.crop}"
+            )
+        planes = targets(labels, self.config.network.output)
+        self.images[place] = standardised(pixels).astype(np.float16), planes.astype(bool)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Crops of a step, turned and mirrored, and what their logits ought to say."""
+        rng = np.random.default_rng([self.config.seed, 1, step])
+        config = self.config
+        oldest = step * config.fresh
+        crops: list[np.ndarray] = []
+        planes: list[np.ndarray] = []
+        for _ in range(config.batch):
+            image, wanted = self.images[oldest + int(rng.integers(config.stock))]
+            y, x = (int(rng.integers(side - config.crop + 1)) for side in image.shape)
+            turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+            window = slice(y, y + config.crop), slice(x, x + config.crop)
+            for part, kept in ((image[window], crops), (wanted[:, *window], planes)):
+                turned = np.rot90(part, turns, (-2, -1))
+                kept.append(turned[..., ::-1] if mirrored else turned)
+        for place in range(oldest, oldest + config.fresh):
+            del self.images[place]
+            self._add(place + config.stock)
+        images = torch.from_numpy(np.stack(crops).astype(np.float32))[:, None]
+        wanted_planes = torch.from_numpy(np.stack(planes).astype(np.float32))
+        return images.to(memory_format=torch.channels_last), wanted_planes
