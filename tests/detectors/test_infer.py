@@ -15,6 +15,7 @@ from passband.detections.scores import object_scores
 from passband.detectors import infer
 from passband.detectors.bundle import default_bundle
 from passband.detectors.infer import detect
+from passband.detectors.mask_rcnn import SLIM
 from passband.detectors.rescale import rescaling, resized
 from passband.errors import BundleError, ParameterError
 from passband.micrographs.micrograph import Micrograph
@@ -269,23 +270,22 @@ def test_the_largest_tile_that_the_budget_holds_is_taken_to_the_last_byte(monkey
     monkeypatch.setattr(infer, "BYTES_PER_TILE_PIXEL", {"slim": 3})
     monkeypatch.setattr(infer, "BYTES_PER_PIXEL", 10)
     monkeypatch.setattr(infer, "TILES", (8, 4, 2))
-    bundle = default_bundle()
     for side in (8, 4, 2):
         need = 1000 + 10 * 50 + 3 * side**2
-        assert infer._tile_side(bundle, 50, need / 1e9) == side
+        assert infer._tile_side(SLIM, 50, need / 1e9) == side
         if side > 2:
-            assert infer._tile_side(bundle, 50, (need - 1) / 1e9) == side // 2
+            assert infer._tile_side(SLIM, 50, (need - 1) / 1e9) == side // 2
     with pytest.raises(ParameterError, match=r"of 1e-06 GB .* give 0\.0 GB"):
-        infer._tile_side(bundle, 50, 1000 / 1e9)
+        infer._tile_side(SLIM, 50, 1000 / 1e9)
     monkeypatch.setattr(infer, "BASE_BYTES", {"slim": 2_000_000_000})
     monkeypatch.setattr(infer, "BYTES_PER_TILE_PIXEL", {"slim": 300_000_000})
     with pytest.raises(ParameterError, match=r"give 3\.7 GB"):  # 2 + 0.5 + 4 x 0.3
-        infer._tile_side(bundle, 50_000_000, 1.0)
+        infer._tile_side(SLIM, 50_000_000, 1.0)
 
 
 def test_the_budget_is_for_the_enlarged_micrograph_and_a_shrunk_one_is_read_whole(monkeypatch):
     asked = []
-    monkeypatch.setattr(infer, "_tile_side", lambda bundle, pixels, memory: asked.append(pixels) or 256)
+    monkeypatch.setattr(infer, "_tile_side", lambda config, pixels, memory: asked.append(pixels) or 256)
     bundle = replace(default_bundle(), training={"pixel_size": [2.0, 2.0]})
     for pixel_size in (1.0, 2.0, 3.0):
         flat = Micrograph(pixels=np.zeros((10, 11), np.float32), name="a", pixel_size=pixel_size)

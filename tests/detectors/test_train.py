@@ -14,6 +14,7 @@ from passband.cavities.image import simulate_cavities
 from passband.detections.detections import Detections
 from passband.detectors.augment import Augmentation, augment_image, draw_augmentation, turn
 from passband.detectors.bundle import default_bundle, write_bundle
+from passband.detectors.loop import schedule
 from passband.detectors.mask_rcnn import SLIM
 from passband.detectors.train import (
     TrainConfig,
@@ -23,7 +24,6 @@ from passband.detectors.train import (
     _origin,
     _refuse_unusable,
     _sample,
-    _schedule,
     simulate_all,
     train_detector,
 )
@@ -168,7 +168,7 @@ def test_bad_settings_are_named_together():
 
 
 def test_the_learning_rate_warms_up_and_falls():
-    rates = [_schedule(i, 100) for i in range(100)]
+    rates = [schedule(i, 100) for i in range(100)]
     assert rates[0] < rates[3] == max(rates)
     assert rates[-1] < 0.02
     assert all(a >= b for a, b in itertools.pairwise(rates[4:]))
@@ -257,7 +257,7 @@ def test_a_step_follows_the_sum_of_the_losses_with_a_slope_of_10_at_most(tmp_pat
     model, weights, _ = trained_slope(tmp_path / "gentle", monkeypatch, slope=(3.0, 4.0))
     assert all(s.tolist() == pytest.approx([3, 4], rel=1e-5) for s in model.slopes)
     # A slope that stays the same moves AdamW by its rate, whatever its size; its decay takes 1e-4 of that.
-    rates = [0.1 * _schedule(step, 6) for step in range(6)]
+    rates = [0.1 * schedule(step, 6) for step in range(6)]
     for rate, before, after in zip(rates, weights, weights[1:], strict=False):
         torch.testing.assert_close(after, before - rate * (1 + 1e-4 * before), rtol=0, atol=4e-7)
     steep, _, _ = trained_slope(tmp_path / "steep", monkeypatch, slope=(30.0, 40.0))
@@ -406,11 +406,11 @@ def test_a_crop_without_an_object_is_drawn_again_once_only():
 
 
 def test_the_rate_rises_by_equal_steps_and_falls_as_a_cosine_to_a_hundredth():
-    rates = [_schedule(i, 1000) for i in range(1001)]
+    rates = [schedule(i, 1000) for i in range(1001)]
     np.testing.assert_allclose(rates[:40], np.arange(1, 41) / 40)
     turn_of_wave = np.linspace(0, np.pi, 961)
     np.testing.assert_allclose(rates[40:], 0.01 + 0.99 * (1 + np.cos(turn_of_wave)) / 2)
-    assert _schedule(0, 1) == 1 and _schedule(0, 24) == 1  # of few steps the first is a full one
+    assert schedule(0, 1) == 1 and schedule(0, 24) == 1  # of few steps the first is a full one
 
 
 @pytest.mark.parametrize("count", [8, 9])

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from passband.cli import cards, datasets, judging, particles, simulating, training, waves
+from passband.cli import cards, datasets, judging, particles, segmenting, simulating, training, waves
 from passband.cli.shell import Commands
 
 app = typer.Typer(
@@ -36,7 +36,7 @@ particles_app = typer.Typer(
     "\n\n- `passband particles fit lib --out shapes.bundle`"
     "\n\n- `passband particles report lib shapes.bundle --out page`",
 )
-train_app = typer.Typer(no_args_is_help=True, help="Train a detector on simulated micrographs.")
+train_app = typer.Typer(no_args_is_help=True, help="Train a network on simulated micrographs.")
 
 
 def _print_version(wanted: bool) -> bool:
@@ -59,7 +59,7 @@ def _options(
 
 
 for command in (
-    judging.assess, judging.info, judging.calibrate, judging.evaluate,
+    judging.assess, segmenting.segment, judging.info, judging.calibrate, judging.evaluate,
     waves.ctf, waves.focus, waves.image, waves.multislice,
 ):  # fmt: skip
     app.command()(command)
@@ -74,6 +74,7 @@ particles_app.command()(particles.fit)
 particles_app.command()(particles.classify)
 particles_app.command()(particles.report)
 train_app.command("detector")(training.train_detector)
+train_app.command("segmenter")(training.train_segmenter)
 cards_app.command("make")(cards.make_cards)
 rvae_app.command("fit")(cards.fit_rvae)
 rvae_app.command("classify")(cards.classify_rvae)

@@ -11,6 +11,14 @@ import typer
 from passband.cli.shell import show_progress
 
 
+class Network(StrEnum):
+    """Size of the U-Net."""
+
+    tiny = "tiny"
+    small = "small"
+    published = "published"
+
+
 class Backbone(StrEnum):
     """Size of the detector."""
 
@@ -50,3 +58,56 @@ def train_detector(
         bundle = train_detector(config, out, progress=progress)
     write_bundle(bundle, out / "bundle.safetensors")
     typer.echo(f"wrote {out / 'bundle.safetensors'}; make it estimate with `passband calibrate`")
+
+
+def train_segmenter(
+    data: Annotated[Path, typer.Option(help="Dataset that `passband simulate hrtem` made.")],
+    out: Annotated[Path, typer.Option(help="Folder for bundle, log and checkpoint. Run again to resume.")],
+    network: Annotated[
+        Network, typer.Option(help="30,000 weights, 130,000, or 14 million as published.")
+    ] = Network.small,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 1200,
+    crop: Annotated[int, typer.Option(min=8, help="Side of a training crop, pixels.")] = 128,
+    batch: Annotated[int, typer.Option(min=1, help="Crops a step.")] = 12,
+    instances: Annotated[
+        bool, typer.Option(help="Learn borders too, so that objects which touch are told apart.")
+    ] = False,
+    vary: Annotated[
+        bool, typer.Option(help="Vary scale, absorption, grain and light beyond what is simulated.")
+    ] = False,
+    start: Annotated[Path | None, typer.Option(help="Bundle whose weights to start from.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of first weights, images and crops.")] = 0,
+) -> None:
+    """Train a U-Net to segment, on a simulated dataset's training scenes, and write its bundle.
+
+    Images are drawn on the fly from the stored waves, under the dataset's ranges of conditions; the weights
+    that do best on its validation scenes are kept. For example
+    `passband train segmenter --data ds --out mine --network tiny --steps 300 --crop 64`.
+    """
+    from passband.detectors.bundle import read_bundle, write_bundle
+    from passband.detectors.scenes import train_on_dataset
+    from passband.detectors.train_segmenter import SegmenterConfig
+    from passband.detectors.unet import segmenter_network
+    from passband.hrtem.dataset.dataset import open_dataset
+
+    config = SegmenterConfig(
+        network=segmenter_network(network.value, instances=instances),
+        name=out.resolve().name,
+        steps=steps,
+        crop=crop,
+        batch=batch,
+        seed=seed,
+        look=100,
+    )
+    dataset = open_dataset(data)
+    with show_progress("training") as progress:
+        bundle = train_on_dataset(
+            config,
+            dataset,
+            out,
+            varied=vary,
+            start=None if start is None else read_bundle(start),
+            progress=progress,
+        )
+    write_bundle(bundle, out / "bundle.safetensors")
+    typer.echo(f"wrote {out / 'bundle.safetensors'}; use it with `passband segment IMAGES --bundle` and it")

@@ -18,6 +18,8 @@ from passband.store.tensors import Sealed, read_sealed, write_sealed
 
 SHIPPED = Path(__file__).parents[1] / "bundles" / "cavities-slim.safetensors"
 """The bundle that comes with the package."""
+SHIPPED_NAMES = {"cavities": SHIPPED, "hrtem": SHIPPED.with_name("hrtem-generalist.safetensors")}
+"""Bundles that come with the package: cavities in metals, and particles in HRTEM."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -152,6 +154,27 @@ def default_bundle() -> Bundle:
     'cavities-slim'
     """
     return read_bundle(SHIPPED)
+
+
+def named_bundle(name: str | Path) -> Bundle:
+    """A bundle that ships, by its name, or that of a file.
+
+    Parameters
+    ----------
+    name
+        One of `SHIPPED_NAMES`, or a path.
+
+    Raises
+    ------
+    BundleError
+        If there is no such file, or it is no bundle.
+
+    Examples
+    --------
+    >>> named_bundle("cavities").name
+    'cavities-slim'
+    """
+    return read_bundle(SHIPPED_NAMES.get(str(name), name))
 
 
 def _config(values: Mapping[str, Any]) -> DetectorConfig | UNetConfig:

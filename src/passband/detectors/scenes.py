@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
+from passband.detectors.bundle import Bundle
+from passband.detectors.train_segmenter import Draw, SegmenterConfig, train_segmenter
+from passband.detectors.vary import draw_variation, vary
 from passband.errors import ParameterError
 from passband.hrtem.dataset.dataset import Dataset, Scene
 from passband.optics.conditions import ConditionRanges, ImagingConditions
-from passband.types import Image, LabelImage
+from passband.types import Image, LabelImage, Progress
 
 _IN_MEMORY = 512
 
@@ -56,3 +61,101 @@ class SceneImages:
     def each(self, *, seed: int) -> list[tuple[Image, LabelImage]]:
         """One image of every scene: to validate or to test on."""
         return [self.image(n, seed=seed + place)[:2] for place, n in enumerate(self.scenes)]
+
+
+def train_on_dataset(
+    config: SegmenterConfig,
+    dataset: Dataset,
+    out: str | Path | None = None,
+    *,
+    varied: bool = False,
+    start: Bundle | None = None,
+    progress: Progress | None = None,
+) -> Bundle:
+    """Train a segmenter on a dataset's training scenes, and keep what does best on its validation scenes.
+
+    Parameters
+    ----------
+    config
+        What to train.
+    dataset
+        Finished.
+    out
+        Folder for checkpoint and log, or None.
+    varied
+        Whether images are varied beyond what is simulated, as `vary` does.
+    start
+        Bundle whose weights to begin with.
+    progress
+        Called as work goes on.
+
+    Returns
+    -------
+    Bundle
+        It says the conditions and structures that it was trained on.
+
+    Raises
+    ------
+    ParameterError
+        If there is no scene to train on, or an image is smaller than a crop.
+    """
+    source = SceneImages(dataset, dataset.split("train"))
+    draw = varied_images(source, least=config.crop) if varied else source
+    held = dataset.split("validation")
+    validation: list[tuple[Image, LabelImage]] = []
+    if held:
+        kept = SceneImages(dataset, held)
+        rng = np.random.default_rng([config.seed, 3])
+        source_of = varied_images(kept, least=config.crop) if varied else kept
+        validation = [source_of(rng) for _ in range(min(16, 4 * len(held)))]
+    study = dataset.study.values()
+    pixel = float(dataset.study.imaging.pixel_size)  # type: ignore[arg-type]
+    known = {} if varied else {"pixel_size": [pixel, pixel]}
+    return train_segmenter(
+        config,
+        draw,
+        out,
+        depends={"dataset": dataset.study.digest(), "varied": varied},
+        start=start,
+        validation=validation,
+        training={
+            "simulated": True,
+            "conditions": study["imaging"],
+            "structures": study["specimen"],
+            "dataset": dataset.study.digest(),
+            "varied": varied,
+            **known,
+        },
+        progress=progress,
+    )
+
+
+def varied_images(draw: Draw, *, least: int, most_bin: float = 6.0) -> Draw:
+    """Images of another source, varied; scenes repeat themselves where binned ones are too small.
+
+    Parameters
+    ----------
+    draw
+        The source, of periodic scenes.
+    least
+        Pixels of the smallest side.
+    most_bin
+        Largest binning.
+
+    Examples
+    --------
+    >>> image = np.ones((64, 64), np.float32), np.eye(64, dtype=np.int32)
+    >>> source = varied_images(lambda rng: image, least=48)
+    >>> min(source(np.random.default_rng(1))[0].shape) >= 48
+    True
+    """
+
+    def varied(rng: np.random.Generator) -> tuple[Image, LabelImage]:
+        pixels, labels = draw(rng)
+        variation = draw_variation(rng, most_bin=most_bin)
+        short = math.ceil(least * variation.bin / min(pixels.shape))
+        if short > 1:
+            pixels, labels = np.tile(pixels, (short, short)), np.tile(labels, (short, short))
+        return vary(pixels, labels, variation)
+
+    return varied

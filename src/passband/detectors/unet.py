@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -94,6 +94,24 @@ NETWORKS: dict[str, UNetConfig] = {
     "published": UNetConfig(widths=(42, 84, 168, 336, 672)),
 }
 """Named sizes: about 30,000 weights, 130,000, and 14 million as in the published studies."""
+
+
+def segmenter_network(name: str, *, instances: bool = False) -> UNetConfig:
+    """A network of `NETWORKS`, with the output that is wanted.
+
+    Raises
+    ------
+    ParameterError
+        If there is none of this name.
+
+    Examples
+    --------
+    >>> segmenter_network("tiny", instances=True).output
+    'instances'
+    """
+    if name not in NETWORKS:
+        raise ParameterError(f"no network {name!r}, wanted one of {', '.join(NETWORKS)}")
+    return replace(NETWORKS[name], output="instances" if instances else "binary")
 
 
 class UNet(nn.Module):

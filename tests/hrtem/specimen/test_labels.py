@@ -159,3 +159,10 @@ def test_exit_wave_labels_lie_where_the_discs_do() -> None:
         one, other = by_phase == i, by_disc == i
         assert (one & other).sum() / (one | other).sum() > 0.6
         assert (one & ~other).sum() < 0.1 * one.sum()  # the discs' rim makes theirs the larger
+
+
+def test_without_a_particle_all_is_background():
+    bare = build_specimen(draw_specimen(SpecimenRanges(cell=(20.48, 20.48), count=(0, 0)), 1))
+    for labels in (exit_wave_labels(bare, (64, 32)), disc_labels(bare, (64, 32))):
+        assert labels.shape == (64, 32)
+        assert not labels.any()

@@ -89,7 +89,7 @@ def exit_wave_labels(
     Parameters
     ----------
     specimen
-        With at least one particle.
+        Without a particle all is background.
     shape
         Pixels (y, x) of the label image, square on the cell.
     settings
@@ -103,7 +103,7 @@ def exit_wave_labels(
     Raises
     ------
     ParameterError
-        If there is no particle or a wave cannot be calculated.
+        If a wave cannot be calculated.
 
     References
     ----------
@@ -117,6 +117,8 @@ def exit_wave_labels(
     np.int32(1)
     """
     settings = settings or WaveSettings()
+    if specimen.count == 0:
+        return np.zeros(shape, np.int32)
     pixel = specimen.cell[1] / shape[0]
     coarse = replace(settings, band=min(settings.band, 0.45 / pixel))
     waves = [

@@ -1,0 +1,69 @@
+"""The command that segments."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from passband.cli.shell import SidecarOption, angstrom, show_progress
+
+
+def segment(
+    images: Annotated[
+        list[str], typer.Argument(help="Micrographs, folders, or wildcards in quotes ('run*/*.dm4').")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for masks, COCO and the page.")],
+    bundle: Annotated[
+        str, typer.Option(help="A segmenter's bundle file, or hrtem: the generalist that ships.")
+    ] = "hrtem",
+    pixel_size_nm: Annotated[
+        float | None, typer.Option(help="nm per pixel, in place of what the files say.")
+    ] = None,
+    sidecar: SidecarOption = None,
+    frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
+    labels: Annotated[bool, typer.Option(help="Write label images of the objects too, as TIFF.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
+) -> None:
+    """Segment micrographs: a mask of each, the objects as COCO, and a page of their outlines.
+
+    For example:
+
+    - `passband segment image.dm4 --out masks`
+
+    - `passband segment 'run*/*.tif' --bundle mine/bundle.safetensors --out masks --labels`
+
+    Exit status: 0 all done, 2 something could not be read.
+    """
+    import json as to_json
+
+    from passband.detectors.bundle import named_bundle
+    from passband.detectors.segment_files import segment_files
+    from passband.micrographs.many import Reading
+    from passband.micrographs.readers import read_sidecar
+
+    reading = Reading(
+        pixel_size=angstrom(pixel_size_nm),
+        sidecar={} if sidecar is None else read_sidecar(sidecar),
+        frame=frame,
+    )
+    with show_progress("segmenting") as progress:
+        outcome = segment_files(
+            images, named_bundle(bundle), out, reading=reading, labels=labels, progress=progress
+        )
+    if json:
+        listed = [
+            {"path": s.path, "mask": str(s.mask), "objects": len(s.detections), "share": round(s.share, 6)}
+            for s in outcome.done
+        ]
+        errors = [{"path": path, "error": words} for path, words in outcome.errors]
+        sys.stdout.write(to_json.dumps({"images": listed, "errors": errors}, indent=2) + "\n")
+    else:
+        for s in outcome.done:
+            typer.echo(f"{s.path}: {len(s.detections)} objects, {100 * s.share:.1f} % of the area")
+        typer.echo(f"wrote {outcome.page}")
+    for path, words in outcome.errors:
+        typer.echo(f"passband: {path}: {words}", err=True)
+    raise typer.Exit(2 if outcome.errors else 0)

@@ -1,0 +1,114 @@
+"""Laws of training images drawn from stored waves, and of varying them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from passband.detectors.scenes import SceneImages, train_on_dataset, varied_images
+from passband.detectors.train_segmenter import SegmenterConfig
+from passband.detectors.unet import UNetConfig
+from passband.detectors.vary import Variation, draw_variation, vary
+from passband.errors import ParameterError
+from passband.hrtem.dataset.simulate import simulate_dataset
+from passband.hrtem.dataset.study import SimulationStudy, Splits
+from passband.hrtem.specimen.specimen import SpecimenRanges
+from passband.hrtem.wave.scattering import WaveSettings
+from passband.optics.conditions import ConditionRanges, Uniform
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    study = SimulationStudy(
+        scenes=4,
+        splits=Splits(train=0.5, validation=0.25, test=0.25),
+        specimen=SpecimenRanges(cell=(25.6, 25.6), diameters=(10, 14), thickness=(0, 0), count=(1, 1)),
+        wave=WaveSettings(pixel_size=0.4),
+        imaging=ConditionRanges(C10=Uniform(low=-120, high=-80), pixel_size=0.4),
+    )
+    return simulate_dataset(study, tmp_path_factory.mktemp("scenes") / "d", workers=1).dataset
+
+
+def test_the_image_of_a_seed_is_always_the_same_and_others_differ(dataset):
+    source = SceneImages(dataset, [0, 1])
+    one, other = source(np.random.default_rng(3)), SceneImages(dataset, [0, 1])(np.random.default_rng(3))
+    np.testing.assert_array_equal(one[0], other[0])
+    np.testing.assert_array_equal(one[1], other[1])
+    assert not np.array_equal(one[0], source(np.random.default_rng(4))[0])
+
+
+def test_conditions_are_drawn_from_the_ranges_that_are_given(dataset):
+    own = SceneImages(dataset, [0])
+    far = SceneImages(dataset, [0], ranges=replace(dataset.study.imaging, C10=Uniform(low=300, high=400)))
+    for seed in range(5):
+        assert 80 <= own.image(0, seed=seed)[2].defocus <= 120
+        assert -400 <= far.image(0, seed=seed)[2].defocus <= -300
+
+
+def test_only_the_scenes_that_are_given_are_drawn(dataset):
+    labels = [dataset.labels(i) for i in range(4)]
+    source = SceneImages(dataset, [1, 3])
+    seen = set()
+    for seed in range(20):
+        drawn = source(np.random.default_rng(seed))[1]
+        seen |= {i for i in range(4) if np.array_equal(labels[i], drawn)}
+    assert seen == {1, 3}
+    with pytest.raises(ParameterError, match="no scene"):
+        SceneImages(dataset, [])
+
+
+def test_a_dataset_trains_a_network_that_says_what_it_was_trained_on(dataset, tmp_path):
+    config = SegmenterConfig(network=UNetConfig(widths=(2, 4)), steps=3, batch=2, crop=32, stock=2, look=2)
+    bundle = train_on_dataset(config, dataset, tmp_path)
+    assert bundle.training["pixel_size"] == [0.4, 0.4]
+    assert bundle.training["conditions"]["C10"] == {"low": -120, "high": -80}
+    assert bundle.training["structures"]["materials"] == ["CdSe"]
+    varied = train_on_dataset(config, dataset, varied=True)
+    assert "pixel_size" not in varied.training
+    assert any(not torch.equal(bundle.weights[k], varied.weights[k]) for k in bundle.weights)
+    with pytest.raises(ParameterError, match="varied: false, true"):
+        train_on_dataset(config, dataset, tmp_path, varied=True)
+
+
+@given(seed=st.integers(0, 10_000))
+@settings(max_examples=25)
+def test_what_is_varied_keeps_its_objects_and_is_standardised(seed):
+    rng = np.random.default_rng(seed)
+    labels = np.zeros((96, 128), np.int32)
+    labels[20:60, 30:70], labels[70:90, 90:120] = 1, 2
+    pixels = (10 + labels + rng.standard_normal(labels.shape)).astype(np.float32)
+    variation = draw_variation(rng)
+    image, objects = vary(pixels, labels, variation)
+    assert image.shape == objects.shape == (round(96 / variation.bin), round(128 / variation.bin))
+    assert abs(image.mean()) < 1e-4
+    assert image.std() == pytest.approx(1, abs=1e-3)
+    for i in (1, 2):
+        share, before = (objects == i).mean(), (labels == i).mean()
+        assert share == pytest.approx(before, rel=0.35)
+    np.testing.assert_array_equal(vary(pixels, labels, variation)[0], image)
+
+
+def test_absorption_darkens_objects_the_more_the_thicker_they_are():
+    y, x = np.mgrid[:64, :64]
+    labels = (np.hypot(y - 32, x - 32) < 20).astype(np.int32)
+    image, _ = vary(np.ones((64, 64), np.float32), labels, Variation(absorption=0.4))
+    assert image[32, 32] < image[32, 46] < image[32, 51] < image[2, 2]
+    assert image[labels == 0].std() == pytest.approx(0, abs=1e-5)
+
+
+def test_nothing_is_done_where_nothing_is_asked_for():
+    pixels = np.random.default_rng(0).normal(5, 2, (16, 16)).astype(np.float32)
+    image, labels = vary(pixels, np.eye(16, dtype=np.int32), Variation())
+    np.testing.assert_allclose(image, (pixels - pixels.mean()) / pixels.std(), atol=1e-5)
+    np.testing.assert_array_equal(labels, np.eye(16))
+
+
+def test_binned_scenes_are_repeated_until_a_crop_fits():
+    periodic = np.arange(64 * 64, dtype=np.float32).reshape(64, 64) % 7 + 1, np.eye(64, dtype=np.int32)
+    source = varied_images(lambda rng: periodic, least=60)
+    assert all(min(source(np.random.default_rng(i))[0].shape) >= 60 for i in range(10))

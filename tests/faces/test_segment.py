@@ -1,0 +1,118 @@
+"""`passband train segmenter` and `passband segment`, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from typer.testing import CliRunner
+
+from made_dataset import made_dataset
+from passband.cli import app
+from passband.detections.files import read_detections
+from passband.detectors.bundle import read_bundle, write_bundle
+from passband.detectors.train_segmenter import SegmenterConfig, train_segmenter
+from passband.detectors.unet import UNetConfig
+
+
+@pytest.fixture
+def call():
+    def run(*words):
+        done = CliRunner().invoke(app, [str(w) for w in words], catch_exceptions=False)
+        assert "Traceback" not in done.output
+        return SimpleNamespace(status=done.exit_code, out=done.stdout, err=done.stderr)
+
+    return run
+
+
+def square(rng):
+    labels = np.zeros((48, 64), np.int32)
+    labels[8:28, 8:28], labels[30:44, 40:60] = 1, 2
+    return (4 * (labels > 0) + rng.standard_normal(labels.shape)).astype(np.float32), labels
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    config = SegmenterConfig(network=UNetConfig(widths=(4, 8)), crop=32, batch=4, steps=40, stock=4)
+    path = tmp_path_factory.mktemp("bundle") / "squares.safetensors"
+    write_bundle(train_segmenter(config, square), path)
+    return path
+
+
+@pytest.fixture
+def image(tmp_path):
+    path = tmp_path / "in" / "a.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(path, square(np.random.default_rng(1))[0])
+    return path
+
+
+def test_a_mask_is_written_for_every_image(call, bundle, image, tmp_path):
+    tifffile.imwrite(image.with_name("b.tif"), square(np.random.default_rng(2))[0])
+    out = tmp_path / "out"
+    done = call("segment", image.parent, "--bundle", bundle, "--out", out, "--labels", "--json")
+    assert done.status == 0, done.err
+    told = json.loads(done.out)
+    assert [i["objects"] for i in told["images"]] == [2, 2]
+    truth = square(np.random.default_rng(1))[1] > 0
+    for name in ("a", "b"):
+        mask = np.asarray(Image.open(out / f"{name}_mask.png"))
+        assert mask.shape == truth.shape and set(np.unique(mask)) == {0, 255}
+        assert ((mask > 0) == truth).mean() > 0.95
+        labels = tifffile.imread(out / f"{name}_labels.tif")
+        np.testing.assert_array_equal(labels > 0, mask > 0)
+        assert labels.max() == 2
+    page = (out / "segments.html").read_text()
+    assert page.count("<figure") == 2 and "2 objects" in page
+    coco = json.loads((out / "detections.coco.json").read_text())
+    assert len(coco["annotations"]) == 4
+    known = {str(image): truth.shape, str(image.with_name("b.tif")): truth.shape}
+    assert sum(map(len, read_detections(out / "detections.coco.json", images=known).values())) == 4
+
+
+def test_what_cannot_be_read_is_told_and_the_rest_goes_on(call, bundle, image, tmp_path):
+    image.with_name("text.dm4").write_text("no micrograph")
+    done = call("segment", image.parent, tmp_path / "gone.tif", "--bundle", bundle, "--out", tmp_path / "out")
+    assert done.status == 2
+    assert "text.dm4" in done.err and "gone.tif" in done.err
+    assert (tmp_path / "out" / "a_mask.png").exists()
+    assert "text.dm4" in (tmp_path / "out" / "segments.html").read_text()
+
+
+def test_images_of_the_same_name_do_not_overwrite_each_other(call, bundle, image, tmp_path):
+    other = tmp_path / "other" / "a.tif"
+    other.parent.mkdir()
+    tifffile.imwrite(other, square(np.random.default_rng(3))[0])
+    done = call("segment", image, other, "--bundle", bundle, "--out", tmp_path / "out")
+    assert done.status == 0
+    assert {p.name for p in (tmp_path / "out").glob("*.png")} == {"in_a_mask.png", "other_a_mask.png"}
+
+
+@pytest.mark.parametrize(("name", "words"), [("cavities", "Mask R-CNN"), ("gone.safetensors", "gone")])
+def test_a_bundle_that_does_not_segment_is_refused(call, image, tmp_path, name, words):
+    done = call("segment", image, "--bundle", name, "--out", tmp_path / "out")
+    assert done.status == 2
+    assert words in done.err
+    assert not list(tmp_path.glob("out/*.png"))
+
+
+def test_assess_takes_a_segmenter_and_says_that_it_is_not_calibrated(call, bundle, image):
+    done = call("assess", image, "--bundle", bundle, "--json")
+    assert done.status == 0, done.err
+    (verdict,) = json.loads(done.out)["micrographs"]
+    assert verdict["verdict"] != "trust"
+    assert "U-Net 4-8" in call("info", bundle).out
+
+
+def test_a_dataset_trains_a_segmenter_by_command(call, tmp_path):
+    words = ("--network", "tiny", "--steps", 2, "--crop", 32, "--batch", 2, "--instances", "--seed", 4)
+    done = call("train", "segmenter", "--data", made_dataset(4), "--out", tmp_path / "mine", *words)
+    assert done.status == 0, done.err
+    bundle = read_bundle(tmp_path / "mine" / "bundle.safetensors")
+    assert (bundle.name, bundle.detector.output, bundle.training["seed"]) == ("mine", "instances", 4)
+    refused = call("train", "segmenter", "--data", tmp_path, "--out", tmp_path / "mine")
+    assert refused.status == 2
