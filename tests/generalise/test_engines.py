@@ -12,11 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 import fake_tasks
+import pytest
 
 from passband.errors import ParameterError
 from passband.generalise.engines import EngineSettings, Outcome, run_tasks
