@@ -326,7 +326,7 @@ if __name__ == "__main__":
 
 
 def by_script(text: str, folder: Path) -> list[object]:
-    """What a script prints, JSON in each line; Dask leaves threads and sockets, which are not ours to test."""
+    """What a script prints, JSON in each line: Dask's threads and sockets are left to its process."""
     script = folder / "driver.py"
     script.write_text(text)
     command = [sys.executable, str(script), str(HERE), str(folder)]

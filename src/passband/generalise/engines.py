@@ -26,7 +26,7 @@ from typing import Any
 from passband.errors import ParameterError, PassbandError
 
 ENGINES = ("inline", "processes", "dask")
-PARCEL = 1_000
+PARCEL = 200
 """Most tasks of a parcel."""
 DEATHS = 2
 """Of workers that held a task alone, before it is taken for their cause."""

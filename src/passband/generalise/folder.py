@@ -10,6 +10,7 @@ shards/        which run each worker of a job array is at
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from passband.errors import DatasetError, ParameterError
@@ -56,7 +57,7 @@ class StudyFolder:
     work: Work
     made_by: str
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Name of the study by its content: a result says which study it is of."""
         return key(self.study.values())
