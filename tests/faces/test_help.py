@@ -44,6 +44,12 @@ COMMANDS = (
     ("train",),
     ("train", "detector"),
     ("calibrate",),
+    ("study",),
+    ("study", "run"),
+    ("study", "worker"),
+    ("study", "status"),
+    ("study", "show"),
+    ("study", "export"),
 )
 
 

@@ -10,7 +10,17 @@ from typing import Annotated
 
 import typer
 
-from passband.cli import cards, datasets, judging, particles, segmenting, simulating, training, waves
+from passband.cli import (
+    cards,
+    datasets,
+    judging,
+    particles,
+    segmenting,
+    simulating,
+    studying,
+    training,
+    waves,
+)  # fmt: skip
 from passband.cli.shell import Commands
 
 app = typer.Typer(
@@ -37,6 +47,15 @@ particles_app = typer.Typer(
     "\n\n- `passband particles report lib shapes.bundle --out page`",
 )
 train_app = typer.Typer(no_args_is_help=True, help="Train a network on simulated micrographs.")
+
+study_app = typer.Typer(
+    no_args_is_help=True,
+    help="Train many networks, each under one imaging condition, and test each under all others too."
+    "\n\nWrite what conditions in a TOML file, run it, and take the table:"
+    "\n\n- `passband study run focus.toml --out focus`"
+    "\n\n- `passband study status focus`"
+    "\n\n- `passband study export focus --csv focus.csv`",
+)
 
 
 def _print_version(wanted: bool) -> bool:
@@ -75,6 +94,11 @@ particles_app.command()(particles.classify)
 particles_app.command()(particles.report)
 train_app.command("detector")(training.train_detector)
 train_app.command("segmenter")(training.train_segmenter)
+study_app.command("run")(studying.run)
+study_app.command("worker")(studying.worker)
+study_app.command("status")(studying.status)
+study_app.command("show")(studying.show)
+study_app.command("export")(studying.export)
 cards_app.command("make")(cards.make_cards)
 rvae_app.command("fit")(cards.fit_rvae)
 rvae_app.command("classify")(cards.classify_rvae)
@@ -84,6 +108,7 @@ app.add_typer(cards_app, name="cards")
 app.add_typer(rvae_app, name="rvae")
 app.add_typer(train_app, name="train")
 app.add_typer(particles_app, name="particles")
+app.add_typer(study_app, name="study")
 
 
 def main() -> None:

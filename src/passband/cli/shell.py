@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,3 +97,23 @@ def show_progress(what: str) -> Iterator[Callable[[str, int, int], None] | None]
             bar.update(task, completed=done, total=total, description=f"{what} {now}".replace("[", r"\["))
 
         yield show
+
+
+@contextmanager
+def progress_or_log(what: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar where a person looks; a line on stderr every minute where a log is kept."""
+    with show_progress(what) as bar:
+        begun = last = time.monotonic()
+        first: int | None = None
+
+        def log(now: str, done: int, total: int) -> None:
+            nonlocal first, last
+            first = done if first is None else first
+            t = time.monotonic()
+            if t - last >= 60 and done > first:
+                last = t
+                left = (t - begun) / (done - first) * (total - done) / 60
+                typer.echo(f"{what}: {done} of {total}, about {left:.0f} min left", err=True)
+                sys.stderr.flush()
+
+        yield bar or log

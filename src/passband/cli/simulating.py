@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from passband.cli.shell import show_progress
+from passband.cli.shell import progress_or_log, show_progress
 from passband.words import counted
 
 
@@ -72,7 +68,7 @@ def simulate_hrtem(
     if resume and not has_dataset(out):
         raise DatasetError(f"{out} holds no dataset to go on with; leave out --resume to begin one")
     text = study.read_text("utf-8")
-    with _progress_or_log("simulating") as progress:
+    with progress_or_log("simulating") as progress:
         done = simulate_dataset(wanted, out, workers=workers, study_text=text, progress=progress)
     kept = f", {done.kept} of them from an earlier run" if done.kept else ""
     each = counted(wanted.images_per_scene, "micrograph")
@@ -80,23 +76,3 @@ def simulate_hrtem(
         f"{counted(len(done.dataset), 'scene')}{kept}, {each} of each, in {out}; "
         f"look at them with `passband dataset show {out} --report`"
     )
-
-
-@contextmanager
-def _progress_or_log(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar where a person looks; a line on stderr every minute where a log is kept."""
-    with show_progress(what) as bar:
-        begun = last = time.monotonic()
-        first: int | None = None
-
-        def log(now: str, done: int, total: int) -> None:
-            nonlocal first, last
-            first = done if first is None else first
-            t = time.monotonic()
-            if t - last >= 60 and done > first:
-                last = t
-                left = (t - begun) / (done - first) * (total - done) / 60
-                typer.echo(f"{what}: {done} of {total}, about {left:.0f} min left", err=True)
-                sys.stderr.flush()
-
-        yield bar or log

@@ -1,7 +1,7 @@
 """Going on after a stop: what a result depends on, parts and checkpoints that are whole or not there, a log.
 
-A run leaves behind whole files only. A part (one result of many) that is damaged is made anew; a checkpoint
-is gone on with where it is whole and of the same run, and otherwise refused in words.
+A run leaves behind whole files only. A part (one result of many: `store/parts.py`) that is damaged is made
+anew; a checkpoint is gone on with where it is whole and of the same run, and otherwise refused in words.
 """
 
 from __future__ import annotations
@@ -15,10 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
-from passband.errors import BundleError, DatasetError, ParameterError
+from passband.errors import BundleError, ParameterError
 from passband.store.columns import rows_csv
 from passband.store.files import write_whole
-from passband.store.sealed import content_sha256, digest, sealed, unsealed
+from passband.store.parts import differences as differences
+from passband.store.parts import key as key
+from passband.store.parts import read_part as read_part
+from passband.store.parts import write_part as write_part
+from passband.store.sealed import content_sha256
 from passband.store.tensors import read_sealed, write_sealed
 
 _CHECKPOINT = "checkpoint"
@@ -45,36 +49,6 @@ def arrays_sha256(*arrays: np.ndarray) -> str:
     False
     """
     return hashlib.sha256("".join(map(content_sha256, arrays)).encode()).hexdigest()
-
-
-def key(depends: Mapping[str, Any]) -> str:
-    """Name for what follows from these JSON values and nothing else.
-
-    Examples
-    --------
-    >>> key({"a": 1, "b": [2]}) == key({"b": [2], "a": 1})
-    True
-    """
-    return digest(depends)[:32]
-
-
-def write_part(path: Path, values: Mapping[str, Any]) -> None:
-    """Write one result of a run, whole or not at all, with a checksum of itself.
-
-    Raises
-    ------
-    PassbandError
-        If it cannot be written.
-    """
-    write_whole(path, sealed(values))
-
-
-def read_part(path: Path) -> dict[str, Any] | None:
-    """What `write_part` wrote, or None where there is none that is whole: then it is to be made anew."""
-    try:
-        return unsealed(path)
-    except DatasetError:
-        return None
 
 
 def write_checkpoint(path: Path, depends: Mapping[str, Any], checkpoint: Checkpoint) -> None:
@@ -140,28 +114,6 @@ def read_checkpoint(path: Path, depends: Mapping[str, Any]) -> Checkpoint | None
             f"What differs, there and here: {listed}"
         )
     return Checkpoint(state, found.tensors)
-
-
-def differences(there: Any, here: Any, name: str = "") -> list[str]:
-    """Which JSON values differ, in words.
-
-    Examples
-    --------
-    >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2, "d": None})
-    ['a.b: 1, 3', 'd: nothing, null']
-    """
-    if isinstance(there, dict) and isinstance(here, dict):
-        names = [*there, *(n for n in here if n not in there)]
-        inner = [differences(there.get(n, ...), here.get(n, ...), f"{name}.{n}".lstrip(".")) for n in names]
-        return [words for some in inner for words in some]
-    if there == here and type(there) is type(here):
-        return []
-    return [f"{name}: {_word(there)}, {_word(here)}"]
-
-
-def _word(value: Any) -> str:
-    text = "nothing" if value is ... else json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def write_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

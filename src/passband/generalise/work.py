@@ -1,0 +1,230 @@
+"""What a study's run does: simulate the scenes once, train a network under one condition, test it under all.
+
+All networks are tested on the same images, of scenes that none was trained on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from passband.detectors.scenes import SceneImages
+from passband.detectors.segment import standardised
+from passband.detectors.train_segmenter import SegmenterConfig, segmentation_loss, targets, train_segmenter
+from passband.detectors.unet import UNet, segmenter_network
+from passband.generalise.study import Point, Structures, Training, study_from_values
+from passband.hrtem.dataset.dataset import Dataset, open_dataset
+from passband.hrtem.dataset.simulate import simulate_dataset
+from passband.hrtem.dataset.study import SimulationStudy, Splits
+from passband.hrtem.specimen.specimen import SpecimenRanges
+from passband.hrtem.wave.allocator import keep_freed_memory
+from passband.hrtem.wave.scattering import WaveSettings
+from passband.optics.conditions import ConditionRanges, Uniform
+from passband.types import Progress
+from passband.units import MM, NM
+
+TEST_SIDE = 192
+"""Pixels of the middle of a test image that networks are tested on."""
+TEST_SEED = 0x7E57
+"""Of conditions and noise of the test images."""
+BATCH_PIXELS = 32 * 64 * 64
+"""Of the crops of a step, unless a dozen crops are more."""
+
+
+def prepare(
+    study: Mapping[str, Any], folder: str, workers: int = 1, progress: Progress | None = None
+) -> None:
+    """Simulate the scenes of a study, or find them simulated.
+
+    Parameters
+    ----------
+    study
+        Of `Study.values`.
+    folder
+        Of the study; each set of materials that a condition names gets a dataset in ``data``.
+    workers
+        Processes.
+    progress
+        Called as work goes on.
+    """
+    of = study_from_values(study)
+    points = [*of.train.points(), *of.test.points()]
+    for materials in dict.fromkeys(p.materials for p in points):
+        simulation = _simulation(of.structures, of.training, materials)
+        simulate_dataset(simulation, data_folder(folder, materials), workers=workers, progress=progress)
+
+
+def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> list[dict[str, Any]]:
+    """Train the network of a run, and test it under every test condition of its study.
+
+    Parameters
+    ----------
+    study
+        Of `Study.values`.
+    run
+        Of `Run.values`.
+    folder
+        That `prepare` simulated the scenes into.
+
+    Returns
+    -------
+    list of dict
+        For each test condition in order its columns, ``f1`` of all pixels of its images together, and
+        ``loss``, the mean over the images.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is no number any more.
+    """
+    of = study_from_values(study)
+    point = Point(**{**run["train"], "materials": tuple(run["train"]["materials"])})
+    dataset = _dataset(data_folder(folder, point.materials))
+    ranges = conditions_of(point, of.training)
+    config = SegmenterConfig(
+        network=segmenter_network(of.training.network),
+        steps=of.training.steps,
+        crop=of.training.crop,
+        batch=max(12, BATCH_PIXELS // of.training.crop**2),
+        seed=int(run["seed"]),
+    )
+    with one_thread():
+        keep_freed_memory()
+        source = SceneImages(dataset, dataset.split("train"), ranges=ranges)
+        bundle = train_segmenter(config, source)
+        model = UNet(config.network)
+        model.load_state_dict(dict(bundle.weights))
+        model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return [
+            {**to.columns("test"), **score_network(model, *_test_images(folder, to, of.training))}
+            for to in of.test_points()
+        ]
+
+
+@torch.inference_mode()
+def score_network(model: nn.Module, images: Tensor, objects: Tensor) -> dict[str, float]:
+    """Pixel F1 of a network over images together, and its mean loss.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    images
+        (b, 1, y, x), each of mean 0 and spread 1.
+    objects
+        (b, 1, y, x): 1 on an object.
+
+    Returns
+    -------
+    dict
+        ``f1`` and ``loss``; without an object anywhere F1 is 1 where none is found, and else 0.
+    """
+    common = found = there = 0.0
+    losses = []
+    for image, wanted in zip(images, objects, strict=True):
+        logits = model(image[None])[:, :1]
+        inside = logits > 0
+        common += float((inside * wanted).sum())
+        found += float(inside.sum())
+        there += float(wanted.sum())
+        losses.append(float(segmentation_loss(logits, wanted[None])))
+    f1 = 2 * common / (found + there) if found + there else 1.0
+    return {"f1": f1, "loss": float(np.mean(losses))}
+
+
+def conditions_of(point: Point, training: Training) -> ConditionRanges:
+    """What the images of a condition are drawn from: its defocus with the jitter, all else as it says.
+
+    Examples
+    --------
+    >>> conditions_of(Point(defocus_nm=10.0), Training()).C10
+    Uniform(low=-115.0, high=-85.0)
+    """
+    middle, jitter = -point.defocus_nm * NM, training.jitter_nm * NM
+    return ConditionRanges(
+        energy=training.energy_kev * 1e3,
+        C10=Uniform(low=middle - jitter, high=middle + jitter),
+        C30=point.cs_mm * MM,
+        focal_spread=point.focal_spread,
+        dose=point.dose,
+        pixel_size=training.pixel_size,
+    )
+
+
+def data_folder(folder: str | Path, materials: tuple[str, ...]) -> Path:
+    """Where the scenes of a set of materials lie.
+
+    Examples
+    --------
+    >>> data_folder("study", ("Au", "ZnS wurtzite")).as_posix()
+    'study/data/Au+ZnS_wurtzite'
+    """
+    return Path(folder) / "data" / "+".join(materials).replace(" ", "_")
+
+
+def _simulation(of: Structures, training: Training, materials: tuple[str, ...]) -> SimulationStudy:
+    share = of.test_scenes / of.scenes
+    side = _whole_pixels(of.field_nm * NM, training.pixel_size)
+    energy = training.energy_kev * 1e3
+    return SimulationStudy(
+        scenes=of.scenes,
+        seed=of.seed,
+        splits=Splits(train=1 - share, validation=0.0, test=share),
+        specimen=SpecimenRanges(
+            materials=materials,
+            diameters=(of.diameter_nm[0] * NM, of.diameter_nm[1] * NM),
+            count=of.particles,
+            cell=(side, side),
+            thickness=(of.thickness_nm[0] * NM, of.thickness_nm[1] * NM),
+        ),
+        wave=WaveSettings(energy=energy, pixel_size=training.pixel_size),
+        imaging=ConditionRanges(energy=energy, pixel_size=training.pixel_size),
+    )
+
+
+def _whole_pixels(side: float, pixel_size: float) -> float:
+    """The side of a field, Å, made a multiple of sixteen pixels."""
+    return max(1, math.ceil(side / pixel_size / 16 - 1e-9)) * 16 * pixel_size
+
+
+@lru_cache(maxsize=8)
+def _dataset(folder: Path) -> Dataset:
+    return open_dataset(folder)
+
+
+@lru_cache(maxsize=64)
+def _test_images(folder: str, point: Point, training: Training) -> tuple[Tensor, Tensor]:
+    """One image of each test scene under a condition, and where its objects are; kept between runs."""
+    dataset = _dataset(data_folder(folder, point.materials))
+    source = SceneImages(dataset, dataset.split("test"), ranges=conditions_of(point, training))
+    images, objects = [], []
+    for pixels, labels in source.each(seed=TEST_SEED):
+        middle = _middle(pixels.shape[0]), _middle(pixels.shape[1])
+        images.append(standardised(pixels)[middle])
+        objects.append(targets(labels[middle], "binary"))
+    return torch.from_numpy(np.stack(images)[:, None]), torch.from_numpy(np.stack(objects))
+
+
+def _middle(length: int) -> slice:
+    """The middle of a length, a multiple of every network's stride."""
+    side = min(TEST_SIDE, length // 16 * 16)
+    return slice((length - side) // 2, (length - side) // 2 + side)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """A network is the same whoever trains it: sums depend on how many threads share them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

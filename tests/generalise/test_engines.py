@@ -1,0 +1,114 @@
+"""Engines: one outcome a task, whatever befalls the workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import fake_tasks
+import pytest
+
+from passband.errors import ParameterError
+from passband.generalise.engines import EngineSettings, Outcome, run_tasks
+
+PROCESSES = EngineSettings(engine="processes", workers=2)
+
+
+def told(outcomes: Iterator[Outcome]) -> dict[str, object]:
+    return {str(o.task): o.failure.words if o.failure else o.value for o in outcomes}
+
+
+def test_each_task_has_one_outcome_whatever_others_do(tmp_path: Path) -> None:
+    ordinary = list(range(40))
+    tasks = [*ordinary[:20], "raise", "exit", "memory", "kill", (str(tmp_path / "once"),), *ordinary[20:]]
+    outcomes = list(run_tasks(fake_tasks.twice, tasks, PROCESSES))
+    assert len(outcomes) == len(tasks)
+    found = told(iter(outcomes))
+    assert all(found[str(i)] == 2 * i for i in ordinary)
+    assert found["raise"] == "ValueError: as it was told"
+    assert found["exit"] == "SystemExit: 3"
+    assert found["memory"] == "memory ran out"
+    assert "its worker died each time" in str(found["kill"])
+    assert found[str((str(tmp_path / "once"),))] == "lived"
+    assert [o.task for o in outcomes if o.failure and o.failure.killed] == ["kill"]
+
+
+def test_engines_agree() -> None:
+    tasks = [*range(10), "raise"]
+    inline = told(run_tasks(fake_tasks.twice, tasks))
+    assert told(run_tasks(fake_tasks.twice, tasks, PROCESSES)) == inline
+
+
+def test_a_worker_killed_from_outside_costs_nothing() -> None:
+    outcomes = run_tasks(fake_tasks.slow, [0.02, *[0.05] * 20], PROCESSES)
+    first = next(outcomes)
+    os.kill(first.value, signal.SIGKILL)
+    rest = list(outcomes)
+    assert len(rest) == 20 and not any(o.failure for o in rest)
+
+
+def test_only_a_window_of_the_tasks_is_taken() -> None:
+    taken = 0
+
+    def many() -> Iterator[int]:
+        nonlocal taken
+        for i in range(10**9):
+            taken += 1
+            yield i
+
+    outcomes = run_tasks(fake_tasks.twice, many(), PROCESSES)
+    for _ in range(100):
+        next(outcomes)
+    outcomes.close()
+    assert taken < 3_000
+
+
+def test_no_worker_outlives_who_gave_the_work(tmp_path: Path) -> None:
+    code = textwrap.dedent(
+        """
+        import sys
+        sys.path[:0] = [sys.argv[1]]
+        import fake_tasks
+        from passband.generalise.engines import EngineSettings, run_tasks
+        for o in run_tasks(fake_tasks.slow, [0, 0, 60], EngineSettings(engine="processes", workers=1)):
+            print(o.value, flush=True)
+        """
+    )
+    command = [sys.executable, "-c", code, str(Path(fake_tasks.__file__).parent)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout
+        worker = int(driver.stdout.readline())
+        driver.kill()
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.1)
+    raise AssertionError("the worker lives on")
+
+
+def test_no_thread_is_left(tmp_path: Path) -> None:
+    before = threading.active_count()
+    list(run_tasks(fake_tasks.twice, [1, "kill", 2], PROCESSES))
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"engine": "threads"}, "engine must be inline, processes, dask, got 'threads'"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"engine": "processes", "scheduler": "tcp://a:1"}, "a scheduler is Dask's"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(settings: dict, said: str) -> None:
+    with pytest.raises(ParameterError, match=said):
+        EngineSettings(**settings)
