@@ -61,10 +61,28 @@ real: setup
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
-.PHONY: bundle paper held-out pairs evidence strangers thon fuzz requirements
+.PHONY: generalist study defocus-map bundle paper held-out pairs evidence strangers thon fuzz requirements
 .PHONY: cards-table cards-curve cards-paper cards-poses cards-priors cards-stress particles
 bundle: setup
 	$(PY) studies/shipped_bundle.py
+
+# The segmenter that ships for HRTEM, from nothing, and its tables: half an hour.
+generalist: setup
+	$(PY) studies/generalist.py out/generalist --ship
+	cp out/generalist/generalist.csv studies/results/
+
+# A small study of how far networks see: trains six in a few minutes, then map, curves and table.
+study: setup
+	.venv/bin/passband study run studies/study_small.toml --out out/study --engine processes --workers $(CORES)
+	.venv/bin/passband study export out/study --csv out/study/table.csv
+	.venv/bin/passband study report out/study
+
+# The defocus map: forty networks, tested at eleven foci; three quarters of an hour on one core.
+defocus-map: setup
+	.venv/bin/passband study run studies/defocus.toml --out out/defocus --engine processes --workers $(CORES)
+	.venv/bin/passband study export out/defocus --csv out/defocus/table.csv
+	.venv/bin/passband study report out/defocus
+	$(PY) studies/defocus_map.py out/defocus/table.csv studies/results/defocus_map.csv
 
 # The published random forest and every peer on the published table; it is not in the repository.
 paper: setup

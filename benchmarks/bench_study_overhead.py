@@ -53,15 +53,17 @@ def measure(engine: str, count: int, where: str) -> None:
         begun = time.perf_counter()
         run_study(study, folder, options)
         again = time.perf_counter() - begun
-        files = [p.stat().st_size for p in Path(folder, "results").iterdir()]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        with os.scandir(Path(folder, "results")) as files:
+            size = sum(file.stat().st_size for file in files)
         ledger = Path(folder, "ledger.sqlite").stat().st_size
     assert status.done == count and status.rows == 3 * count
     figures = {
         "ms": 1e3 * seconds / count,
         "again_ms": 1e3 * again / count,
-        "file_bytes": sum(files) / count,
+        "file_bytes": size / count,
         "ledger_bytes": ledger / count,
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": peak,
     }
     print(json.dumps(figures))
 

@@ -7,7 +7,7 @@
     ├── DetectionsError      a detection file or value cannot be used
     ├── BundleError          a model bundle cannot be used
     ├── CalibrationError     a calibration cannot be made or does not fit
-    ├── DatasetError         a simulated dataset or a library of particles cannot be used or gone on with
+    ├── DatasetError         a simulated dataset, a library or a study cannot be used or gone on with
     ├── TrainingError        a network cannot be trained: its loss is no number any more
     └── ParameterError       an argument is outside what physics or the method allows
 
@@ -40,7 +40,7 @@ class CalibrationError(PassbandError):
 class DatasetError(PassbandError):
     """A simulated dataset or a library of particles is missing, damaged, of a newer format or of another use.
 
-    A dataset may also be unfinished, and a library lack particles or labels.
+    A dataset may also be unfinished, a library lack particles or labels, and a study be edited.
     """
 
 

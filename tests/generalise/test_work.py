@@ -10,6 +10,7 @@ import torch
 
 from passband.generalise import work
 from passband.generalise.engines import EngineSettings
+from passband.generalise.page import write_study_report
 from passband.generalise.run import RunOptions, run_study
 from passband.generalise.study import Axes, Point, Structures, Study, Training
 from passband.hrtem.dataset.dataset import open_dataset
@@ -115,3 +116,7 @@ def test_each_set_of_materials_has_scenes_of_its_own(tmp_path):
 def test_a_study_is_run_from_its_scenes_to_its_table(tmp_path):
     status = run_study(STUDY, tmp_path / "study", RunOptions(engine=EngineSettings(engine="inline")))
     assert (status.runs, status.done, status.failed) == (2, 2, 0)
+    page = write_study_report(tmp_path / "study", STUDY, tmp_path / "page")
+    text = page.read_text()
+    assert text.count("<figure>") == 3 and "defocus" in text
+    assert {p.name for p in page.parent.iterdir()} == {"report.html", "map.png", "curves.png"}

@@ -142,3 +142,18 @@ def export(
     for write, out in ((export_csv, csv), (export_parquet, parquet)):
         if out is not None:
             typer.echo(f"{counted(write(folder, out), 'row')} in {out}")
+
+
+def report(
+    folder: Folder,
+    out: Annotated[Path | None, typer.Option(help="Folder for the page; DIR/report if not given.")] = None,
+) -> None:
+    """Show a study: the map of scores, curves and table on a page, and as pictures.
+
+    For example `passband study report focus`. It may be made while the study runs.
+    """
+    from passband.generalise.folder import open_study
+    from passband.generalise.page import write_study_report
+
+    page = write_study_report(folder, open_study(folder).study, out or Path(folder) / "report")
+    typer.echo(f"wrote {page}")

@@ -293,6 +293,7 @@ def _by_dask(
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     mine = {
         "distributed.scheduler.allowed-failures": DEATHS - 1,
+        "distributed.admin.low-level-log-length": 8,  # parcels that were sent would be kept
         "distributed.scheduler.worker-saturation": 1.0,  # a dying worker holds one parcel
         "distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "critical",
         "distributed.worker.memory.terminate": False,

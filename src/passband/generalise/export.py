@@ -88,6 +88,18 @@ def export_parquet(folder: str | Path, out: str | Path) -> int:
     return count
 
 
+def study_rows(folder: str | Path) -> list[dict[str, Any]]:
+    """All rows that there are, as `export_csv` writes them.
+
+    Raises
+    ------
+    DatasetError
+        If there is no study, or no row.
+    """
+    with _rows(folder) as (_, rows):
+        return list(rows)
+
+
 @contextlib.contextmanager
 def _rows(folder: str | Path) -> Iterator[tuple[list[str], Iterator[dict[str, Any]]]]:
     """The columns, and every row by them."""

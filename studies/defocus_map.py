@@ -1,0 +1,27 @@
+"""The table of the defocus study in few columns: `make defocus-map`."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+from passband.store.columns import rows_csv
+from passband.store.files import write_whole
+
+COLUMNS = ("train_defocus_nm", "test_defocus_nm", "seed", "f1", "loss")
+
+
+def main() -> None:
+    """From the exported table to the one that is kept."""
+    source, out = map(Path, sys.argv[1:])
+    with source.open(encoding="utf-8", newline="") as f:
+        rows = list(csv.DictReader(f))
+    kept = [[f"{float(row[c]):.5g}" for c in COLUMNS] for row in rows]
+    kept.sort(key=lambda row: [float(v) for v in row[:3]])
+    write_whole(out, rows_csv([COLUMNS, *kept]))
+    print(f"{len(kept)} rows in {out}")
+
+
+if __name__ == "__main__":
+    main()
