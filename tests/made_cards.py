@@ -18,7 +18,7 @@ from passband.particles.networks.train_rvae import RVAETraining
 
 NAMES = ("clubs", "spades", "hearts", "diamonds")
 BRIEF = RVAETraining(epochs=2, batch=16, learning_rate=3e-3, sampling=Sampling(stride=6))
-CONFIG = ParticleConfig(name="cards", steps=150, pool=1600, training=BRIEF, seed=2)
+CONFIG = ParticleConfig(name="cards", steps=100, pool=800, training=BRIEF, seed=2)
 MOVED = Disorder(angle=60, shear=(-8, 8), scale=(1, 1.2), shift_y=(-0.1, 0.1))
 LEAN = ParticleConfig(steps=2, pool=60, generative=False)
 

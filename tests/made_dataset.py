@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from functools import cache
 from pathlib import Path
 
+import pytest
+
+from made_once import made_once
 from passband.hrtem.dataset.simulate import simulate_dataset
 from passband.hrtem.dataset.study_file import read_study
 
@@ -44,10 +46,25 @@ def write_study(folder: Path, *, scenes: int) -> Path:
 @cache
 def made_dataset(scenes: int = 32) -> Path:
     """A finished dataset of tiny scenes, two in a shard where there are 32; not to be changed."""
-    folder = Path(tempfile.mkdtemp(prefix="passband-test-"))
-    study = write_study(folder, scenes=scenes)
-    simulate_dataset(read_study(study), folder / "set", workers=1, study_text=study.read_text())
-    return folder / "set"
+    return made_once(f"set{scenes}", lambda folder: _simulate(folder, scenes))
+
+
+@cache
+def made_pairs() -> Path:
+    """One of eight scenes, two in a shard as where there are 32; not to be changed."""
+    with pytest.MonkeyPatch.context() as patch:
+        in_pairs(patch)
+        return made_once("pairs8", lambda folder: _simulate(folder, 8))
+
+
+def in_pairs(patch: pytest.MonkeyPatch) -> None:
+    """Let datasets that are begun now have two scenes in a shard."""
+    patch.setattr("passband.hrtem.dataset.writing.scenes_per_shard", lambda scenes: 2)
+
+
+def _simulate(folder: Path, scenes: int) -> None:
+    study = write_study(folder.parent, scenes=scenes)
+    simulate_dataset(read_study(study), folder, workers=1, study_text=study.read_text())
 
 
 def tree(folder: Path) -> dict[str, str]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from made_once import made_once
 from passband.micrographs.many import Reading
 from passband.particles.extraction.find import ExtractionSettings
 from passband.particles.fit import ParticleConfig
@@ -17,7 +17,7 @@ from passband.particles.library.library import extend_library, open_library
 from passband.particles.networks.train_rvae import RVAETraining
 
 WHOLE = ExtractionSettings(split=False)
-QUICK = {"steps": 60, "pool": 1600, "training": RVAETraining(epochs=1)}
+QUICK = {"steps": 60, "pool": 600, "training": RVAETraining(epochs=1)}
 
 
 def draw(seed: int, cells: int = 4) -> np.ndarray:
@@ -58,12 +58,12 @@ def make_library(folder: Path, *, pixel_size: float | None = 5.0, labels: int = 
 @functools.cache
 def made_library() -> Path:
     """A library that no test may change."""
-    return make_library(Path(tempfile.mkdtemp(prefix="passband-particles-")))
+    return made_once("library", make_library) / "lib"
 
 
 @functools.cache
 def made_bundle(*, generative: bool = True) -> Path:
     """A bundle fitted to it, with an autoencoder or without."""
-    bundle = made_library().parent / ("all.bundle" if generative else "classes.bundle")
-    fit_library(made_library(), bundle, ParticleConfig(name="made", generative=generative, **QUICK))
-    return bundle
+    config = ParticleConfig(name="made", generative=generative, **QUICK)
+    name = "all.bundle" if generative else "classes.bundle"
+    return made_once(name, lambda bundle: fit_library(made_library(), bundle, config))

@@ -31,9 +31,9 @@ from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
-pytestmark = pytest.mark.training
+pytestmark = [pytest.mark.training, pytest.mark.usefixtures("simulated_once")]
 
-TINY = TrainConfig(images=2, batch=2, steps=4, crop=96, domains=("B:under",), seed=3)
+TINY = TrainConfig(images=2, batch=1, steps=4, crop=64, domains=("B:under",), seed=3)
 
 
 def scene(seed=0):
@@ -88,16 +88,17 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_the_same_log(tmp_path, mon
 
 
 def test_another_configuration_does_not_go_on_from_a_checkpoint(tmp_path):
-    train_detector(TINY, tmp_path)
+    config = replace(TINY, steps=1)
+    train_detector(config, tmp_path)
     with pytest.raises(
         ParameterError, match=r'another configuration .*domains: \["B:under"\], \["A:under"\]; seed: 3, 0$'
     ):
-        train_detector(TrainConfig(images=2, batch=2, steps=4, crop=96, domains=("A:under",)), tmp_path)
+        train_detector(replace(config, domains=("A:under",), seed=0), tmp_path)
 
 
 def test_the_loss_falls_on_one_image(tmp_path, monkeypatch):
     monkeypatch.setattr("passband.detectors.train.LOG_STEPS", 5)
-    config = TrainConfig(images=1, batch=1, steps=20, crop=96, domains=("B:under",), average=0.0)
+    config = TrainConfig(images=1, batch=1, steps=20, crop=64, domains=("B:under",), average=0.0)
     train_detector(config, tmp_path)
     lines = (tmp_path / "log.csv").read_text().splitlines()[1:]
     first, last = (sum(float(v) for v in line.split(",")[2:]) for line in (lines[0], lines[-1]))
@@ -106,7 +107,7 @@ def test_the_loss_falls_on_one_image(tmp_path, monkeypatch):
 
 def test_training_can_start_from_a_bundle_of_the_same_detector(tmp_path):
     first = tmp_path / "first.safetensors"
-    bundle = train_detector(TINY, tmp_path / "a")
+    bundle = train_detector(replace(TINY, steps=1), tmp_path / "a")
     write_bundle(bundle, first)
     still = replace(TINY, start=str(first), steps=1, learning_rate=1e-12, average=0.0)
     again = train_detector(still, tmp_path / "b")
@@ -119,21 +120,22 @@ def test_training_can_start_from_a_bundle_of_the_same_detector(tmp_path):
 
 
 def test_labelled_images_train_as_the_same_simulated_ones_do(tmp_path):
+    config = replace(TINY, batch=2, steps=2)
     records = list(draw_set(TINY.domains, TINY.images, seed=TINY.seed))
     simulated = [simulate_cavities(r) for r in records]
     samples = [
         (Micrograph(pixels=i.pixels, name=str(n), pixel_size=3.0 + n), truth_of(i))
         for n, i in enumerate(simulated)
     ]
-    given = train_detector(TINY, tmp_path / "given", samples=samples)
-    drawn = train_detector(TINY, tmp_path / "drawn")
+    given = train_detector(config, tmp_path / "given", samples=samples)
+    drawn = train_detector(config, tmp_path / "drawn")
     for key, value in drawn.weights.items():
         torch.testing.assert_close(given.weights[key], value, rtol=0, atol=0, msg=key)
     assert drawn.training["simulated"] and not given.training["simulated"]
     assert given.training["pixel_size"] == [3.0, 4.0] and given.training["images"] == 2
     assert "domains" not in given.training  # they were not read
     unknown = replace(samples[0][0], pixel_size=None)
-    again = train_detector(TINY, tmp_path / "unknown", samples=[(unknown, samples[0][1])])
+    again = train_detector(config, tmp_path / "unknown", samples=[(unknown, samples[0][1])])
     assert "pixel_size" not in again.training  # and so nothing is rescaled
 
 
@@ -153,10 +155,10 @@ def test_the_checkpoint_of_a_simulated_run_is_known_by_its_configuration_alone()
 
 def test_labelled_images_that_cannot_be_used_are_named_together(tmp_path):
     micrograph, truth = scene()
-    small = Micrograph(pixels=micrograph.pixels[:64, :80], name="small")
+    small = Micrograph(pixels=micrograph.pixels[:48, :80], name="small")
     bare = replace(truth, masks=None)
     samples = [(small, truth), (replace(micrograph, name="bare"), bare)]
-    with pytest.raises(ParameterError, match=r"small is .* crop of 96 .* its truth .* bare has boxes"):
+    with pytest.raises(ParameterError, match=r"small is .* crop of 64 .* its truth .* bare has boxes"):
         train_detector(TINY, tmp_path, samples=samples)
     with pytest.raises(ParameterError, match="no labelled image"):
         train_detector(TINY, tmp_path, samples=[])
@@ -176,7 +178,7 @@ def test_the_learning_rate_warms_up_and_falls():
 
 def test_targets_follow_their_crop():
     images, targets = _batch([_sample(*scene(), 2)], np.random.default_rng(0), TINY)
-    assert images[0].shape == (2, 96, 96)
+    assert images[0].shape == (2, TINY.crop, TINY.crop)
     for boxes, masks in ((t["boxes"].numpy(), t["masks"].numpy().astype(bool)) for t in targets):
         assert len(boxes) == len(masks) > 0
         for (x0, y0, x1, y1), mask in zip(boxes.astype(int), masks, strict=True):

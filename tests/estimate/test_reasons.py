@@ -28,7 +28,9 @@ def calibration(request):
         rows.append(
             CalibrationRow(features=f, f1=f1, precision=f1, recall=f1, domain="AB"[i % 2], image=f"{i}")
         )
-    return fit_calibration(rows, score_threshold=0.1, matching=OPTIMAL, model=request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("passband.estimate.regressor._N_TREES", 10)
+        return fit_calibration(rows, score_threshold=0.1, matching=OPTIMAL, model=request.param)
 
 
 def test_the_shares_add_up_to_the_difference_from_a_usual_image(calibration):

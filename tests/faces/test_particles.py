@@ -64,7 +64,7 @@ def test_labelled_crops_are_learnt_from_with_labels_and_the_others_without():
 
 def test_fit_then_classify_by_command(library, tmp_path):
     bundle = tmp_path / "shapes.bundle"
-    asked = ("--steps", 60, "--pool", 800, "--epochs", 1, "--seed", 3)
+    asked = ("--steps", 20, "--pool", 200, "--epochs", 1, "--seed", 3)
     done = call("fit", library, "--out", bundle, *asked, "--json")
     assert done.status == 0
     about = json.loads(done.out)
@@ -121,7 +121,7 @@ def test_the_report_command_writes_a_page(library, tmp_path):
 
 def test_one_label_of_each_class_is_enough(tmp_path):
     library = make_library(tmp_path, labels=1)
-    done = call("fit", library, "--out", tmp_path / "b", "--steps", 30, "--pool", 400, "--classes-only")
+    done = call("fit", library, "--out", tmp_path / "b", "--steps", 5, "--pool", 100, "--classes-only")
     assert done.status == 0
     assert "learnt from 1 bar, 1 disc, and 30 unlabelled" in done.out
     assert "not measured" in done.out
@@ -137,7 +137,7 @@ def test_a_stopped_fit_goes_on_and_other_labels_want_another_place(library, tmp_
         if what == "train the autoencoder" and done == 2:
             raise StopError
 
-    config = ParticleConfig(name="a", steps=30, pool=400, training=RVAETraining(epochs=3))
+    config = ParticleConfig(name="a", steps=5, pool=100, training=RVAETraining(epochs=3))
     bundle, beside = tmp_path / "a.bundle", tmp_path / "a.bundle.training"
     with pytest.raises(StopError):
         fit_library(library, bundle, config, progress=stop)

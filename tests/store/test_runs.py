@@ -131,6 +131,7 @@ def columns(path: Path, *left_out: str) -> list[list[str]]:
     return [[row[i] for i in kept] for row in rows]
 
 
+@pytest.mark.usefixtures("simulated_once")
 def test_a_detector_stopped_at_any_write_trains_on_to_the_same_weights(tmp_path, monkeypatch) -> None:
     torch.set_num_threads(1)
     monkeypatch.setattr("passband.detectors.train.CHECKPOINT_STEPS", 1)

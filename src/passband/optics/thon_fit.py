@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -256,6 +257,16 @@ class RingModel:
     gain: float
 
 
+class Mean(NamedTuple):
+    """Mean power at each frequency: a trend times rings about 1, of a contrast and a phase."""
+
+    smooth: Vector
+    rings: Vector
+    contrast: Vector
+    phase: Vector
+    cosine: Vector
+
+
 class RingProblem:
     """A periodogram beside what every trial of a model needs of it."""
 
@@ -273,10 +284,16 @@ class RingProblem:
         focus = lens[0] + lens[1] * self.cosine + lens[2] * self.sine
         return 2 * math.pi * self.search.cycles(self.k2, focus)
 
+    def mean(self, lens: Focus, trend: Trend, contrast: Contrast) -> Mean:
+        """What a model says of each power."""
+        c, phase = np.clip(self.contrast_basis @ contrast, 0, _MOST_CONTRAST), self.phase(lens)
+        cosine = np.cos(phase)
+        return Mean(np.exp(self.trend_basis @ trend), 1 - c * cosine, c, phase, cosine)
+
     def parts(self, lens: Focus, trend: Trend, contrast: Contrast) -> tuple[Vector, Vector]:
         """The smooth trend, and the rings about 1."""
-        c = np.clip(self.contrast_basis @ contrast, 0, _MOST_CONTRAST)
-        return np.exp(self.trend_basis @ trend), 1 - c * np.cos(self.phase(lens))
+        smooth, rings, *_ = self.mean(lens, trend, contrast)
+        return smooth, rings
 
 
 def contrast_basis(seen: Periodogram, frequency: Vector) -> Float64[np.ndarray, "n c"]:
@@ -370,14 +387,14 @@ def _climb(problem: RingProblem, lens: Focus, trend: Trend, contrast: Contrast, 
     prior = np.concatenate([np.zeros(3 + n), np.full(len(contrast), _SPREAD**-2)])
     damping = 1e-3
 
-    def value(lens: Focus, trend: Trend, contrast: Contrast) -> float:
-        smooth, rings = problem.parts(lens, trend, contrast)
+    def value(mean: Mean, contrast: Contrast) -> float:
         kept = float(((contrast / _SPREAD) ** 2).sum()) / 2
-        return float(log_likelihood(problem.seen, smooth * rings).sum()) - kept
+        return float(log_likelihood(problem.seen, mean.smooth * mean.rings).sum()) - kept
 
-    here = value(lens, trend, contrast)
+    mean = problem.mean(lens, trend, contrast)
+    here = value(mean, contrast)
     for _ in range(steps):
-        slopes, rest = _slopes(problem, lens, trend, contrast)
+        slopes, rest = _slopes(problem, mean)
         curvature = slopes.T @ slopes + np.diag(prior + 1e-6)
         uphill = slopes.T @ rest - prior * np.concatenate([np.zeros(3 + n), contrast])
         rise = -math.inf
@@ -389,41 +406,37 @@ def _climb(problem: RingProblem, lens: Focus, trend: Trend, contrast: Contrast, 
                 trend + step[3 : 3 + n],
                 np.clip(contrast + step[3 + n :], -0.1, 1.0),
             )
-            there = value(*new)
+            trial = problem.mean(*new)
+            there = value(trial, new[2])
             rise = there - here
             if rise > -1e-6:
-                (lens, trend, contrast), here = new, there
+                (lens, trend, contrast), mean, here = new, trial, there
                 damping = max(damping / 10, 1e-6)
                 break
             damping *= 10
         if rise < _LITTLE:
             break
-    slopes, _ = _slopes(problem, lens, trend, contrast)
+    slopes, _ = _slopes(problem, mean)
     covariance = np.linalg.inv(slopes.T @ slopes + np.diag(prior + 1e-6))[:3, :3]
-    smooth, rings = problem.parts(lens, trend, contrast)
     looks = problem.seen.looks
     return RingModel(
         lens=lens,
         covariance=covariance * _UNIT**2 / looks,
         trend=trend,
         contrast=contrast,
-        gain=looks * (float(log_likelihood(problem.seen, smooth * rings).sum()) - problem.nothing),
+        gain=looks * (float(log_likelihood(problem.seen, mean.smooth * mean.rings).sum()) - problem.nothing),
     )
 
 
-def _slopes(
-    problem: RingProblem, lens: Focus, trend: Trend, contrast: Contrast
-) -> tuple[Float64[np.ndarray, "n p"], Vector]:
+def _slopes(problem: RingProblem, mean: Mean) -> tuple[Float64[np.ndarray, "n p"], Vector]:
     """Derivatives of the logarithm of the mean power, and what is left of the power."""
-    smooth, rings = problem.parts(lens, trend, contrast)
-    phase = problem.phase(lens)
-    c = np.clip(problem.contrast_basis @ contrast, 0, _MOST_CONTRAST)
+    smooth, rings, c, phase, cosine = mean
     by_focus = c * np.sin(phase) / rings * (2 * math.pi * problem.search.wavelength * _UNIT) * problem.k2
     slopes = np.concatenate(
         [
             np.stack([by_focus, by_focus * problem.cosine, by_focus * problem.sine], axis=1),
             problem.trend_basis,
-            -(np.cos(phase) / rings)[:, None] * problem.contrast_basis,
+            -(cosine / rings)[:, None] * problem.contrast_basis,
         ],
         axis=1,
     )

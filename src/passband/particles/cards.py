@@ -6,6 +6,7 @@ the templates of the paper's notebooks can be given in their place.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -95,6 +96,12 @@ def draw_template(shape: Outline, size: int = _TEMPLATE) -> Float32[np.ndarray, 
     >>> template.shape, float(template.max()), bool(np.allclose(template, template[::-1, ::-1]))
     ((64, 64), 1.0, True)
     """
+    return _drawn(shape, size).copy()
+
+
+@functools.lru_cache(maxsize=32)
+def _drawn(shape: Outline, size: int) -> np.ndarray:
+    """`draw_template`, which takes as long as many cards do, once for each shape."""
     at = (np.arange(size * _FINE) + 0.5) / _FINE - size / 2
     fine = shape(*np.meshgrid(at, -at))
     mean: np.ndarray = fine.reshape(size, _FINE, size, _FINE).mean(axis=(1, 3), dtype=np.float32)

@@ -81,9 +81,12 @@ def open_zarr(array: Path, *, cure: str) -> zarr.Array[Any]:
         If its description is missing or damaged.
     """
     import zarr
+    from zarr.storage import LocalStore, StorePath
 
     try:
-        return zarr.open_array(array, mode="r")
+        # As `zarr.open_array` does, which takes four times as long to look for arrays of other formats.
+        content = json.loads((array / DESCRIPTION).read_bytes())
+        return zarr.Array.from_dict(StorePath(LocalStore(array, read_only=True)), content)
     except Exception as e:  # zarr raises whatever a damaged description leads to
         raise DatasetError(f"{array / DESCRIPTION} is missing or damaged ({first_line(e)}); {cure}") from e
 

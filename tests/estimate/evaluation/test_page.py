@@ -9,7 +9,9 @@ from xml.etree import ElementTree
 import pytest
 
 from made_evaluations import abstaining, made, missing, with_intervals
+from passband.drawing.parts import Chart
 from passband.errors import PassbandError
+from passband.estimate.evaluation import page as module
 from passband.estimate.evaluation.page import evaluation_page, write_evaluation
 from read_page import read_page
 
@@ -53,7 +55,18 @@ def test_it_says_the_numbers(evaluation, page):
     assert "It abstained on 0 % of the rows" in words and "could not be estimated" not in words
 
 
-def test_without_intervals_it_does_not_speak_of_them():
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages whose figures are laid out but not drawn."""
+
+    def empty(figure, heading, caption):
+        title = figure.axes[0].get_title()
+        return Chart(heading=heading, caption=caption, title=title, address="data:image/svg+xml;base64,")
+
+    monkeypatch.setattr("passband.estimate.evaluation.page.embed", empty)
+
+
+def test_without_intervals_it_does_not_speak_of_them(undrawn):
     seen = read_page(evaluation_page(made(60)))
     words = seen.words
     assert (
@@ -65,17 +78,20 @@ def test_without_intervals_it_does_not_speak_of_them():
     assert len(seen.all("img")) == 10
 
 
-def test_what_is_missing_or_abstained_on_is_said():
+def test_what_is_missing_or_abstained_on_is_said(undrawn):
     page = evaluation_page(abstaining(missing(with_intervals(made(60)), [1]), [5, 6, 7]))
     words = read_page(page).words
     assert "It abstained on 5 % of the rows" in words and "1 row could not be estimated" in words
 
 
-def test_nothing_estimated_is_a_page_too():
+def test_nothing_estimated_is_a_page_too(undrawn):
     assert "nan" not in read_page(evaluation_page(missing(made(12), list(range(12))))).words
 
 
-def test_it_is_written_whole_and_always_the_same(evaluation, page, tmp_path):
+def test_it_is_written_whole_and_always_the_same(evaluation, tmp_path, monkeypatch):
+    figures = module._figures  # the first three: the last of them draws rows by chance
+    monkeypatch.setattr(module, "_figures", lambda e: figures(e)[:3])
+    page = evaluation_page(evaluation, subtitle="rows <i>.csv")
     path = write_evaluation(tmp_path / "new", evaluation, subtitle="rows <i>.csv")
     assert path == tmp_path / "new" / "evaluation.html"
     assert path.read_text("utf-8") == page

@@ -17,12 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import threadpoolctl
+import typer
 import zarr
 
 from passband.cli import app
 from passband.hrtem.dataset.check import check_dataset
 from passband.hrtem.dataset.simulate import simulate_scene
 from passband.hrtem.dataset.study_file import read_study
+
+COMMAND = typer.main.get_command(app)
 
 
 def start(study: str, folder: Path, prepare: Callable[[], None]) -> int:
@@ -34,7 +37,7 @@ def start(study: str, folder: Path, prepare: Callable[[], None]) -> int:
     prepare()
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), 1)
-    app(["simulate", "hrtem", study, "--out", str(folder), "--workers", "1"], standalone_mode=False)
+    COMMAND(["simulate", "hrtem", study, "--out", str(folder), "--workers", "1"], standalone_mode=False)
     os._exit(0)
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import zarr
 
-from made_dataset import made_dataset, tree, write_study
+from made_dataset import made_dataset, made_pairs, tree, write_study
 from passband.errors import DatasetError, ParameterError
 from passband.hrtem.dataset import writing as dataset_writing
 from passband.hrtem.dataset.check import check_dataset
@@ -34,9 +34,15 @@ def whole() -> Dataset:
 
 
 @pytest.fixture
+def pairs() -> Dataset:
+    """Of few scenes."""
+    return open_dataset(made_pairs())
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy that may be damaged."""
-    return Path(shutil.copytree(made_dataset(), tmp_path / "set"))
+    return Path(shutil.copytree(made_pairs(), tmp_path / "set"))
 
 
 def rewrite_manifest(folder: Path, **changes: object) -> None:
@@ -138,13 +144,13 @@ def test_scenes_that_are_not_there(whole) -> None:
 
 def test_an_unfinished_dataset_opens_on_request_only(folder) -> None:
     (folder / "records" / "shard_00003.json").unlink()
-    with pytest.raises(DatasetError, match=r"30 of 32 scenes.*goes on with it"):
+    with pytest.raises(DatasetError, match=r"6 of 8 scenes.*goes on with it"):
         open_dataset(folder)
     dataset = open_dataset(folder, unfinished=True)
-    assert len(dataset.finished()) == 30
+    assert len(dataset.finished()) == 6
     with pytest.raises(DatasetError, match=r"scene 6 is not simulated yet"):
         dataset.scene(6)
-    assert dataset.scene(8).number == 8
+    assert dataset.scene(5).number == 5
 
 
 def flip(path: Path, place: int) -> None:
@@ -169,7 +175,7 @@ DAMAGE = {
         "is of other scenes, wanted 4 to 5",
     ),
     "array description edited": (
-        lambda f: edit(f / "waves/zarr.json", "32", "31"),
+        lambda f: edit(f / "waves/zarr.json", "8", "7"),
         "waves/zarr.json was cut or edited",
     ),
     "array description cut": (
@@ -203,9 +209,9 @@ def test_damage_is_found_named_and_healed(folder, name: str) -> None:
         for _ in open_dataset(folder).scenes(range(4, 6)):
             pass
     healed = simulate_dataset(read_manifest(folder).study, folder, workers=1)
-    assert healed.kept + healed.made == 32
+    assert healed.kept + healed.made == 8
     assert healed.made == (0 if "description" in name else 2)  # the records hold what zarr.json must be
-    assert tree(folder) == tree(made_dataset())
+    assert tree(folder) == tree(made_pairs())
 
 
 def test_what_a_killed_run_leaves_is_no_damage_and_is_cleared_away(folder) -> None:
@@ -216,7 +222,7 @@ def test_what_a_killed_run_leaves_is_no_damage_and_is_cleared_away(folder) -> No
     assert found.passed
     assert "3 half-written files" in found.notes[0]
     simulate_dataset(read_manifest(folder).study, folder, workers=1)
-    assert tree(folder) == tree(made_dataset())
+    assert tree(folder) == tree(made_pairs())
 
 
 def test_an_edited_manifest_or_study_is_found(folder) -> None:
@@ -224,9 +230,9 @@ def test_an_edited_manifest_or_study_is_found(folder) -> None:
     assert "imaging.dose: 1000, 2000" in "".join(check_dataset(folder).faults)
     (folder / "study.toml").unlink()
     assert check_dataset(folder).passed
-    rewrite_manifest(folder, splits={"train": list(range(32)), "validation": [3], "test": []})
+    rewrite_manifest(folder, splits={"train": list(range(8)), "validation": [3], "test": []})
     assert "not every scene is in exactly one" in "".join(check_dataset(folder).faults)
-    edit(folder / "manifest.json", '"scenes": 32', '"scenes": 31')
+    edit(folder / "manifest.json", '"scenes": 8', '"scenes": 7')
     with pytest.raises(DatasetError, match=r"cut or edited"):
         open_dataset(folder)
 
@@ -234,7 +240,7 @@ def test_an_edited_manifest_or_study_is_found(folder) -> None:
 def test_one_specimen_twice_is_found(folder) -> None:
     store = read_manifest(folder)
     scene = simulate_scene(store.study, 0)
-    dataset_writing.write_shard(store, 5, [scene, scene])
+    dataset_writing.write_shard(store, 3, [scene, scene])
     assert any("are of one specimen" in f for f in check_dataset(folder).faults)
 
 
@@ -277,7 +283,7 @@ def as_format_1(folder: Path) -> None:
         path.write_text(sealed({"scenes": json.loads(path.read_text())["scenes"]}))
 
 
-def test_a_dataset_of_format_1_opens_is_finished_and_says_what_it_lacks(folder, whole) -> None:
+def test_a_dataset_of_format_1_opens_is_finished_and_says_what_it_lacks(folder, pairs) -> None:
     as_format_1(folder)
     wanted = tree(folder)
     found = check_dataset(folder)
@@ -285,7 +291,7 @@ def test_a_dataset_of_format_1_opens_is_finished_and_says_what_it_lacks(folder, 
     assert (
         "zarr.json of waves and labels, and comments in study.toml, stand under no checksum" in found.notes[0]
     )
-    assert torch.equal(open_dataset(folder).wave(9).spectrum, whole.wave(9).spectrum)
+    assert torch.equal(open_dataset(folder).wave(5).spectrum, pairs.wave(5).spectrum)
     flip(folder / "waves/c/2/0/0", 77)
     assert "scene 4: its waves" in check_dataset(folder).faults[0]
     for path in ("records/shard_00003.json", "labels/zarr.json"):
@@ -297,7 +303,7 @@ def test_a_dataset_of_format_1_opens_is_finished_and_says_what_it_lacks(folder, 
 def test_versions_are_not_mixed_in_one_dataset(folder) -> None:
     rewrite_manifest(folder, made_by="0.0.9")
     study = read_manifest(folder).study
-    assert simulate_dataset(study, folder, workers=1).kept == 32
+    assert simulate_dataset(study, folder, workers=1).kept == 8
     (folder / "records" / "shard_00003.json").unlink()
     with pytest.raises(DatasetError, match=r"begun by Passband 0.0.9, .* go on with that version"):
         simulate_dataset(study, folder, workers=1)
@@ -307,7 +313,7 @@ def test_versions_are_not_mixed_in_one_dataset(folder) -> None:
 def test_another_study_or_a_folder_in_use_is_refused_and_nothing_changes(folder, tmp_path) -> None:
     before = tree(folder)
     other = read_study(write_study(tmp_path, scenes=30))
-    with pytest.raises(DatasetError, match=r"another study(.|\n)*scenes: 32, 30"):
+    with pytest.raises(DatasetError, match=r"another study(.|\n)*scenes: 8, 30"):
         simulate_dataset(other, folder, workers=1)
     with (
         dataset_writing.dataset_writer(read_manifest(folder)),

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from made_dataset import made_dataset, tree, write_study
+from made_dataset import in_pairs, made_dataset, made_pairs, tree, write_study
 from passband.errors import DatasetError, ParameterError, PassbandError
 from passband.hrtem.dataset import simulate as simulation
 from passband.hrtem.dataset.check import check_dataset
@@ -48,14 +48,14 @@ def alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.parametrize("times", [8, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [5, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_nothing_is_lost_doubled_or_torn(tmp_path, times) -> None:
-    studies = [str(write_study(tmp_path, scenes=n)) for n in (64, 2)]
+    studies = [str(write_study(tmp_path, scenes=n)) for n in (32, 2)]
     words = [sys.executable, str(KILLER), *studies, str(tmp_path / "sets"), str(times), "1"]
     done = subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"killed {times}" in done.stdout
-    assert tree(tmp_path / "sets" / "random") == tree(made_dataset(64))
+    assert tree(tmp_path / "sets" / "random") == tree(made_dataset(32))
     folders = list((tmp_path / "sets" / "steps").iterdir())
     # manifest, study, two descriptions of arrays, and waves, labels and record of both shards; one run whole
     assert len(folders) == 4 + 3 * 2 + 1
@@ -119,32 +119,36 @@ def test_labels_are_of_the_kind_that_the_study_says(tmp_path: Path) -> None:
         read_study(path)
 
 
-def test_progress_counts_every_scene_and_what_is_kept(tmp_path) -> None:
-    study, seen = write_study(tmp_path, scenes=32), []
+def test_progress_counts_every_scene_and_what_is_kept(tmp_path, monkeypatch) -> None:
+    in_pairs(monkeypatch)
+    study, seen = write_study(tmp_path, scenes=8), []
     first = run(study, tmp_path / "set", progress=lambda *words: seen.append(words))
-    assert [done for _, done, _ in seen] == list(range(1, 33))
-    assert seen[-1] == ("scene 31", 32, 32)
-    assert (first.made, first.kept) == (32, 0)
-    (tmp_path / "set" / "records" / "shard_00004.json").unlink()
+    assert [done for _, done, _ in seen] == list(range(1, 9))
+    assert seen[-1] == ("scene 7", 8, 8)
+    assert (first.made, first.kept) == (8, 0)
+    (tmp_path / "set" / "records" / "shard_00002.json").unlink()
     again = run(study, tmp_path / "set")
-    assert (again.made, again.kept) == (2, 30)
+    assert (again.made, again.kept) == (2, 6)
 
 
-def test_a_stop_keeps_what_is_finished(tmp_path) -> None:
+def test_a_stop_keeps_what_is_finished(tmp_path, monkeypatch) -> None:
+    in_pairs(monkeypatch)
+
     def stop(now: str, done: int, total: int) -> None:
-        if done == 7:
+        if done == 5:
             raise KeyboardInterrupt
 
-    study = write_study(tmp_path, scenes=32)
+    study = write_study(tmp_path, scenes=8)
     with pytest.raises(KeyboardInterrupt):
         run(study, tmp_path / "set", progress=stop)
-    assert check_dataset(tmp_path / "set").whole == 6
+    assert check_dataset(tmp_path / "set").whole == 4
     run(study, tmp_path / "set")
-    assert tree(tmp_path / "set") == tree(made_dataset(32))
+    assert tree(tmp_path / "set") == tree(made_pairs())
 
 
 def test_a_full_disk_is_told_and_the_folder_can_be_resumed(tmp_path, monkeypatch) -> None:
-    study, folder = write_study(tmp_path, scenes=32), tmp_path / "set"
+    in_pairs(monkeypatch)
+    study, folder = write_study(tmp_path, scenes=8), tmp_path / "set"
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # under the size of a shard's waves
     try:
@@ -169,15 +173,15 @@ def test_a_full_disk_is_told_and_the_folder_can_be_resumed(tmp_path, monkeypatch
 
     def fill(now: str, done: int, total: int) -> None:
         nonlocal full
-        full = done >= 10
+        full = done >= 4
 
-    with pytest.raises(DatasetError, match=r"scenes 10 to 11 cannot be written.*No space left.*is kept"):
+    with pytest.raises(DatasetError, match=r"scenes 4 to 5 cannot be written.*No space left.*is kept"):
         run(study, folder, progress=fill)
     found = check_dataset(folder)
-    assert (found.faults, found.whole) == ((), 10)
+    assert (found.faults, found.whole) == ((), 4)
     full = False
     run(study, folder)
-    assert tree(folder) == tree(made_dataset(32))
+    assert tree(folder) == tree(made_pairs())
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["now or later", "before its first order"])

@@ -49,7 +49,7 @@ def record(*particles: Particle, **values: object) -> SpecimenRecord:
 
 
 @given(seed=st.integers(0, 2**60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_of_every_specimen_the_record_makes_the_same_again_and_atoms_keep_their_distances(seed):
     drawn = draw_specimen(EVERYTHING, seed)
     specimen = build_specimen(SpecimenRecord.from_json(drawn.to_json()))
@@ -71,7 +71,7 @@ def test_of_every_specimen_the_record_makes_the_same_again_and_atoms_keep_their_
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_outlines_of_particles_keep_their_least_distance_across_borders(seed):
     ranges = replace(EVERYTHING, count=(2, 4), least_distance=8.0)
     s = build_specimen(draw_specimen(ranges, seed))

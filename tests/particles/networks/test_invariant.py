@@ -20,7 +20,7 @@ from passband.particles.networks.invariant import (
 
 pytestmark = pytest.mark.training
 
-SETTINGS = ClassifierSettings(harmonics=HarmonicSettings(size=48), steps=150, pool=1600, seed=3)
+SETTINGS = ClassifierSettings(harmonics=HarmonicSettings(size=48), steps=100, pool=800, seed=3)
 KNOWN = Disorder(angle=4, shear=(-8, 8), scale=(1, 1.2))
 MOVED = Disorder(angle=180, shear=(-8, 8), scale=(1, 1.2), shift_x=(-0.08, 0.08), shift_y=(-0.08, 0.08))
 TINY = ClassifierSettings(

@@ -166,7 +166,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, damage):
         train(tiny(), folder=tmp_path)
 
 
-@pytest.mark.parametrize("known, others", [(13, 188), (5, 1), (3, 0), (0, 6), (1, 1), (40, 7)])
+@pytest.mark.parametrize("known, others", [(7, 101), (5, 1), (3, 0), (0, 6), (1, 1), (40, 7)])
 def test_every_crop_is_used_once_in_each_pass_whatever_the_two_numbers(known, others, monkeypatch):
     seen = {"labelled": [], "unlabelled": []}
     size = 2  # crops a batch; the last batch of each is of one
@@ -199,10 +199,10 @@ def test_every_crop_is_used_once_in_each_pass_whatever_the_two_numbers(known, ot
             assert of_pass.sort().values.tolist() == list(range(n))
         if n > 8 and passes == 2:
             assert not torch.equal(torch.cat(seen[name][:batches]), torch.cat(seen[name][batches:]))
-    if (known, others) == (13, 188):
+    if (known, others) == (7, 101):
         at = np.flatnonzero(np.array(order[: known + others]) == "labelled")
         gaps = np.diff(at)
-        assert gaps.min() >= 13 and gaps.max() <= 17  # 201 / 13 is 15.5: spread over the pass
+        assert gaps.min() >= 13 and gaps.max() <= 17  # 108 / 7 is 15.4: spread over the pass
 
 
 def test_labels_move_the_weights_even_beside_many_unlabelled_crops():
@@ -304,12 +304,12 @@ def test_the_rate_of_the_reference_is_that_of_two_steps_of_which_one_has_no_grad
     """The way that torch's Adam goes under a steady gradient, from the rate of the paper's notebook."""
     w = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.Adam([w], lr=5e-4)
-    for step in range(20_000):
+    for step in range(8_000):
         w.grad = torch.full((1,), float(step % 2 == 0))
         optimizer.step()
-        if step == 9_999:
+        if step == 5_999:
             half = w.item()
-    assert (half - w.item()) / 5_000 == pytest.approx(REFERENCE_TRAINING.learning_rate, rel=0.01)
+    assert (half - w.item()) / 1_000 == pytest.approx(REFERENCE_TRAINING.learning_rate, rel=0.01)
 
 
 # Cards at half their size, an autoencoder of a few passes
@@ -326,7 +326,7 @@ def small_cards(disorder, count, seed):
 @pytest.fixture(scope="module")
 def trained():
     known, known_labels = small_cards(Disorder(angle=4), 10, seed=21)
-    others, suits = small_cards(Disorder(angle=120, shift_y=(-0.1, 0.1)), 140, seed=22)
+    others, suits = small_cards(Disorder(angle=120, shift_y=(-0.1, 0.1)), 90, seed=22)
     model = RVAE(
         RVAESettings(
             size=24, classes=4, hidden=48, start_pose=True, invariances=("rotation", "translation", "scale")

@@ -93,7 +93,7 @@ def fit_classifier(
         inside, outside = _part(pool, ~kept), _part(pool, kept)
         first = InvariantClassifier(settings, classes)
         _train(first, [inside], settings, report, "fit to three quarters")
-        _learn_distances(first, inside)
+        _learn_spreads(first, inside)
         accuracy, temperature, reach = _calibrate(first, outside, settings)
     model = InvariantClassifier(settings, classes)
     _train(model, [pool], settings, report, "fit")
@@ -248,6 +248,13 @@ def _some(members: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def _learn_distances(model: InvariantClassifier, pool: Pool) -> None:
+    """Centres, spreads, and what few distances exceed."""
+    _learn_spreads(model, pool)
+    model.reach.copy_(_reach(model, pool))
+
+
+@torch.no_grad()
+def _learn_spreads(model: InvariantClassifier, pool: Pool) -> None:
     """Centres of the classes and the spread within them, of crops with and without noise."""
     generator = torch.Generator().manual_seed(model.settings.seed + 2)
     f = model.features(_Noise(model.settings).add(pool.coefficients, generator)).double()
@@ -261,7 +268,6 @@ def _learn_distances(model: InvariantClassifier, pool: Pool) -> None:
     model.whitening.copy_(whitening)
     model.centres.copy_(centres @ whitening)
     model.edges.copy_(pool.roughness.mean())
-    model.reach.copy_(_reach(model, pool))
 
 
 @torch.no_grad()
