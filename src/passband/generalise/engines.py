@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +96,7 @@ class EngineSettings:
 
 def run_tasks(
     function: Callable[[Any], Any], tasks: Iterable[Any], settings: EngineSettings | None = None
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Do independent tasks and give each outcome as it comes, in any order.
 
     Parameters
@@ -192,7 +192,7 @@ class _Parcels:
         wanted = int(self._seconds * len(parcel.tasks) / max(seconds, 1e-9))
         self._size = max(1, min(wanted, 2 * self._size, PARCEL))
 
-    def died(self, parcel: _Parcel, *, certain: bool = False) -> Iterator[Outcome]:
+    def died(self, parcel: _Parcel, *, certain: bool = False) -> Generator[Outcome]:
         """What a dead worker held is done again, or fails if it was alone with too many of them."""
         alone = len(parcel.tasks) == 1
         deaths = parcel.deaths + alone
@@ -205,7 +205,7 @@ class _Parcels:
 
 def _inline(
     function: Callable[[Any], Any], tasks: Iterable[Any], settings: EngineSettings
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """All tasks in this process, on one thread as a worker has."""
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -224,7 +224,7 @@ def _inline(
 
 def _in_processes(
     function: Callable[[Any], Any], tasks: Iterable[Any], settings: EngineSettings
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Each worker is a pool of its own of one process: when it dies, it is known what it held."""
     from loky import ProcessPoolExecutor
     from loky.process_executor import BrokenProcessPool
@@ -281,7 +281,7 @@ def _begin_worker() -> None:
 
 def _by_dask(
     function: Callable[[Any], Any], tasks: Iterable[Any], settings: EngineSettings
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Parcels by the workers of a Dask scheduler, which gives what a dead one held to another itself."""
     try:
         import dask
@@ -309,6 +309,7 @@ def _by_dask(
                     threads_per_worker=1,
                     dashboard_address=None,
                     memory_limit=0,
+                    preload=[__name__],
                     silence_logs=logging.CRITICAL,
                 )
             )
@@ -323,9 +324,18 @@ def _by_dask(
         yield from _by_client(client, function, tasks, settings)
 
 
+def dask_setup(worker: Any) -> None:
+    """What a worker that Dask starts here does first: Ctrl-C, and what is said, are left to its driver."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not os.environ.get("PASSBAND_TRACEBACK"):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+
+
 def _by_client(
     client: Any, function: Callable[[Any], Any], tasks: Iterable[Any], settings: EngineSettings
-) -> Iterator[Outcome]:
+) -> Generator[Outcome]:
     """Two parcels for each worker there is are at the scheduler."""
     from distributed import KilledWorker
 

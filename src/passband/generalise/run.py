@@ -126,7 +126,7 @@ def _do(folder: StudyFolder, ledger: Ledger, settings: EngineSettings, progress:
     total = sum(counts.values())
     named_function(folder.work.task)  # a task that is not there is said once, not for every run
     outcomes = run_tasks(partial(perform, job_of(folder)), ledger.begin_pending(), settings)
-    with contextlib.closing(outcomes):  # type: ignore[type-var]
+    with contextlib.closing(outcomes):
         for outcome in outcomes:
             name, failure = outcome.task["name"], outcome.failure
             if failure is None:
