@@ -167,13 +167,13 @@ def train_segmenter(
         kept = read_checkpoint(folder / "checkpoint.safetensors", follows)
     first = resume_training(kept, model, optimizer, best, log)
     looks: list[float] = list(kept.state["looks"]) if kept else []
-    stock = _Stock(draw, config, first)
+    stock = Stock(draw, config, first)
     for step in range(first, config.steps):
         images, objects = stock.batch(step)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * schedule(step, config.steps)
         model.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=_mixed(config)):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed_precision(config)):
             logits = model(images)
         loss = segmentation_loss(logits.float(), objects)
         value = float(loss.detach())
@@ -266,13 +266,16 @@ def validation_loss(model: UNet, images: Sequence[Labelled]) -> float:
     return float(np.mean(losses))
 
 
-def _mixed(config: SegmenterConfig) -> bool:
+def mixed_precision(config: SegmenterConfig, device: str = "cpu") -> bool:
+    """Whether a training is done in bfloat16 where that is safe."""
     if config.precision == "auto":
+        if device != "cpu":
+            return True
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return config.precision == "bfloat16"
 
 
-class _Stock:
+class Stock:
     """Images that crops are cut from; the oldest give way to new ones, step by step.
 
     Image i follows from the seed and i; at step s the stock holds the last ``stock`` of the images that were

@@ -133,11 +133,11 @@ class UNet(nn.Module):
         self.config = config
         widths = config.widths
         self.down = nn.ModuleList(
-            _Level(before, after, config.residual)
+            Level(before, after, config.residual)
             for before, after in zip((1, *widths[:-1]), widths, strict=True)
         )
         self.up = nn.ModuleList(
-            _Level(coarse + fine, fine, config.residual)
+            Level(coarse + fine, fine, config.residual)
             for fine, coarse in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
         self.head = nn.Conv2d(widths[0], OUTPUTS[config.output], 1)
@@ -157,7 +157,7 @@ class UNet(nn.Module):
         return logits
 
 
-class _Level(nn.Module):
+class Level(nn.Module):
     """Two convolutions of 3 x 3, each normalised over the batch; added to the input where residual."""
 
     def __init__(self, before: int, after: int, residual: bool) -> None:
@@ -169,6 +169,7 @@ class _Level(nn.Module):
         self.skip = nn.Conv2d(before, after, 1) if residual else None
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features of as many channels as it has, of the same pixels."""
         out = nn.functional.relu(self.first_norm(self.first(features)))
         out = self.second_norm(self.second(out))
         if self.skip is not None:
