@@ -2,8 +2,8 @@
 
 Networks of one shape are laid beside one another as groups of channels, so that a step of all of them is a
 step of one wide network; each has its own weights, images, seed and learning rate, and learns what it would
-have learnt alone. On a GPU, which one small network leaves idle, that is how thousands are to be trained; on a
-CPU one process a core is faster, as `passband study run` does it.
+have learnt alone. On a GPU, which one small network leaves idle, that is how to train thousands; on a CPU one
+process a core is faster, as `passband study run` does it.
 """
 
 from __future__ import annotations
