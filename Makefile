@@ -55,13 +55,17 @@ lint: setup
 bench: setup
 	for f in benchmarks/bench_*.py; do echo "== $$f"; $(PY) $$f || exit 1; done
 
+# Every GPU measurement, in under nine minutes, where a CUDA device is.
+gpu: setup
+	$(PY) benchmarks/gpu.py
+
 # Your own micrographs: make real DATA=folder [SIDECAR=sizes.csv]
 real: setup
 	@test -n "$(DATA)" || { echo "say which folder: make real DATA=folder [SIDECAR=sizes.csv]"; exit 2; }
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
-.PHONY: generalist study defocus-map bundle paper held-out pairs evidence strangers thon fuzz requirements
+.PHONY: gpu generalist study defocus-map bundle paper held-out pairs evidence strangers thon fuzz requirements
 .PHONY: cards-table cards-curve cards-paper cards-poses cards-priors cards-stress particles
 bundle: setup
 	$(PY) studies/shipped_bundle.py
