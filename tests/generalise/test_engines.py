@@ -98,7 +98,10 @@ def test_no_worker_outlives_who_gave_the_work(tmp_path: Path) -> None:
 def test_no_thread_is_left(tmp_path: Path) -> None:
     before = threading.active_count()
     list(run_tasks(fake_tasks.twice, [1, "kill", 2], PROCESSES))
-    assert threading.active_count() == before
+    patience = time.monotonic() + 60
+    while threading.active_count() > before and time.monotonic() < patience:
+        time.sleep(0.05)  # a thread that was told to end may need a moment on a machine that has other work
+    assert threading.active_count() <= before
 
 
 @pytest.mark.parametrize(
