@@ -24,7 +24,7 @@ from passband.types import InstanceMask
 
 # An example may take long on a machine that has other work; the same are tried everywhere.
 PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("suite", PATIENT, derandomize=True)
+settings.register_profile("suite", PATIENT, derandomize=True, max_examples=50)  # twice as many below
 settings.register_profile("other draws", PATIENT)
 settings.load_profile("suite")
 

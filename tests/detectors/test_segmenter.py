@@ -168,7 +168,7 @@ def test_the_best_look_is_kept_and_looking_in_vain_stops():
         pixels, labels = discs(rng, noise=0.3)
         return pixels, labels if drawn < 70 else np.roll(labels, 31, (0, 1))
 
-    config = replace(QUICK, steps=2000, look=10, patience=3, fresh=2, learning_rate=5e-3)
+    config = replace(QUICK, steps=2000, look=10, patience=2, fresh=2, learning_rate=5e-3)
     bundle = train_segmenter(config, spoilt, validation=[discs(np.random.default_rng(i)) for i in range(3)])
     assert drawn < 1500  # it stopped long before 4,000 images
     pixels, labels = discs(np.random.default_rng(50), noise=0.3)

@@ -14,9 +14,14 @@ from typer.testing import CliRunner
 from made_dataset import made_dataset
 from passband.cli import app
 from passband.detections.files import read_detections
-from passband.detectors.bundle import read_bundle, write_bundle
+from passband.detectors.bundle import SHIPPED_NAMES, named_bundle, read_bundle, write_bundle
 from passband.detectors.train_segmenter import SegmenterConfig, train_segmenter
 from passband.detectors.unet import UNetConfig
+from passband.hrtem.dataset.simulate import simulate_dataset
+from passband.hrtem.dataset.study import SimulationStudy, Splits
+from passband.hrtem.specimen.specimen import SpecimenRanges
+from passband.hrtem.wave.scattering import WaveSettings
+from passband.optics.conditions import ConditionRanges, Uniform
 
 
 @pytest.fixture
@@ -116,3 +121,35 @@ def test_a_dataset_trains_a_segmenter_by_command(call, tmp_path):
     assert (bundle.name, bundle.detector.output, bundle.training["seed"]) == ("mine", "instances", 4)
     refused = call("train", "segmenter", "--data", tmp_path, "--out", tmp_path / "mine")
     assert refused.status == 2
+
+
+def test_the_bundles_that_ship_are_small_and_there():
+    for path in SHIPPED_NAMES.values():
+        assert path.stat().st_size < 10e6
+    assert SHIPPED_NAMES["hrtem"].stat().st_size <= 3e6
+    generalist = named_bundle("hrtem")
+    assert "pixel_size" not in generalist.training  # it needs none
+
+
+def test_the_generalist_finds_particles_that_it_was_never_shown(tmp_path, call):
+    """Gold and cadmium selenide of another seed, under conditions that it was trained for."""
+    study = SimulationStudy(
+        scenes=4,
+        seed=987_654,
+        labels="phase",
+        splits=Splits(train=1, validation=0, test=0),
+        specimen=SpecimenRanges(materials=("Au", "CdSe"), cell=(76.8, 76.8), count=(2, 4)),
+        wave=WaveSettings(pixel_size=0.2),
+        imaging=ConditionRanges(C10=Uniform(low=-700, high=-400)),
+    )
+    dataset = simulate_dataset(study, tmp_path / "d", workers=1).dataset
+    common = found = there = 0
+    for number in range(4):
+        scene = dataset.scene(number)
+        tifffile.imwrite(tmp_path / f"{number}.tif", scene.image(0))
+        done = call("segment", tmp_path / f"{number}.tif", "--out", tmp_path / "out")
+        assert done.status == 0
+        mask = np.asarray(Image.open(tmp_path / "out" / f"{number}_mask.png")) > 0
+        common += (mask & (scene.labels > 0)).sum()
+        found, there = found + mask.sum(), there + (scene.labels > 0).sum()
+    assert 2 * common / (found + there) > 0.7

@@ -114,7 +114,9 @@ def test_each_set_of_materials_has_scenes_of_its_own(tmp_path):
 
 
 def test_a_study_is_run_from_its_scenes_to_its_table(tmp_path):
-    status = run_study(STUDY, tmp_path / "study", RunOptions(engine=EngineSettings(engine="inline")))
+    status = run_study(
+        STUDY, tmp_path / "study", RunOptions(engine=EngineSettings(engine="inline", workers=1))
+    )
     assert (status.runs, status.done, status.failed) == (2, 2, 0)
     page = write_study_report(tmp_path / "study", STUDY, tmp_path / "page")
     text = page.read_text()

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from passband.cli.shell import SidecarOption, angstrom, show_progress
+from passband.words import counted
 
 
 def segment(
@@ -62,7 +63,7 @@ def segment(
         sys.stdout.write(to_json.dumps({"images": listed, "errors": errors}, indent=2) + "\n")
     else:
         for s in outcome.done:
-            typer.echo(f"{s.path}: {len(s.detections)} objects, {100 * s.share:.1f} % of the area")
+            typer.echo(f"{s.path}: {counted(len(s.detections), 'object')}, {100 * s.share:.1f} % of the area")
         typer.echo(f"wrote {outcome.page}")
     for path, words in outcome.errors:
         typer.echo(f"passband: {path}: {words}", err=True)

@@ -20,7 +20,7 @@ from passband.drawing.html import page
 from passband.drawing.parts import Box, scale_bar
 from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import ParameterError, PassbandError
-from passband.micrographs.many import Errors, Reading, find_micrographs
+from passband.micrographs.many import Errors, Reading, find_micrographs, without_name
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
 from passband.types import Progress
@@ -121,7 +121,7 @@ def segment_files(
             micrograph = (reading or Reading()).read(path)
             found = segment_objects(micrograph, bundle, memory_gb=memory_gb)
         except PassbandError as e:
-            failed.append((path, str(e)))
+            failed.append((path, without_name(str(e), path)))
             continue
         mask = object_mask(found)
         written = write_whole(out / f"{names[i]}_mask.png", _png(mask.astype(np.uint8) * 255))

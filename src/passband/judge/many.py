@@ -21,7 +21,7 @@ from passband.judge.parts import load_part, save_part
 from passband.judge.report import write_report
 from passband.judge.sheet import Sheet
 from passband.judge.verdict import Judge, Verdict
-from passband.micrographs.many import Errors, Reading, find_micrographs
+from passband.micrographs.many import Errors, Reading, find_micrographs, without_name
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
 from passband.store.runs import arrays_sha256, key
@@ -128,7 +128,7 @@ def assess_files(
             verdicts.append(sheet.verdict)
             sheets.append(sheet)
         except PassbandError as e:
-            errors.append((path, _without_name(str(e), path)))
+            errors.append((path, without_name(str(e), path)))
         except Exception as e:
             # A fault of Passband's own must not cost a night's work on the other files.
             errors.append((path, f"unexpected {type(e).__name__}: {e}; this is a fault in Passband"))
@@ -180,10 +180,6 @@ def _must_be_writable(report: Path) -> None:
     if report.exists() and not report.is_dir():
         raise ParameterError(f"{report} is a file; give a folder for the report")
     write_whole(report / "parts" / ".keep", "")
-
-
-def _without_name(message: str, path: str) -> str:
-    return message.removeprefix(path).removeprefix(":").lstrip()
 
 
 def _subtitle(plan: Plan) -> str:

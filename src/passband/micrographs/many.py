@@ -78,6 +78,17 @@ def find_micrographs(paths: Sequence[str]) -> tuple[tuple[str, ...], Errors]:
     return tuple(files.values()), tuple(errors)
 
 
+def without_name(message: str, path: str) -> str:
+    """A message that begins with a path, without it, for where the path stands already.
+
+    Examples
+    --------
+    >>> without_name("a.tif: no such file", "a.tif")
+    'no such file'
+    """
+    return message.removeprefix(path).removeprefix(":").lstrip()
+
+
 def _expanded(path: str) -> Iterator[str]:
     """Files that a path stands for."""
     known = "can be read: " + " ".join(SUFFIXES)
