@@ -233,11 +233,10 @@ def main() -> None:
         picture(real[::5], ways[0], out / "nanoparticles.png")
         order = np.random.default_rng(0).permutation(len(real))
         one, other = [real[i] for i in order[:10]], [real[i] for i in order[10:]]
-        both = [
-            f1(by_network(refined(bundle, a, 300))(p), m)
-            for a, b in ((one, other), (other, one))
-            for p, m in b
-        ]
+        both = []
+        for labelled, unseen in ((one, other), (other, one)):
+            way = by_network(refined(bundle, labelled, 200))
+            both += [f1(way(p), m) for p, m in unseen]
         rows.append(["nanoparticles", "ten labelled tiles", len(both), f"{np.mean(both):.3f}", "", ""])
     if (data / "emps").is_dir():
         real = emps(data / "emps")
