@@ -104,16 +104,19 @@ def progress_or_log(what: str) -> Iterator[Callable[[str, int, int], None]]:
     """A bar where a person looks; a line on stderr every minute where a log is kept."""
     with show_progress(what) as bar:
         begun = last = time.monotonic()
-        first: int | None = None
+        first, before = -1, (0, 0)
 
         def log(now: str, done: int, total: int) -> None:
-            nonlocal first, last
-            first = done if first is None else first
+            nonlocal first, last, begun, before
             t = time.monotonic()
+            if first < 0 or total != before[1] or done < before[0]:  # something else is counted now
+                first, begun = done, t
+            before = done, total
             if t - last >= 60 and done > first:
                 last = t
                 left = (t - begun) / (done - first) * (total - done) / 60
-                typer.echo(f"{what}: {done} of {total}, about {left:.0f} min left", err=True)
+                doing = f"{what}, {now}" if now else what
+                typer.echo(f"{doing}: {done} of {total}, about {left:.0f} min left", err=True)
                 sys.stderr.flush()
 
         yield bar or log

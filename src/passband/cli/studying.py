@@ -69,7 +69,7 @@ def run(
     wanted = read_study(study)
     settings = EngineSettings(engine=engine.value, workers=workers, scheduler=scheduler)
     options = RunOptions(engine=None if begin_only else settings, work=Work(), retry_failed=retry_failed)
-    with progress_or_log("training") as progress:
+    with progress_or_log("study") as progress:
         status = run_study(wanted, out, options, progress=progress)
     sys.stdout.write(status_to_json(status) if json else status_in_words(status) + "\n")
     raise typer.Exit(2 if status.failed and not begin_only else 0)
