@@ -29,13 +29,8 @@ from passband.particles.networks.adam import Adam
 from passband.particles.networks.fit_invariant import fit_classifier
 from passband.particles.networks.harmonics import HarmonicSettings
 from passband.particles.networks.invariant import ClassifierSettings, classify_crops
-from passband.particles.networks.rvae import (
-    RVAE,
-    Step,
-    class_probabilities,
-    reference_settings,
-    unlabelled_objective,
-)
+from passband.particles.networks.objective import Step, unlabelled_objective
+from passband.particles.networks.rvae import RVAE, class_probabilities, reference_settings
 from passband.particles.networks.train_rvae import REFERENCE_TRAINING
 
 warnings.simplefilter("ignore")

@@ -13,7 +13,7 @@ from passband.particles.cards import Disorder, draw_cards, make_cards
 from passband.particles.crop_sets import CropSet
 from passband.particles.fit import ParticleConfig, fit_particle_model
 from passband.particles.networks.harmonics import HarmonicSettings
-from passband.particles.networks.rvae import Sampling
+from passband.particles.networks.objective import Sampling
 from passband.particles.networks.train_rvae import RVAETraining
 
 NAMES = ("clubs", "spades", "hearts", "diamonds")

@@ -10,7 +10,7 @@ from passband.errors import ParameterError
 from passband.particles.bundle import write_particle_model
 from passband.particles.fit import ParticleConfig
 from passband.particles.model import describe_particles
-from passband.particles.networks.rvae import Sampling
+from passband.particles.networks.objective import Sampling
 from passband.particles.networks.train_rvae import REFERENCE_TRAINING, RVAETraining
 
 pytestmark = pytest.mark.training

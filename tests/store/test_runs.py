@@ -16,17 +16,11 @@ from passband.errors import ParameterError, PassbandError
 from passband.judge.many import Plan, assess_files
 from passband.judge.verdict import Judge, Verdict, measure_sizes
 from passband.micrographs.micrograph import Micrograph
-from passband.particles.networks.rvae import RVAE, RVAESettings, Sampling
+from passband.particles.networks.objective import Sampling
+from passband.particles.networks.rvae import RVAE, RVAESettings
 from passband.particles.networks.train_rvae import RVAETraining, train_rvae
-from passband.store.runs import (
-    Checkpoint,
-    key,
-    read_checkpoint,
-    read_part,
-    write_checkpoint,
-    write_log,
-    write_part,
-)
+from passband.store.parts import key, read_part, write_part
+from passband.store.runs import Checkpoint, read_checkpoint, write_checkpoint, write_log
 from passband.store.tensors import write_sealed
 from stopping import StoppedError, stopped_at_each_rename
 

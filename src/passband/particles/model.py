@@ -19,13 +19,8 @@ from passband.particles.networks.invariant import (
     InvariantClassifier,
     classify_crops,
 )
-from passband.particles.networks.rvae import (
-    RVAE,
-    CropsAsClasses,
-    Posterior,
-    class_probabilities,
-    sample_points,
-)
+from passband.particles.networks.objective import sample_points
+from passband.particles.networks.rvae import RVAE, CropsAsClasses, Posterior, class_probabilities
 
 _BATCH = 512
 _MISFIT_STRIDE = 3

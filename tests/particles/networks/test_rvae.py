@@ -10,6 +10,15 @@ from hypothesis import strategies as st
 from torch.nn import functional as nnf
 
 from passband.errors import ParameterError
+from passband.particles.networks.objective import (
+    Sampling,
+    Step,
+    choose_pairs,
+    evidence,
+    labelled_objective,
+    sample_points,
+    unlabelled_objective,
+)
 from passband.particles.networks.rvae import (
     INVARIANCES,
     LIKELIHOODS,
@@ -17,15 +26,8 @@ from passband.particles.networks.rvae import (
     CropsAsClasses,
     Posterior,
     RVAESettings,
-    Sampling,
-    Step,
-    choose_pairs,
     class_probabilities,
-    evidence,
-    labelled_objective,
     reference_settings,
-    sample_points,
-    unlabelled_objective,
 )
 
 pytestmark = pytest.mark.training

@@ -12,7 +12,8 @@ import torch
 from passband.errors import ParameterError
 from passband.particles.cards import SYMMETRY, Disorder, angle_error, draw_cards, make_cards
 from passband.particles.networks import train_rvae as module
-from passband.particles.networks.rvae import RVAE, CropsAsClasses, RVAESettings, Sampling
+from passband.particles.networks.objective import Sampling
+from passband.particles.networks.rvae import RVAE, CropsAsClasses, RVAESettings
 from passband.particles.networks.train_rvae import REFERENCE_TRAINING, RVAETraining, train_rvae
 
 pytestmark = pytest.mark.training

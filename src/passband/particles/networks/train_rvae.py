@@ -16,16 +16,8 @@ from torch import Tensor
 from passband.errors import ParameterError
 from passband.particles.networks.adam import Adam
 from passband.particles.networks.alignment import learn_templates
-from passband.particles.networks.rvae import (
-    RVAE,
-    CropsAsClasses,
-    Posterior,
-    Sampling,
-    Step,
-    class_probabilities,
-    labelled_objective,
-    unlabelled_objective,
-)
+from passband.particles.networks.objective import Sampling, Step, labelled_objective, unlabelled_objective
+from passband.particles.networks.rvae import RVAE, CropsAsClasses, Posterior, class_probabilities
 from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint, write_log
 
 _CHECKPOINT = "rvae.safetensors"
