@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -86,8 +85,9 @@ def mixed(sources: Sequence[Draw]) -> Draw:
 def train(datasets: Sequence[Dataset], out: Path, steps: int) -> Bundle:
     """The network, from all datasets."""
     config = SegmenterConfig(
-        network=NETWORK, name="hrtem-generalist", crop=128, batch=12, steps=steps, stock=96, fresh=2, seed=1
-    )
+        network=NETWORK, name="hrtem-generalist", crop=128, batch=12, steps=steps, stock=96, fresh=2, seed=1,
+        look=250,
+    )  # fmt: skip
 
     def source(split: str) -> Draw:
         draws = [SceneImages(d, d.split(split), ranges=conditions(d.study.wave.energy)) for d in datasets]
@@ -96,7 +96,7 @@ def train(datasets: Sequence[Dataset], out: Path, steps: int) -> Bundle:
     held = source("validation")
     rng = np.random.default_rng(0)
     return train_segmenter(
-        replace(config, look=250),
+        config,
         source("train"),
         out,
         depends={"datasets": [d.study.digest() for d in datasets]},

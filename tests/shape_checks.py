@@ -63,7 +63,7 @@ def _resolved(hint: Any, names: dict[str, Any]) -> Any:
         return hint
     try:
         return eval(hint, names)
-    except Exception:
+    except (NameError, AttributeError):
         return Any
 
 

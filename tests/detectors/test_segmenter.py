@@ -153,6 +153,8 @@ def test_a_stopped_training_goes_on_to_the_same_weights_and_log(tmp_path, monkey
     ]
     with pytest.raises(ParameterError, match="learning_rate"):
         train_segmenter(replace(config, learning_rate=1.0), discs, tmp_path / "cut")
+    with pytest.raises(ParameterError, match="start"):
+        train_segmenter(config, discs, tmp_path / "cut", start=whole)
     with pytest.raises(ParameterError, match="another"):
         train_segmenter(config, discs, tmp_path / "cut", depends={"of": "another"})
 

@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from passband.detectors.mask_rcnn import DetectorConfig
 from passband.detectors.unet import UNetConfig
 from passband.errors import BundleError
 from passband.estimate.records import CalibrationRecord, calibration_parts, open_calibration
 from passband.store.tensors import Sealed, read_sealed, write_sealed
+
+_Model = TypeVar("_Model", bound=nn.Module)
 
 SHIPPED = Path(__file__).parents[1] / "bundles" / "cavities-slim.safetensors"
 """The bundle that comes with the package."""
@@ -154,6 +156,21 @@ def default_bundle() -> Bundle:
     'cavities-slim'
     """
     return read_bundle(SHIPPED)
+
+
+def load_weights(model: _Model, bundle: Bundle) -> _Model:
+    """Give a network the weights of a bundle.
+
+    Raises
+    ------
+    BundleError
+        If they do not fit it.
+    """
+    try:
+        model.load_state_dict(dict(bundle.weights))
+    except RuntimeError as e:
+        raise BundleError(f"bundle {bundle.name!r}: weights do not fit its configuration: {e}") from e
+    return model
 
 
 def named_bundle(name: str | Path) -> Bundle:

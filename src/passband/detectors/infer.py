@@ -14,11 +14,11 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import nms
 
 from passband.detections.detections import Detections
-from passband.detectors.bundle import Bundle
+from passband.detectors.bundle import Bundle, load_weights
 from passband.detectors.mask_rcnn import DetectorConfig, build_detector, detector_input, input_channels
 from passband.detectors.rescale import rescaling, resized
 from passband.detectors.segment import segment_objects
-from passband.errors import BundleError, ParameterError
+from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
@@ -108,12 +108,7 @@ def _tile_side(config: DetectorConfig, pixels: int, memory_gb: float) -> int:
 def _network(bundle: Bundle) -> MaskRCNN:
     """The network of a bundle, built once for each."""
     assert isinstance(bundle.detector, DetectorConfig)
-    model = build_detector(bundle.detector)
-    try:
-        model.load_state_dict(dict(bundle.weights))
-    except RuntimeError as e:
-        raise BundleError(f"bundle {bundle.name!r}: weights do not fit its configuration: {e}") from e
-    model.eval()
+    model = load_weights(build_detector(bundle.detector), bundle).eval()
     # torchvision reads the strides of its pyramid off the first image, before padding, and keeps them.
     first = torch.zeros(input_channels(bundle.detector), 64, 64)
     _detect_tile(model, first, (0, 0), (64, 64), bundle.score_threshold)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from passband.detections.detections import Detections
 from passband.detections.masks import masks_from_labels
-from passband.detectors.bundle import Bundle
+from passband.detectors.bundle import Bundle, load_weights
 from passband.detectors.rescale import rescaling, resized
 from passband.detectors.unet import UNet, UNetConfig
-from passband.errors import BundleError, ParameterError
+from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Image, LabelImage, Mask
 
@@ -59,7 +59,7 @@ def segment(
     config = bundle.detector
     if not isinstance(config, UNetConfig):
         raise ParameterError(f"bundle {bundle.name!r} is no segmenter; `passband assess` uses it")
-    model = _network(bundle)
+    model = segmenter_of(bundle)
     outputs = model.head.out_channels
     if float(np.ptp(micrograph.pixels)) == 0.0:
         return np.zeros((outputs, *micrograph.shape), np.float32)
@@ -220,12 +220,8 @@ def _tile_side(config: UNetConfig, pixels: int, memory_gb: float) -> int:
 
 
 @lru_cache(maxsize=2)
-def _network(bundle: Bundle) -> UNet:
+def segmenter_of(bundle: Bundle) -> UNet:
     """The network of a bundle, built once for each."""
     assert isinstance(bundle.detector, UNetConfig)
-    model = UNet(bundle.detector)
-    try:
-        model.load_state_dict(dict(bundle.weights))
-    except RuntimeError as e:
-        raise BundleError(f"bundle {bundle.name!r}: weights do not fit its configuration: {e}") from e
-    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    model = load_weights(UNet(bundle.detector), bundle).eval()
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

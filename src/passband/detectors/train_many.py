@@ -24,6 +24,7 @@ from passband.detectors.train_segmenter import (
     Stock,
     mixed_precision,
     segmentation_loss,
+    trained_bundle,
 )
 from passband.detectors.unet import Level, UNet
 from passband.errors import ParameterError, TrainingError
@@ -112,13 +113,7 @@ def train_many(
             progress("train", step + 1, first.steps)
     about = training or [{}] * len(models)
     return [
-        Bundle(
-            name=config.name,
-            detector=config.network,
-            weights={k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()},
-            score_threshold=0.5,
-            training={**words, "steps": config.steps, "seed": config.seed},
-        )
+        trained_bundle(config, model.state_dict(), words)
         for model, config, words in zip(models, configs, about, strict=True)
     ]
 

@@ -7,7 +7,7 @@ same weights; on one processor type with one thread, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from passband.detectors.bundle import Bundle
+from passband.detectors.bundle import Bundle, load_weights
 from passband.detectors.loop import TrainLog, resume_training, schedule, training_tensors
 from passband.detectors.segment import standardised
 from passband.detectors.unet import UNet, UNetConfig
 from passband.errors import ParameterError, TrainingError
-from passband.store.runs import Checkpoint, read_checkpoint, write_checkpoint
+from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint
 from passband.types import Image, LabelImage, Progress
 
 Labelled = tuple[Image, LabelImage]
@@ -154,10 +154,14 @@ def train_segmenter(
     if start is not None:
         if start.detector != config.network:
             raise ParameterError(f"bundle {start.name!r} holds another network than the one to be trained")
-        model.load_state_dict(dict(start.weights))
+        load_weights(model, start)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    follows = {"segmenter": asdict(config), "images": depends or {}}
+    follows = {
+        "segmenter": asdict(config),
+        "images": depends or {},
+        "start": None if start is None else arrays_sha256(*(v.numpy() for v in start.weights.values())),
+    }
     folder = None if out is None else Path(out)
     log = TrainLog(None if folder is None else folder / "log.csv")
     best: dict[str, Tensor] = {}
@@ -199,14 +203,21 @@ def train_segmenter(
             write_checkpoint(folder / "checkpoint.safetensors", follows, Checkpoint(state, held))
         if last:
             break
-    weights = {k: v.detach().contiguous() for k, v in (best or model.state_dict()).items()}
+    words = {"refined": start is not None, **(training or {})}
+    return trained_bundle(config, best or model.state_dict(), words)
+
+
+def trained_bundle(
+    config: SegmenterConfig, weights: Mapping[str, Tensor], training: Mapping[str, Any]
+) -> Bundle:
+    """The bundle of a network that was trained, without calibration; it says how it was trained."""
     recipe = {k: getattr(config, k) for k in ("crop", "batch", "steps", "learning_rate", "seed")}
     return Bundle(
         name=config.name,
         detector=config.network,
-        weights=weights,
+        weights={k: v.detach().cpu().contiguous() for k, v in weights.items()},
         score_threshold=0.5,
-        training={"refined": start is not None, **(training or {}), **recipe},
+        training={**training, **recipe},
     )
 
 

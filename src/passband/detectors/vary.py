@@ -58,7 +58,7 @@ class Variation:
 
 
 def draw_variation(rng: np.random.Generator, *, most_bin: float = 8.0) -> Variation:
-    """Draw a variation; half of the images are not absorbed, nor grainy, nor blurred, nor lit unevenly.
+    """Draw a variation; each kind of it is left out of a third (absorption) to a half of the images.
 
     Parameters
     ----------

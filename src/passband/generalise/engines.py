@@ -14,7 +14,6 @@ import logging
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections import deque
@@ -24,14 +23,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from passband.errors import ParameterError, PassbandError
+from passband.processes import ONE_THREAD, core_count, one_thread
 
 ENGINES = ("inline", "processes", "dask")
 PARCEL = 200
 """Most tasks of a parcel."""
 DEATHS = 2
 """Of workers that held a task alone, before it is taken for their cause."""
-
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,13 +129,6 @@ def run_tasks(
     return engines[settings.engine](function, tasks, settings)
 
 
-def core_count() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def words_of(error: BaseException) -> str:
     r"""What an exception says, on one line of at most 500 letters.
 
@@ -207,19 +198,9 @@ def _inline(
     function: Callable[[Any], Any], tasks: Iterable[Any], settings: EngineSettings
 ) -> Generator[Outcome]:
     """All tasks in this process, on one thread as a worker has."""
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    torch = sys.modules.get("torch")
-    threads = torch.get_num_threads() if torch else 0
-    with threadpool_limits(1):
-        if torch:
-            torch.set_num_threads(1)
-        try:
-            for task in tasks:
-                yield _done(function, task)
-        finally:
-            if torch:
-                torch.set_num_threads(threads)
+    with one_thread():
+        for task in tasks:
+            yield _done(function, task)
 
 
 def _in_processes(
@@ -230,7 +211,7 @@ def _in_processes(
     from loky.process_executor import BrokenProcessPool
 
     def start() -> Any:
-        return ProcessPoolExecutor(1, initializer=_begin_worker, env=dict.fromkeys(_THREADS, "1"))
+        return ProcessPoolExecutor(1, initializer=_begin_worker, env=ONE_THREAD)
 
     parcels = _Parcels(tasks, settings.parcel_seconds)
     idle: list[Any] = [None] * (settings.workers or core_count())

@@ -6,7 +6,6 @@ import errno
 import json
 import math
 import pkgutil
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -73,8 +72,6 @@ def named_function(name: str) -> Callable[..., Any]:
         function: Callable[..., Any] = pkgutil.resolve_name(name)
     except (ImportError, AttributeError, ValueError) as e:
         raise PassbandError(f"the work {name} cannot be imported: {words_of(e)}") from e
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)  # as in every worker, so that the last bits agree
     return function
 
 

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 
 from passband.errors import DatasetError, PassbandError
-from passband.generalise.engines import EngineSettings, core_count, run_tasks
-from passband.generalise.folder import STUDY, StudyFolder, Work, begin_study, open_study
+from passband.generalise.engines import EngineSettings, run_tasks
+from passband.generalise.folder import StudyFolder, Work, begin_study, open_study
 from passband.generalise.ledger import Ledger, open_ledger, read_ledger
 from passband.generalise.performing import job_of, named_function, perform
 from passband.generalise.study import Study
+from passband.processes import core_count
 from passband.store.folders import sole_writer
 from passband.store.parts import write_part
 from passband.types import Progress
@@ -187,4 +188,4 @@ def _status(folder: StudyFolder, ledger: Ledger) -> StudyStatus:
     )
 
 
-__all__ = ["STUDY", "RunOptions", "StudyStatus", "Work", "ledger_of", "run_study", "study_status"]
+__all__ = ["RunOptions", "StudyStatus", "Work", "ledger_of", "run_study", "study_status"]

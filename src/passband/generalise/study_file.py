@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import math
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import Any
 
 from passband.errors import ParameterError
 from passband.generalise.study import Axes, Structures, Study, StudyFaultsError, Training, shown
+from passband.store.toml import read_toml
+from passband.words import listed, meant
 
 _AXES = ("defocus_nm", "cs_mm", "focal_spread", "dose", "materials")
 _SIDES = ("train", "test")
@@ -35,18 +35,7 @@ def read_study(path: str | Path) -> Study:
     >>> study.run_count, study.train.dose
     (2, (100.0,))
     """
-    try:
-        text = Path(path).read_text("utf-8")
-    except UnicodeDecodeError as e:
-        raise ParameterError(f"{path} is no text, wanted a study as a TOML file") from e
-    except OSError as e:
-        raise ParameterError(f"{path} cannot be read ({e.strerror}), wanted a study as a TOML file") from e
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
-        raise ParameterError(
-            f"{path} is not TOML: {e}; wanted a study, with `[train]` and `defocus_nm = [-10, 10]` say"
-        ) from e
+    tree = read_toml(path, wanted="a study", example="`[train]` and `defocus_nm = [-10, 10]`")
     return study_from_tables(tree, source=str(path))
 
 
@@ -92,8 +81,7 @@ def study_from_tables(tree: Mapping[str, Any], *, source: str) -> Study:
     except StudyFaultsError as e:
         faults += e.faults
     if faults:
-        listed = "".join(f"\n  - {fault}" for fault in faults)
-        raise ParameterError(f"{source}: {len(faults)} fault{'s' * (len(faults) > 1)} in the study:{listed}")
+        raise ParameterError(listed(source, faults, "the study"))
     return study
 
 
@@ -194,7 +182,7 @@ def _typed(tree: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str
     for table, content in tree.items():
         if table not in _KNOWN:
             homes = [t for t in _KNOWN if table in _KNOWN[t]]
-            cure = f"it belongs in [{homes[0]}]" if homes else _cure(table, [f"[{t}]" for t in _KNOWN])
+            cure = f"it belongs in [{homes[0]}]" if homes else meant(table, list(_KNOWN))
             faults.append(f"{table} is not known; {cure}")
             continue
         if not isinstance(content, dict):
@@ -203,7 +191,7 @@ def _typed(tree: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str
         for name, value in content.items():
             if name not in _KNOWN[table]:
                 homes = [t for t in _KNOWN if name in _KNOWN[t]]
-                cure = f"it belongs in [{homes[0]}]" if homes else _cure(name, list(_KNOWN[table]))
+                cure = f"it belongs in [{homes[0]}]" if homes else meant(name, list(_KNOWN[table]))
                 faults.append(f"{table}.{name} is not known; {cure}")
                 continue
             try:
@@ -211,8 +199,3 @@ def _typed(tree: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str
             except _FaultError as e:
                 faults.append(f"{table}.{name} must be {e}, got {shown(value)}")
     return tables, faults
-
-
-def _cure(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, [k.strip("[]") for k in known], 1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"

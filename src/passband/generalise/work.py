@@ -5,9 +5,8 @@ All networks are tested on the same images, of scenes that none was trained on.
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from passband.detectors.scenes import SceneImages
-from passband.detectors.segment import standardised
+from passband.detectors.segment import segmenter_of, standardised
 from passband.detectors.train_segmenter import SegmenterConfig, segmentation_loss, targets, train_segmenter
-from passband.detectors.unet import UNet, segmenter_network
+from passband.detectors.unet import segmenter_network
 from passband.generalise.study import Point, Structures, Training, study_from_values
 from passband.hrtem.dataset.dataset import Dataset, open_dataset
 from passband.hrtem.dataset.simulate import simulate_dataset
@@ -28,6 +27,7 @@ from passband.hrtem.specimen.specimen import SpecimenRanges
 from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.hrtem.wave.scattering import WaveSettings
 from passband.optics.conditions import ConditionRanges, Uniform
+from passband.processes import one_thread
 from passband.types import Progress
 from passband.units import MM, NM
 
@@ -59,7 +59,8 @@ def prepare(
     points = [*of.train.points(), *of.test.points()]
     for materials in dict.fromkeys(p.materials for p in points):
         simulation = _simulation(of.structures, of.training, materials)
-        simulate_dataset(simulation, data_folder(folder, materials), workers=workers, progress=progress)
+        place = data_folder(folder, materials)
+        simulate_dataset(simulation, place, workers=workers, progress=progress)
 
 
 def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> list[dict[str, Any]]:
@@ -100,9 +101,7 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
         keep_freed_memory()
         source = SceneImages(dataset, dataset.split("train"), ranges=ranges)
         bundle = train_segmenter(config, source)
-        model = UNet(config.network)
-        model.load_state_dict(dict(bundle.weights))
-        model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model = segmenter_of(bundle)
         return [
             {**to.columns("test"), **score_network(model, *_test_images(folder, to, of.training))}
             for to in of.test_points()
@@ -217,14 +216,3 @@ def _middle(length: int) -> slice:
     """The middle of a length, a multiple of every network's stride."""
     side = min(TEST_SIDE, length // 16 * 16)
     return slice((length - side) // 2, (length - side) // 2 + side)
-
-
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """A network is the same whoever trains it: sums depend on how many threads share them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

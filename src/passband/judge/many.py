@@ -24,7 +24,8 @@ from passband.judge.verdict import Judge, Verdict
 from passband.micrographs.many import Errors, Reading, find_micrographs, without_name
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
-from passband.store.runs import arrays_sha256, key
+from passband.store.parts import key
+from passband.store.runs import arrays_sha256
 from passband.store.sealed import file_sha256
 from passband.types import Progress
 

@@ -16,7 +16,7 @@ from passband.errors import PassbandError
 from passband.estimate.calibration import Estimate
 from passband.judge.sheet import Sheet
 from passband.judge.verdict import Verdict, measure_sizes
-from passband.store.runs import read_part, write_part
+from passband.store.parts import read_part, write_part
 
 FORMAT = 1
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passband.micrographs.picture import Request
+from passband.processes import ONE_THREAD
 
 START_LIMIT_S = 60.0
 """Seconds for the child to start and load a library; no file is read in them."""
@@ -101,10 +102,9 @@ class _Child:
 
 def _environment() -> dict[str, str]:
     """Ours, with one thread a library (each takes address space), and no plugins of HDF5 (they are code)."""
-    threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     return {
         **os.environ,
-        **dict.fromkeys(threads, "1"),
+        **ONE_THREAD,
         "HDF5_PLUGIN_PRELOAD": "::",
         "PYTHONWARNINGS": "ignore",
     }

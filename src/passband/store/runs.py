@@ -18,10 +18,7 @@ from torch import Tensor
 from passband.errors import BundleError, ParameterError
 from passband.store.columns import rows_csv
 from passband.store.files import write_whole
-from passband.store.parts import differences as differences
-from passband.store.parts import key as key
-from passband.store.parts import read_part as read_part
-from passband.store.parts import write_part as write_part
+from passband.store.parts import differences
 from passband.store.sealed import content_sha256
 from passband.store.tensors import read_sealed, write_sealed
 

@@ -23,6 +23,7 @@ from passband.types import Vector
 Peer = Callable[[RowTable, RowTable, int], ScoreTable]
 """Fits the first table and estimates the scores of the second; the last is a seed."""
 ROUNDS, TREES = 100, 100
+"""Of gradient boosting, and of the forest of quantiles."""
 
 
 def predict_the_mean(train: RowTable, asked: RowTable, seed: int) -> ScoreTable:

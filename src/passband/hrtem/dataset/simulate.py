@@ -35,6 +35,7 @@ from passband.hrtem.specimen.specimen import build_specimen, draw_specimen
 from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.hrtem.wave.imaging import image_shape
 from passband.hrtem.wave.scattering import exit_wave
+from passband.processes import ONE_THREAD, core_count, one_thread
 from passband.types import Progress
 
 # -P keeps the working directory, which may be a folder of strangers' files, from being imported from.
@@ -44,7 +45,6 @@ sys.path[:] = json.loads(sys.argv[1])
 from passband.hrtem.dataset.simulate import serve
 serve()
 """
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,7 +130,7 @@ def simulate_dataset(
     if workers is not None and workers < 1:
         raise ParameterError(f"workers must be at least 1, got {workers}")
     store = begin_dataset(folder, study, study_text=study_text)
-    count = min(workers or _cores(), store.shards)
+    count = min(workers or core_count(), store.shards)
     done = made = 0
     with dataset_writer(store):
         events = _inline(store) if count == 1 else _in_processes(store, count)
@@ -220,18 +220,10 @@ def _tell(answers: io.TextIOWrapper, words: dict[str, Any]) -> None:
 
 def _inline(store: DatasetStore) -> Generator[_Event]:
     """All shards in this process, on one thread as a worker has."""
-    import torch
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     keep_freed_memory()
-    try:
-        with threadpool_limits(1):
-            for shard in range(store.shards):
-                yield from make_shard(store, shard)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread():
+        for shard in range(store.shards):
+            yield from make_shard(store, shard)
 
 
 def _in_processes(store: DatasetStore, count: int) -> Generator[_Event]:
@@ -271,7 +263,7 @@ def _start() -> subprocess.Popen[str]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=None if os.environ.get("PASSBAND_TRACEBACK") else subprocess.DEVNULL,
-        env={**os.environ, **dict.fromkeys(_THREADS, "1")},
+        env={**os.environ, **ONE_THREAD},
         text=True,
         start_new_session=True,  # Ctrl-C is ours to answer
     )
@@ -331,10 +323,3 @@ def _close(process: subprocess.Popen[str]) -> None:
             with contextlib.suppress(OSError):
                 pipe.close()
     process.wait()
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

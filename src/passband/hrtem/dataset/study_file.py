@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import cache
@@ -16,6 +14,8 @@ from passband.hrtem.dataset.study import SimulationStudy, Splits, StudyError, sh
 from passband.hrtem.specimen.specimen import SpecimenRanges
 from passband.hrtem.wave.scattering import WaveSettings
 from passband.optics.conditions import ConditionRanges
+from passband.store.toml import read_toml
+from passband.words import listed, meant
 
 
 def read_study(path: str | Path) -> SimulationStudy:
@@ -39,16 +39,7 @@ def read_study(path: str | Path) -> SimulationStudy:
     ...     read_study(path).imaging.C10
     Uniform(low=-250.0, high=-50.0)
     """
-    try:
-        text = Path(path).read_text("utf-8")
-    except UnicodeDecodeError as e:
-        raise ParameterError(f"{path} is no text, wanted a study as a TOML file") from e
-    except OSError as e:
-        raise ParameterError(f"{path} cannot be read ({e.strerror}), wanted a study as a TOML file") from e
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
-        raise ParameterError(f"{path} is not TOML: {e}; wanted a study, with `scenes = 100` say") from e
+    tree = read_toml(path, wanted="a study", example="`scenes = 100`")
     return study_from_values(tree, source=str(path))
 
 
@@ -85,8 +76,7 @@ def study_from_values(tree: Mapping[str, Any], *, source: str) -> SimulationStud
             if not _remove(errors, values):
                 break
     if faults:
-        listed = "".join(f"\n  - {fault}" for fault in faults)
-        raise ParameterError(f"{source}: {len(faults)} fault{'s' * (len(faults) > 1)} in the study:{listed}")
+        raise ParameterError(listed(source, faults, "the study"))
     return study
 
 
@@ -171,9 +161,8 @@ def _fault(name: str, error: Mapping[str, Any]) -> str:
     kind, given = error["type"], error["input"]
     if kind == "unexpected_keyword_argument":
         parent, _, key = name.rpartition(".")
-        close = difflib.get_close_matches(key, _names(parent), 1)
-        known = ", ".join(_names(parent))
-        cure = f"did you mean {close[0]}?" if close else f"known here: {known}" if known else "leave it out"
+        known = _names(parent)
+        cure = meant(key, known) if known else "leave it out"
         return f"{name} is not known; {cure}"
     if kind == "missing":
         return f"{name} is missing"
