@@ -20,7 +20,8 @@ def peak(side: int, backbone: str) -> None:
     from passband.cavities.image import simulate_cavities
     from passband.detectors import infer
     from passband.detectors.bundle import Bundle, default_bundle
-    from passband.detectors.mask_rcnn import PAPER, build_detector
+    from passband.detectors.config import PAPER
+    from passband.detectors.mask_rcnn import build_detector
     from passband.micrographs.micrograph import Micrograph
 
     torch.set_num_threads(1)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from passband.cavities.image import simulate_cavities
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
-from passband.detectors.mask_rcnn import SLIM
+from passband.detectors.config import SLIM
 from passband.judge.calibrate import calibrate_bundle, calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passband.detectors.bundle import SHIPPED, Bundle, CalibrationRecord, read_bundle, write_bundle
-from passband.detectors.mask_rcnn import PAPER, SLIM, DetectorConfig
+from passband.detectors.config import PAPER, SLIM, DetectorConfig
 from passband.errors import BundleError
 from passband.store.tensors import FORMAT
 

@@ -14,8 +14,8 @@ from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors import infer
 from passband.detectors.bundle import default_bundle
+from passband.detectors.config import SLIM
 from passband.detectors.infer import detect
-from passband.detectors.mask_rcnn import SLIM
 from passband.detectors.rescale import rescaling, resized
 from passband.errors import BundleError, ParameterError
 from passband.micrographs.micrograph import Micrograph

@@ -14,8 +14,8 @@ from passband.cavities.image import simulate_cavities
 from passband.detections.detections import Detections
 from passband.detectors.augment import Augmentation, augment_image, draw_augmentation, turn
 from passband.detectors.bundle import default_bundle, write_bundle
+from passband.detectors.config import SLIM
 from passband.detectors.loop import schedule
-from passband.detectors.mask_rcnn import SLIM
 from passband.detectors.train import (
     TrainConfig,
     _batch,

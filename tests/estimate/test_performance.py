@@ -14,7 +14,7 @@ import pytest
 
 from passband.detections.matching import OPTIMAL, PAPER
 from passband.detectors.bundle import Bundle, CalibrationRecord, default_bundle, read_bundle, write_bundle
-from passband.detectors.mask_rcnn import SLIM
+from passband.detectors.config import SLIM
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.blend import standardise, to_logit
 from passband.estimate.calibration import HeldOutScores

@@ -8,7 +8,7 @@ import pytest
 
 from made_cards import CONFIG, NAMES, card_crops, quick, small
 from passband.detectors.bundle import Bundle, CalibrationRecord, read_bundle, write_bundle
-from passband.detectors.mask_rcnn import SLIM
+from passband.detectors.config import SLIM
 from passband.errors import BundleError
 from passband.particles.bundle import read_particle_model, write_particle_model
 from passband.particles.fit import fit_particle_model

@@ -42,7 +42,7 @@ def train_detector(
     For example `passband train detector --out mine --domains A:under,A:over`.
     """
     from passband.detectors.bundle import write_bundle
-    from passband.detectors.mask_rcnn import PAPER, SLIM
+    from passband.detectors.config import PAPER, SLIM
     from passband.detectors.train import TrainConfig, train_detector
 
     config = TrainConfig(

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from passband.detectors.mask_rcnn import DetectorConfig
+from passband.detectors.config import DetectorConfig
 from passband.detectors.unet import UNetConfig
 from passband.errors import BundleError
 from passband.estimate.records import CalibrationRecord, calibration_parts, open_calibration

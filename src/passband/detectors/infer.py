@@ -15,7 +15,8 @@ from torchvision.ops import nms
 
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, load_weights
-from passband.detectors.mask_rcnn import DetectorConfig, build_detector, detector_input, input_channels
+from passband.detectors.config import DetectorConfig
+from passband.detectors.mask_rcnn import build_detector, detector_input, input_channels
 from passband.detectors.rescale import rescaling, resized
 from passband.detectors.segment import segment_objects
 from passband.errors import ParameterError

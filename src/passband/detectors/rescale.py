@@ -31,7 +31,7 @@ def rescaling(micrograph: Micrograph, bundle: Bundle) -> float:
     Examples
     --------
     >>> import numpy as np
-    >>> from passband.detectors.mask_rcnn import SLIM
+    >>> from passband.detectors.config import SLIM
     >>> b = Bundle(name="b", detector=SLIM, weights={}, score_threshold=0.5, training={"pixel_size": [2, 5]})
     >>> rescaling(Micrograph(pixels=np.zeros((4, 4), np.float32), name="a", pixel_size=1.0), b)
     0.5

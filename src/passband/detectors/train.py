@@ -21,8 +21,9 @@ from passband.cavities.image import CavityImage, CavityRecord, simulate_cavities
 from passband.detections.detections import Detections
 from passband.detectors.augment import augment_image, draw_augmentation, turn
 from passband.detectors.bundle import Bundle, read_bundle
+from passband.detectors.config import SLIM, DetectorConfig
 from passband.detectors.loop import TrainLog, resume_training, schedule, training_tensors
-from passband.detectors.mask_rcnn import SLIM, DetectorConfig, build_detector, detector_input, input_channels
+from passband.detectors.mask_rcnn import build_detector, detector_input, input_channels
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint
