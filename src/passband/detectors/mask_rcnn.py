@@ -42,6 +42,7 @@ def build_detector(config: DetectorConfig, *, coco_weights: bool = False) -> Mas
 
     Examples
     --------
+    >>> from passband.detectors.config import SLIM
     >>> detector = build_detector(SLIM)
     >>> sum(p.numel() for p in detector.parameters()) < 2_600_000
     True
@@ -92,6 +93,7 @@ def input_channels(config: DetectorConfig) -> int:
 
     Examples
     --------
+    >>> from passband.detectors.config import PAPER, SLIM
     >>> input_channels(SLIM), input_channels(PAPER)
     (2, 3)
     """
