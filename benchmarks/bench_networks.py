@@ -25,8 +25,8 @@ STUDY = Study(
     structures=Structures(scenes=70, test_share=0.2),
 )
 RECIPES = {
-    "tiny": Training(network="tiny", steps=130, crop=64),
-    "small": Training(network="small", steps=350, crop=128),
+    "tiny": Training(steps=130, crop=64),
+    "small": Training(steps=350, crop=128),
 }
 FIVE_MINUTES = 2400
 """Steps of the small network that take about so long."""
@@ -67,7 +67,7 @@ def main() -> None:
         )
         return
     for name, recipe in RECIPES.items():
-        study = replace(STUDY, training=recipe)
+        study = replace(STUDY, networks=(name,), training=recipe)
         rows, seconds, tested = [], [], []
         for run in study.runs():
             testing[0], began = 0.0, time.process_time()

@@ -23,9 +23,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from passband.adam import Adam
 from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.particles.cards import PROTOCOLS, card_set, draw_cards, make_cards
-from passband.particles.networks.adam import Adam
 from passband.particles.networks.fit_invariant import fit_classifier
 from passband.particles.networks.harmonics import HarmonicSettings
 from passband.particles.networks.invariant import ClassifierSettings, classify_crops

@@ -22,6 +22,7 @@ from passband.generalise.export import export_csv, export_parquet
 from passband.generalise.ledger import LEDGER
 from passband.generalise.run import RunOptions, Work, run_study, study_status
 from passband.generalise.shards import Shard, shard_from_text, work_shard
+from passband.generalise.study import RECIPE
 from passband.store.folders import sole_writer
 
 HERE = Path(fake_tasks.__file__).parent
@@ -38,8 +39,9 @@ def test_every_run_and_test_condition_makes_one_row(tmp_path: Path) -> None:
     assert status.rows == status.wanted_rows == 12 * len(TESTS)
     head, *lines = table(tmp_path / "s").decode().splitlines()
     assert head == (
-        "run,train_defocus_nm,train_cs_mm,train_focal_spread,train_dose,train_materials,"
-        "test_defocus_nm,test_cs_mm,test_focal_spread,test_dose,test_materials,seed,f1,loss"
+        "run,train_network,train_defocus_nm,train_cs_mm,train_focal_spread,train_dose,train_materials,"
+        "train_diameter_nm,test_defocus_nm,test_cs_mm,test_focal_spread,test_dose,test_materials,"
+        "test_diameter_nm,seed,f1,loss"
     )
     assert len(set(lines)) == len(lines) == 36
     assert lines[0].split(",")[1:2] + lines[0].split(",")[6:7] == ["10.0", "-20.0"]
@@ -219,8 +221,10 @@ def test_an_edited_study_is_refused_and_says_what_differs(tmp_path: Path) -> Non
 
 def test_another_recipe_is_refused(tmp_path: Path, monkeypatch) -> None:
     run(made_study(), tmp_path / "s")
-    monkeypatch.setattr("passband.generalise.folder.RECIPE", 2)
-    with pytest.raises(DatasetError, match="trained by recipe 1, and this one trains by 2"):
+    monkeypatch.setattr("passband.generalise.folder.RECIPE", RECIPE + 1)
+    with pytest.raises(
+        DatasetError, match=f"trained by recipe {RECIPE}, and this one trains by {RECIPE + 1}"
+    ):
         study_status(tmp_path / "s")
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passband.errors import ParameterError
-from passband.generalise.study import Axes, Study, study_from_values
+from passband.generalise.conditions import Axes
+from passband.generalise.study import Study, study_from_values
 from passband.generalise.study_file import read_study, study_from_tables
 
 EXAMPLE = """
@@ -48,12 +49,8 @@ def test_a_file_gives_its_study(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(EXAMPLE)
     study = read_study(path)
-    assert (study.name, study.training.network, study.run_count, len(study.test_points())) == (
-        "x",
-        "tiny",
-        4,
-        3,
-    )
+    counts = study.run_count, len(study.test_points())
+    assert (study.name, study.networks, *counts) == ("x", ("tiny",), 4, 3)
     assert {run.train.dose for run in study.runs()} == {400.0}
     assert study_from_values(study.values()) == study
 
@@ -109,7 +106,23 @@ def test_materials_are_mixed_or_an_axis() -> None:
     assert [p.materials for p in mixed.train.points()] == [("Au", "CdSe")]
     axis = made('[train]\nmaterials = ["CdSe", "Au"]\n[test]\nmaterials = "Ag"')
     assert [p.materials for p in axis.train.points()] == [("Au",), ("CdSe",)]
-    assert axis.structures.materials == ("Ag", "Au", "CdSe")
+    assert [p.materials for p in axis.test.points()] == [("Ag",)]
+    other = made('[structures]\nmaterials = ["CdSe"]\n[test]\nmaterials = ["Au"]')
+    assert [p.materials for p in (*other.train.points(), *other.test.points())] == [("CdSe",), ("Au",)]
+
+
+def test_diameters_are_one_range_or_an_axis() -> None:
+    one = made("[structures]\ndiameter_nm = [2, 3]")
+    assert one.train.diameter_nm == one.test.diameter_nm == ((2.0, 3.0),)
+    axis = made("[train]\ndiameter_nm = [[4, 5], [2, 3]]\n[test]\ndiameter_nm = 4")
+    assert axis.train.diameter_nm == ((2.0, 3.0), (4.0, 5.0)) and axis.test.diameter_nm == ((4.0, 4.0),)
+    assert next(axis.train.points()).columns("train")["train_diameter_nm"] == "2-3"
+
+
+def test_networks_are_an_axis() -> None:
+    study = made(EXAMPLE.replace('"tiny"', '["tiny", "small"]'))
+    assert study.run_count == 8 and {run.network for run in study.runs()} == {"tiny", "small"}
+    assert set(names(study)) > set(names(made(EXAMPLE)))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +135,10 @@ def test_materials_are_mixed_or_an_axis() -> None:
         ("train = 3", "train must be a table, [train], got 3"),
         ("[study]\nseeds = true", "study.seeds must be a whole number, got True"),
         ("[study]\nseeds = 0", "study.seeds must be 1 to 1,000,000, got 0"),
-        ('[study]\nnetwork = "huge"', "study.network must be tiny, small or published, got 'huge'"),
+        (
+            '[study]\nnetwork = "huge"',
+            "study.network must be tiny, small or published, or a list of them, got 'huge'",
+        ),
         ("[study]\ncrop = 50", "study.crop must be a multiple of 16 pixels, at least 32, got 50"),
         ("[study]\ncrop = 512", "study.crop of 512 pixels, 10.24 nm, is larger than structures.field_nm"),
         ("[train]\ndefocus_nm = []", "train.defocus_nm is empty"),
@@ -137,11 +153,16 @@ def test_materials_are_mixed_or_an_axis() -> None:
         ),
         ('[structures]\nmaterials = ["CdS"]', "no material 'CdS'; did you mean CdSe?"),
         ('[test]\nmaterials = ["cdse"]', "no material 'cdse'; did you mean CdSe?"),
-        (
-            '[structures]\nmaterials = ["CdSe"]\n[test]\nmaterials = ["Au"]',
-            "test.materials: Au must stand in structures.materials too",
-        ),
+        ("[structures]\nmaterials = []", "structures.materials must name at least one material"),
+        ('[test]\nmaterials = ["Au", "Au"]', "test.materials holds Au twice"),
+        ('[study]\nnetwork = ["tiny", "tiny"]', "study.network names one twice"),
+        ("[study]\nnetwork = []", "study.network must be tiny, small or published, or a list of them"),
+        ("[test]\ndiameter_nm = [[3, 5], [1]]", "test.diameter_nm must be [lowest, highest], or a list"),
+        ("[test]\ndiameter_nm = [3, 50]", "test.diameter_nm must be [lowest, highest] of 0.5 or more"),
+        ('[test]\ndataset = "nowhere"', "test.dataset: "),
         ("[structures]\ndiameter_nm = [5, 3]", "structures.diameter_nm must be [lowest, highest]"),
+        ("[fixed]\ndose = -5", "fixed.dose must be 0.001 to 1e9 e/Å², got -5"),
+        ("[train]\ndiameter_nm = [5, 3]", "train.diameter_nm must be [lowest, highest]"),
         ("[structures]\ndiameter_nm = [5, 3, 1]", "structures.diameter_nm must be [lowest, highest], two"),
         (
             "[train]\ndose = 1\n[test]\ndose = 2\n[fixed]\ndose = 3",

@@ -9,23 +9,23 @@ import pytest
 import torch
 
 from passband.generalise import work
+from passband.generalise.conditions import Axes, Point
 from passband.generalise.engines import EngineSettings
 from passband.generalise.page import write_study_report
 from passband.generalise.run import RunOptions, run_study
-from passband.generalise.study import Axes, Point, Structures, Study, Training
+from passband.generalise.study import Structures, Study, Training
 from passband.hrtem.dataset.dataset import open_dataset
 
 pytestmark = pytest.mark.training
 
 STUDY = Study(
     name="small",
+    networks=("tiny",),
     seeds=1,
-    train=Axes(defocus_nm=(-10.0, 10.0)),
-    test=Axes(defocus_nm=(-10.0, 10.0), dose=(400.0, 2000.0)),
-    training=Training(network="tiny", steps=3, crop=32, pixel_size=0.4),
-    structures=Structures(
-        scenes=4, field_nm=3.2, diameter_nm=(1.0, 1.4), thickness_nm=(0.0, 0.0), particles=(1, 2)
-    ),
+    train=Axes(defocus_nm=(-10.0, 10.0), diameter_nm=((1.0, 1.4),)),
+    test=Axes(defocus_nm=(-10.0, 10.0), dose=(400.0, 2000.0), diameter_nm=((1.0, 1.4),)),
+    training=Training(steps=3, crop=32, pixel_size=0.4),
+    structures=Structures(scenes=4, field_nm=3.2, thickness_nm=(0.0, 0.0), particles=(1, 2)),
 )
 
 
@@ -70,7 +70,7 @@ def test_no_network_is_tested_on_a_scene_that_it_was_trained_on(folder, monkeypa
     work._test_images.cache_clear()
     work.train_and_test(STUDY.values(), run_values(), folder)
     work._test_images.cache_clear()
-    dataset = open_dataset(work.data_folder(folder, ("CdSe",)))
+    dataset = open_dataset(work.data_folder(folder, next(STUDY.train.points())))
     assert drawn["test"] == set(dataset.split("test"))
     assert drawn["train"] == set(dataset.split("train"))
     assert len(drawn["test"]) == STUDY.structures.test_scenes == 1
@@ -100,17 +100,19 @@ def test_f1_is_of_all_pixels_together():
 
 def test_each_set_of_materials_has_scenes_of_its_own(tmp_path):
     study = Study(
-        train=Axes(materials=(("Au",),)),
-        test=Axes(materials=(("Au",), ("CdSe",))),
+        networks=("tiny",),
+        train=Axes(materials=(("Au",),), diameter_nm=((1.0, 1.4),)),
+        test=Axes(materials=(("Au",), ("CdSe",)), diameter_nm=((1.0, 1.2), (1.0, 1.4))),
         training=STUDY.training,
-        structures=Structures(
-            materials=("Au", "CdSe"), scenes=4, field_nm=3.2, diameter_nm=(1.0, 1.4), thickness_nm=(0.0, 0.0)
-        ),
+        structures=STUDY.structures,
     )
     work.prepare(study.values(), str(tmp_path))
-    assert sorted(p.name for p in (tmp_path / "data").iterdir()) == ["Au", "CdSe"]
+    made = {p.name for p in (tmp_path / "data").iterdir()}
+    assert made == {f"{m}_1-{d}nm" for m in ("Au", "CdSe") for d in ("1.2", "1.4")}
     rows = work.train_and_test(study.values(), next(study.runs()).values(), str(tmp_path))
-    assert [r["test_materials"] for r in rows] == ["Au", "CdSe"]
+    assert [(r["test_materials"], r["test_diameter_nm"]) for r in rows] == [
+        ("Au", "1-1.2"), ("Au", "1-1.4"), ("CdSe", "1-1.2"), ("CdSe", "1-1.4")
+    ]  # fmt: skip
 
 
 def test_a_study_is_run_from_its_scenes_to_its_table(tmp_path):

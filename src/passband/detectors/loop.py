@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from passband.adam import Adam
+from passband.errors import ParameterError
 from passband.store.runs import Checkpoint, write_log
 
 
@@ -64,34 +65,37 @@ class TrainLog:
             write_log(self.path, self.lines)
 
 
-def training_tensors(
-    model: nn.Module, optimizer: torch.optim.Optimizer, average: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def training_tensors(model: nn.Module, optimizer: Adam, average: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """All that the next step follows from."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.items()}
-    for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{k}": v.contiguous() for k, v in state.items()}
-    return tensors
+    return tensors | {f"optimizer.{k}": v.contiguous() for k, v in optimizer.state().items()}
 
 
 def resume_training(
     kept: Checkpoint | None,
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     average: dict[str, Tensor],
     log: TrainLog,
 ) -> int:
-    """Load a checkpoint, if there is one, and return the step to go on with."""
+    """Load a checkpoint, if there is one, and return the step to go on with.
+
+    Raises
+    ------
+    ParameterError
+        If the checkpoint is of another version.
+    """
     if kept is None:
         log.resume([[], [], 0.0])
         return 0
     model.load_state_dict(kept.under("model."))
     average.update(kept.under("average."))
-    state: dict[int, dict[str, Any]] = {}
-    for key, value in kept.under("optimizer.").items():
-        index, name = key.split(".")
-        state.setdefault(int(index), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    try:
+        optimizer.load_state(kept.under("optimizer."))
+    except KeyError as e:
+        raise ParameterError(
+            f"the checkpoint is of another version of Passband ({e} is missing); start in a new folder"
+        ) from e
     log.resume(kept.state["log"])
     return int(kept.state["step"])

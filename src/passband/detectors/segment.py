@@ -15,7 +15,7 @@ from passband.detections.detections import Detections
 from passband.detections.masks import masks_from_labels
 from passband.detectors.bundle import Bundle, load_weights
 from passband.detectors.rescale import rescaling, resized
-from passband.detectors.unet import UNet, UNetConfig
+from passband.detectors.unet import UNet, UNetConfig, folded
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Image, LabelImage, Mask
@@ -223,5 +223,5 @@ def _tile_side(config: UNetConfig, pixels: int, memory_gb: float) -> int:
 def segmenter_of(bundle: Bundle) -> UNet:
     """The network of a bundle, built once for each."""
     assert isinstance(bundle.detector, UNetConfig)
-    model = load_weights(UNet(bundle.detector), bundle).eval()
+    model = folded(load_weights(UNet(bundle.detector), bundle))
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from passband.adam import Adam
 from passband.cavities.domains import DOMAINS, draw_set
 from passband.cavities.files import truth_of
 from passband.cavities.image import CavityImage, CavityRecord, simulate_cavities
@@ -136,7 +137,7 @@ def train_detector(
     model = build_detector(config.detector, coco_weights=config.coco_weights)
     if config.start is not None:
         model.load_state_dict(_start_weights(config))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    optimizer = Adam(model.parameters(), learning_rate=config.learning_rate, weight_decay=1e-4)
     average = {k: v.clone() for k, v in model.state_dict().items()}
     if samples is not None:
         _refuse_unusable(samples, config.crop)
@@ -150,8 +151,7 @@ def train_detector(
         rng = np.random.default_rng([config.seed, 1, step])  # a resumed run draws the same crops,
         torch.manual_seed(int(rng.integers(2**62)))  # and torchvision's samplers the same regions
         images, targets = _batch(seen, rng, config)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(step, config.steps)
+        optimizer.learning_rate = config.learning_rate * schedule(step, config.steps)
         losses = model(images, targets)
         loss = torch.stack(list(losses.values())).sum()
         optimizer.zero_grad()

@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from passband.adam import Adam
 from passband.detectors.bundle import Bundle, load_weights
 from passband.detectors.loop import TrainLog, resume_training, schedule, training_tensors
 from passband.detectors.segment import standardised
@@ -156,7 +157,7 @@ def train_segmenter(
             raise ParameterError(f"bundle {start.name!r} holds another network than the one to be trained")
         load_weights(model, start)
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
+    optimizer = Adam(model.parameters(), learning_rate=config.learning_rate)
     follows = {
         "segmenter": asdict(config),
         "images": depends or {},
@@ -174,8 +175,7 @@ def train_segmenter(
     stock = Stock(draw, config, first)
     for step in range(first, config.steps):
         images, objects = stock.batch(step)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * schedule(step, config.steps)
+        optimizer.learning_rate = config.learning_rate * schedule(step, config.steps)
         model.train()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed_precision(config)):
             logits = model(images)

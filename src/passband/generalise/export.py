@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from passband.errors import DatasetError, PassbandError
+from passband.generalise.conditions import point_from_values
 from passband.generalise.folder import StudyFolder, open_study
 from passband.generalise.ledger import Ledger
 from passband.generalise.run import ledger_of
-from passband.generalise.study import Point
 from passband.store.columns import rows_csv
 from passband.store.files import refuse_unwritable
 
@@ -30,8 +30,8 @@ def export_csv(folder: str | Path, out: str | Path) -> int:
         Of the study, finished or not.
     out
         File to write, whole or not at all. Its columns are ``run`` (name of the network), ``train_*``,
-        ``test_*``, ``seed`` (number of the network among those of its condition), ``f1``, ``loss`` and
-        what else the task tells.
+        ``test_*``, ``seed`` (number of the network among those of its kind and condition), ``f1``,
+        ``loss`` and what else the task tells.
 
     Returns
     -------
@@ -108,16 +108,25 @@ def _rows(folder: str | Path) -> Iterator[tuple[list[str], Iterator[dict[str, An
         if not ledger.row_count():
             raise DatasetError(f"{folder} has no row yet; `passband study run` makes them")
         tests = [p.columns("test") for p in begun.study.test_points()]
-        columns = ["run", *_train_columns(begun), *tests[0], "seed", "f1", "loss", *ledger.more_columns()]
+        columns = [
+            "run",
+            "train_network",
+            *_train_columns(begun),
+            *tests[0],
+            "seed",
+            "f1",
+            "loss",
+            *ledger.more_columns(),
+        ]
         yield columns, _flat(ledger, tests)
 
 
 def _flat(ledger: Ledger, tests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for run, point, scores in ledger.rows():
-        train = Point(**{**run["train"], "materials": tuple(run["train"]["materials"])})
         yield {
             "run": run["name"],
-            **train.columns("train"),
+            "train_network": run["network"],
+            **point_from_values(run["train"]).columns("train"),
             **tests[point],
             "seed": run["replicate"],
             **scores,

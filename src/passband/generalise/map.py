@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 
 from passband.drawing.saving import place
 from passband.errors import ParameterError
-from passband.generalise.study import Point
+from passband.generalise.conditions import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,6 +23,9 @@ NAMES = {
     "focal_spread": "focal spread, Å",
     "dose": "dose, e/Å²",
     "materials": "material",
+    "diameter_nm": "diameter, nm",
+    "dataset": "dataset",
+    "network": "network",
 }
 """Of the axes, in words."""
 
@@ -174,7 +177,8 @@ def draw_curves(of: GeneralisationMap, *, score: str = "F1", axes: Axes | None =
 
 
 def _columns(rows: Sequence[Mapping[str, Any]], side: str) -> tuple[str, ...]:
-    names = [f"{side}_{f.name}" for f in fields(Point) if f"{side}_{f.name}" in rows[0]]
+    known = [*(f.name for f in fields(Point)), "network"]
+    names = [f"{side}_{n}" for n in known if f"{side}_{n}" in rows[0]]
     turning = tuple(n for n in names if len({row[n] for row in rows}) > 1)
     return turning or tuple(names[:1])
 

@@ -8,12 +8,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from passband.errors import ParameterError
-from passband.generalise.study import Axes, Structures, Study, StudyFaultsError, Training, shown
+from passband.errors import ParameterError, PassbandError
+from passband.generalise.conditions import Axes, shown
+from passband.generalise.study import Structures, Study, StudyFaultsError, Training
+from passband.hrtem.dataset.dataset import Dataset, open_dataset
 from passband.store.toml import read_toml
 from passband.words import listed, meant
 
-_AXES = ("defocus_nm", "cs_mm", "focal_spread", "dose", "materials")
+_AXES = ("defocus_nm", "cs_mm", "focal_spread", "dose", "materials", "diameter_nm", "dataset")
+_PARTICLES = ("materials", "diameter_nm")
 _SIDES = ("train", "test")
 
 
@@ -36,10 +39,10 @@ def read_study(path: str | Path) -> Study:
     (2, (100.0,))
     """
     tree = read_toml(path, wanted="a study", example="`[train]` and `defocus_nm = [-10, 10]`")
-    return study_from_tables(tree, source=str(path))
+    return study_from_tables(tree, source=str(path), beside=Path(path).parent)
 
 
-def study_from_tables(tree: Mapping[str, Any], *, source: str) -> Study:
+def study_from_tables(tree: Mapping[str, Any], *, source: str, beside: Path | None = None) -> Study:
     """Make a study from the tables of a TOML file.
 
     Parameters
@@ -48,6 +51,8 @@ def study_from_tables(tree: Mapping[str, Any], *, source: str) -> Study:
         Tables "study", "structures", "train", "test", "fixed"; every key may be missing.
     source
         Named in the error.
+    beside
+        Folder that datasets are named from; the working directory if not given.
 
     Raises
     ------
@@ -56,33 +61,92 @@ def study_from_tables(tree: Mapping[str, Any], *, source: str) -> Study:
     """
     tables, faults = _typed(tree)
     given, structures = tables["study"], tables["structures"]
+    shared = {**{n: (structures.pop(n),) for n in _PARTICLES if n in structures}, **tables["fixed"]}
     for name in tables["fixed"].keys() & set(_AXES):
         if all(name in tables[side] for side in _SIDES):
             faults.append(f"fixed.{name} is said in [train] and in [test] too; leave it out of [fixed]")
-        for side in _SIDES:
-            tables[side].setdefault(name, tables["fixed"][name])
-    named = [m for side in _SIDES for entry in tables[side].get("materials", ()) for m in entry]
-    if named:
-        structures.setdefault("materials", tuple(sorted(set(named))))
-    mixed = (tuple(sorted(structures.get("materials", Structures().materials))),)
-    axes = {
-        side: Axes(**{"materials": mixed, **{n: tables[side][n] for n in _AXES if n in tables[side]}})
-        for side in _SIDES
-    }
-    training = {**given, **tables["train"], **tables["fixed"]}
+    said = {}
+    for side in _SIDES:
+        for name in shared.keys() & set(_AXES) - tables[side].keys():
+            said[f"{side}.{name}"] = f"{'fixed' if name in tables['fixed'] else 'structures'}.{name}"
+            tables[side][name] = shared[name]
+    datasets = _Datasets(beside or Path())
+    for side in _SIDES:
+        faults += datasets.take(side, tables[side], named=tree.get(side))
+    fixed, more = datasets.settings(tables["fixed"])
+    training = {**given, **tables["train"], **fixed}
     try:
         study = Study(
             **{k: v for k, v in given.items() if k in ("name", "seeds")},
-            train=axes["train"],
-            test=axes["test"],
+            **({"networks": given["network"]} if "network" in given else {}),
+            train=Axes(**{n: v for n, v in tables["train"].items() if n in _AXES}),
+            test=Axes(**{n: v for n, v in tables["test"].items() if n in _AXES}),
             training=Training(**{f.name: training[f.name] for f in fields(Training) if f.name in training}),
             structures=Structures(**structures),
+            datasets=datasets.folders(),
         )
     except StudyFaultsError as e:
         faults += e.faults
+    faults += more
     if faults:
-        raise ParameterError(listed(source, faults, "the study"))
+        named = [_where_said(fault, said) for fault in faults]
+        raise ParameterError(listed(source, list(dict.fromkeys(named)), "the study"))
     return study
+
+
+def _where_said(fault: str, said: Mapping[str, str]) -> str:
+    """A fault of both sides, named after the one place that it stands in."""
+    for name, place in said.items():
+        if fault.startswith(name):
+            return place + fault.removeprefix(name)
+    return fault
+
+
+class _Datasets:
+    """Datasets that a study names, opened to see whether they serve it."""
+
+    def __init__(self, beside: Path) -> None:
+        self.beside = beside
+        self.found: dict[str, tuple[Path, Dataset]] = {}
+
+    def take(self, side: str, table: dict[str, Any], *, named: Any) -> list[str]:
+        """Put names in the place of a side's folders, and tell what is wrong with them."""
+        if "dataset" not in table:
+            return []
+        faults, names = [], []
+        for folder in table["dataset"]:
+            path = (self.beside / folder).resolve()
+            try:
+                dataset = open_dataset(path)
+            except PassbandError as e:
+                faults.append(f"{side}.dataset: {e}")
+                continue
+            if not dataset.split(side):
+                faults.append(f"{side}.dataset: {folder} has no scenes to {side} on; see its [splits]")
+            names.append(f"{path.name}@{dataset.study.digest()[:8]}")
+            self.found[names[-1]] = path, dataset
+        told = [n for n in _PARTICLES if isinstance(named, dict) and n in named]
+        if told:
+            faults.append(f"{side}.{told[0]} is what the dataset says itself; leave one of them out")
+        table |= {"dataset": tuple(names or [""]), **({n: ((),) for n in _PARTICLES} if names else {})}
+        return faults
+
+    def settings(self, fixed: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Energy and pixels, which datasets say unless the study does, and where they differ."""
+        settings, faults = dict(fixed), []
+        for name, (path, dataset) in self.found.items():
+            pixel = dataset.study.imaging.pixel_size
+            for key, value in (("energy_kev", dataset.study.wave.energy / 1e3), ("pixel_size", pixel)):
+                if not math.isclose(settings.setdefault(key, value), value):  # type: ignore[arg-type]
+                    faults.append(
+                        f"dataset {name} in {path} has {key} {value:g}, and the study {settings[key]:g}; "
+                        "all scenes of a study share it"
+                    )
+        return settings, faults
+
+    def folders(self) -> tuple[tuple[str, str], ...]:
+        """Of each dataset its name and where it lies."""
+        return tuple((name, str(path)) for name, (path, _) in sorted(self.found.items()))
 
 
 class _FaultError(Exception):
@@ -137,6 +201,26 @@ def _materials(value: Any) -> tuple[tuple[str, ...], ...]:
     return tuple((name,) for name in _texts(value))
 
 
+def _ranges(value: Any) -> tuple[tuple[float, float], ...]:
+    """One range, or a list of ranges."""
+    several = isinstance(value, list) and value and all(isinstance(v, list) for v in value)
+    try:
+        return tuple(map(_pair(_number, "numbers"), value if several else [value]))
+    except _FaultError as e:
+        raise _FaultError("[lowest, highest], or a list of such pairs as an axis") from e
+
+
+def _network(value: Any) -> tuple[str, ...]:
+    try:
+        return _texts(value)
+    except _FaultError as e:
+        raise _FaultError("a text, or a list of texts as an axis") from e
+
+
+def _one_range(value: Any) -> tuple[tuple[float, float]]:
+    return (_pair(_number, "numbers")(value),)
+
+
 def _one(of: Callable[[Any], tuple[Any, ...]], words: str) -> Callable[[Any], tuple[Any, ...]]:
     def one(value: Any) -> tuple[Any, ...]:
         if isinstance(value, list):
@@ -150,11 +234,19 @@ def _one(of: Callable[[Any], tuple[Any, ...]], words: str) -> Callable[[Any], tu
 
 
 _AXIS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(_AXES[:-1], _numbers),
+    **dict.fromkeys(_AXES[:-3], _numbers),
     "materials": _materials,
+    "diameter_nm": _ranges,
+    "dataset": _texts,
+}
+_FIXED: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(_AXES[:-3], _one(_numbers, "one number")),
+    "materials": _one(_materials, "one text"),
+    "diameter_nm": _one_range,
+    "dataset": _one(_texts, "one text"),
 }
 _KNOWN: dict[str, dict[str, Callable[[Any], Any]]] = {
-    "study": {"name": _text, "network": _text, "seeds": _whole, "steps": _whole, "crop": _whole},
+    "study": {"name": _text, "network": _network, "seeds": _whole, "steps": _whole, "crop": _whole},
     "structures": {
         "materials": _texts,
         "scenes": _whole,
@@ -167,11 +259,7 @@ _KNOWN: dict[str, dict[str, Callable[[Any], Any]]] = {
     },
     "train": {**_AXIS, "jitter_nm": _number},
     "test": _AXIS,
-    "fixed": {
-        "energy_kev": _number,
-        "pixel_size": _number,
-        **{n: _one(of, "one text" if n == "materials" else "one number") for n, of in _AXIS.items()},
-    },
+    "fixed": {"energy_kev": _number, "pixel_size": _number, **_FIXED},
 }
 
 

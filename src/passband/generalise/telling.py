@@ -7,13 +7,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from passband.generalise.conditions import UNITS, Axes, shown
 from passband.generalise.folder import open_study
 from passband.generalise.run import StudyStatus
-from passband.generalise.study import Axes, Study, shown
+from passband.generalise.study import Study
 from passband.words import counted, number_text
 
-_UNITS = {"defocus_nm": "nm underfocus", "cs_mm": "mm", "focal_spread": "Å", "dose": "e/Å²", "materials": ""}
-_NAMES = {"defocus_nm": "defocus", "cs_mm": "Cs", "focal_spread": "focal spread"}
+_NAMES = {"defocus_nm": "defocus", "cs_mm": "Cs", "focal_spread": "focal spread", "diameter_nm": "diameter"}
 
 
 def status_to_json(status: StudyStatus) -> str:
@@ -65,24 +65,26 @@ def study_in_words(study: Study) -> str:
             f"defocus more or less by up to {number_text(of.jitter_nm)} nm",
             f"tested under {_axes_words(study.test)}",
             f"{counted(study.seeds, 'network')} for each training condition, which differ in their seed",
-            f"network {of.network}, {counted(of.steps, 'step')} on crops of {of.crop} pixels of "
-            f"{number_text(of.pixel_size)} Å, {number_text(of.energy_kev)} keV",
+            f"network {' and '.join(study.networks)}, {counted(of.steps, 'step')} on crops of "
+            f"{of.crop} pixels of {number_text(of.pixel_size)} Å, {number_text(of.energy_kev)} keV",
+            *(f"dataset {name}: {folder}" for name, folder in study.datasets),
             f"{counted(scenes.scenes, 'scene')} of {number_text(scenes.field_nm)} nm, {scenes.test_scenes} "
-            f"of them to test on; {_range_words(scenes.particles)} particles of "
-            f"{_range_words(scenes.diameter_nm)} nm on {_range_words(scenes.thickness_nm)} nm of carbon",
+            f"of them to test on; {_range_words(scenes.particles)} particles "
+            f"on {_range_words(scenes.thickness_nm)} nm of carbon",
         ]
     )
 
 
 def _axes_words(axes: Axes) -> str:
-    return ", ".join(_axis_words(f.name, getattr(axes, f.name)) for f in fields(axes))
+    told = {f.name: getattr(axes, f.name) for f in fields(axes)}
+    return ", ".join(_axis_words(name, values) for name, values in told.items() if values[0] not in ((), ""))
 
 
 def _axis_words(name: str, values: tuple[Any, ...]) -> str:
     listed = [shown(v) for v in values]
     if len(listed) > 12:
         listed = [*listed[:5], f"... ({len(listed)} values) ...", listed[-1]]
-    return " ".join(filter(None, (_NAMES.get(name, name), " ".join(listed), _UNITS[name])))
+    return " ".join(filter(None, (_NAMES.get(name, name), " ".join(listed), UNITS.get(name, ""))))
 
 
 def _range_words(pair: tuple[float, float]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from passband.detectors.scenes import SceneImages
 from passband.detectors.segment import segmenter_of, standardised
 from passband.detectors.train_segmenter import SegmenterConfig, segmentation_loss, targets, train_segmenter
 from passband.detectors.unet import segmenter_network
-from passband.generalise.study import Point, Structures, Training, study_from_values
+from passband.errors import DatasetError, ParameterError
+from passband.generalise.conditions import Point, point_from_values, shown
+from passband.generalise.study import Structures, Study, Training, study_from_values
 from passband.hrtem.dataset.dataset import Dataset, open_dataset
 from passband.hrtem.dataset.simulate import simulate_dataset
 from passband.hrtem.dataset.study import SimulationStudy, Splits
@@ -30,8 +33,9 @@ from passband.optics.conditions import ConditionRanges, Uniform
 from passband.processes import one_thread
 from passband.types import Progress
 from passband.units import MM, NM
+from passband.words import counted
 
-TEST_SIDE = 192
+TEST_SIDE = 160
 """Pixels of the middle of a test image that networks are tested on."""
 TEST_SEED = 0x7E57
 """Of conditions and noise of the test images."""
@@ -49,7 +53,7 @@ def prepare(
     study
         Of `Study.values`.
     folder
-        Of the study; each set of materials that a condition names gets a dataset in ``data``.
+        Of the study; what a condition says of the particles gets a dataset in ``data``.
     workers
         Processes.
     progress
@@ -57,9 +61,8 @@ def prepare(
     """
     of = study_from_values(study)
     points = [*of.train.points(), *of.test.points()]
-    for materials in dict.fromkeys(p.materials for p in points):
-        simulation = _simulation(of.structures, of.training, materials)
-        place = data_folder(folder, materials)
+    for place, point in {data_folder(folder, p): p for p in points if not p.dataset}.items():
+        simulation = _simulation(of.structures, of.training, point)
         simulate_dataset(simulation, place, workers=workers, progress=progress)
 
 
@@ -85,13 +88,19 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
     ------
     TrainingError
         If the loss is no number any more.
+    ParameterError
+        If a specimen that it is to be tested on is one that it would be trained on.
+    DatasetError
+        If a dataset is no longer what it was when the study was made.
     """
     of = study_from_values(study)
-    point = Point(**{**run["train"], "materials": tuple(run["train"]["materials"])})
-    dataset = _dataset(data_folder(folder, point.materials))
+    point = point_from_values(run["train"])
+    scenes = _Scenes(folder, of.datasets)
+    dataset = scenes(point)
+    _refuse_known(of, scenes, point)
     ranges = conditions_of(point, of.training)
     config = SegmenterConfig(
-        network=segmenter_network(of.training.network),
+        network=segmenter_network(run["network"]),
         steps=of.training.steps,
         crop=of.training.crop,
         batch=max(12, BATCH_PIXELS // of.training.crop**2),
@@ -103,7 +112,7 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
         bundle = train_segmenter(config, source)
         model = segmenter_of(bundle)
         return [
-            {**to.columns("test"), **score_network(model, *_test_images(folder, to, of.training))}
+            {**to.columns("test"), **score_network(model, *_test_images(scenes, to, of.training))}
             for to in of.test_points()
         ]
 
@@ -158,18 +167,65 @@ def conditions_of(point: Point, training: Training) -> ConditionRanges:
     )
 
 
-def data_folder(folder: str | Path, materials: tuple[str, ...]) -> Path:
-    """Where the scenes of a set of materials lie.
+def data_folder(folder: str | Path, point: Point) -> Path:
+    """Where the scenes of a condition lie that are simulated for a study.
 
     Examples
     --------
-    >>> data_folder("study", ("Au", "ZnS wurtzite")).as_posix()
-    'study/data/Au+ZnS_wurtzite'
+    >>> data_folder("study", Point(defocus_nm=0.0, materials=("Au", "ZnS wurtzite"))).as_posix()
+    'study/data/Au+ZnS_wurtzite_3-5nm'
     """
-    return Path(folder) / "data" / "+".join(materials).replace(" ", "_")
+    name = f"{shown(point.materials)}_{shown(point.diameter_nm)}nm"
+    return Path(folder) / "data" / name.replace(" ", "_")
 
 
-def _simulation(of: Structures, training: Training, materials: tuple[str, ...]) -> SimulationStudy:
+@dataclass(frozen=True)
+class _Scenes:
+    """Where the scenes of each condition of a study are; opened once in a process."""
+
+    folder: str
+    datasets: tuple[tuple[str, str], ...]
+
+    def __call__(self, point: Point) -> Dataset:
+        return _dataset(self._place(point), point.dataset.rpartition("@")[2])
+
+    def _place(self, point: Point) -> Path:
+        if point.dataset:
+            return Path(dict(self.datasets)[point.dataset])
+        return data_folder(self.folder, point)
+
+
+@lru_cache(maxsize=8)
+def _dataset(folder: Path, digest: str) -> Dataset:
+    dataset = open_dataset(folder)
+    if not dataset.study.digest().startswith(digest):
+        raise DatasetError(
+            f"{folder} holds another dataset than when the study was made; put that one back, or begin the "
+            "study in a new folder"
+        )
+    return dataset
+
+
+@lru_cache(maxsize=64)
+def _specimens(dataset: Dataset, split: str) -> frozenset[str]:
+    """What the specimens of a split follow from, each as one text."""
+    return frozenset(repr(dataset.record(n).specimen) for n in dataset.split(split))
+
+
+def _refuse_known(of: Study, scenes: _Scenes, point: Point) -> None:
+    """A score on specimens that were trained on would tell nothing."""
+    trained = scenes(point)
+    tests = {scenes(to): to.dataset for to in of.test.points()}
+    for tested, name in tests.items():
+        both = _specimens(trained, "train") & _specimens(tested, "test")
+        if both:
+            raise ParameterError(
+                f"{counted(len(both), 'specimen')} to test on, of {name or 'the study'}, would be "
+                f"trained on, in {point.dataset or 'the study'}; simulate one of the two with another seed"
+            )
+
+
+def _simulation(of: Structures, training: Training, point: Point) -> SimulationStudy:
     share = of.test_scenes / of.scenes
     side = _whole_pixels(of.field_nm * NM, training.pixel_size)
     energy = training.energy_kev * 1e3
@@ -178,8 +234,8 @@ def _simulation(of: Structures, training: Training, materials: tuple[str, ...]) 
         seed=of.seed,
         splits=Splits(train=1 - share, validation=0.0, test=share),
         specimen=SpecimenRanges(
-            materials=materials,
-            diameters=(of.diameter_nm[0] * NM, of.diameter_nm[1] * NM),
+            materials=point.materials,
+            diameters=(point.diameter_nm[0] * NM, point.diameter_nm[1] * NM),
             count=of.particles,
             cell=(side, side),
             thickness=(of.thickness_nm[0] * NM, of.thickness_nm[1] * NM),
@@ -194,15 +250,10 @@ def _whole_pixels(side: float, pixel_size: float) -> float:
     return max(1, math.ceil(side / pixel_size / 16 - 1e-9)) * 16 * pixel_size
 
 
-@lru_cache(maxsize=8)
-def _dataset(folder: Path) -> Dataset:
-    return open_dataset(folder)
-
-
 @lru_cache(maxsize=64)
-def _test_images(folder: str, point: Point, training: Training) -> tuple[Tensor, Tensor]:
+def _test_images(scenes: _Scenes, point: Point, training: Training) -> tuple[Tensor, Tensor]:
     """One image of each test scene under a condition, and where its objects are; kept between runs."""
-    dataset = _dataset(data_folder(folder, point.materials))
+    dataset = scenes(point)
     source = SceneImages(dataset, dataset.split("test"), ranges=conditions_of(point, training))
     images, objects = [], []
     for pixels, labels in source.each(seed=TEST_SEED):

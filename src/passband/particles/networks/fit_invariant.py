@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float32, Int
 from torch import Tensor, nn
 from torch.nn import functional as nnf
 
+from passband.adam import Adam, one_cycle
 from passband.errors import ParameterError
-from passband.particles.networks.adam import Adam, one_cycle
 from passband.particles.networks.harmonics import harmonic_basis, harmonics, invariants
 from passband.particles.networks.invariant import (
     BATCH,

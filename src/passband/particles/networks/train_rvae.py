@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float32, Int
 from torch import Tensor
 
+from passband.adam import Adam
 from passband.errors import ParameterError
-from passband.particles.networks.adam import Adam
 from passband.particles.networks.alignment import learn_templates
 from passband.particles.networks.objective import Sampling, Step, labelled_objective, unlabelled_objective
 from passband.particles.networks.rvae import RVAE, CropsAsClasses, Posterior, class_probabilities

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from passband.particles.networks.adam import Adam, one_cycle
+from passband.adam import Adam, one_cycle
 
 
 def _loss(net: nn.Module, seed: int) -> torch.Tensor:
@@ -80,7 +80,7 @@ def test_neither_training_nor_segmenting_loads_the_compiler_of_torch() -> None:
 import sys, torch
 import passband.detectors.segment_files
 from passband.detectors.bundle import named_bundle
-from passband.particles.networks.adam import Adam
+from passband.adam import Adam
 named_bundle("hrtem")
 w = torch.nn.Parameter(torch.ones(2))
 o = Adam([w], learning_rate=0.1)
