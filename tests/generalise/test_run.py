@@ -44,7 +44,7 @@ def test_every_run_and_test_condition_makes_one_row(tmp_path: Path) -> None:
         "test_diameter_nm,seed,f1,loss"
     )
     assert len(set(lines)) == len(lines) == 36
-    assert lines[0].split(",")[1:2] + lines[0].split(",")[6:7] == ["10.0", "-20.0"]
+    assert lines[0].split(",")[2:3] + lines[0].split(",")[8:9] == ["10.0", "-20.0"]
 
 
 def test_a_second_start_adds_nothing(tmp_path: Path) -> None:
