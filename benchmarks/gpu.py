@@ -27,7 +27,7 @@ from passband.optics.conditions import ConditionRanges, Uniform, draw_conditions
 from passband.store.columns import rows_csv
 from passband.store.files import write_whole
 
-STEPS, CROP, BATCH = 130, 64, 32
+STEPS, CROP, BATCH = 100, 64, 32
 
 
 def seconds(work: Callable[[], object], device: str, times: int) -> float:
@@ -82,13 +82,20 @@ def networks(device: str, steps: int, stacks: tuple[int, ...], bandwidth: float)
     for count in stacks:
         configs = [
             SegmenterConfig(
-                network=NETWORKS["tiny"], crop=CROP, batch=BATCH, steps=steps, stock=8, fresh=0, seed=s
+                network=NETWORKS["tiny"],
+                crop=CROP,
+                batch=BATCH,
+                steps=steps,
+                stock=8,
+                fresh=0,
+                seed=s,
+                device=device,
             )
             for s in range(count)
         ]
-        train_many([c for c in configs[:1]], [draw], device=device)
+        train_many(configs[:1], [draw])
         began = time.perf_counter()
-        train_many(configs, [draw] * count, device=device)
+        train_many(configs, [draw] * count)
         took = (time.perf_counter() - began) * STEPS / steps
         rows.append(
             ["networks", f"tiny, {count} at once, {STEPS} steps", f"{3600 * count / took:.3g}", "1/h"]

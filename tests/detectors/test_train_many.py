@@ -72,6 +72,14 @@ def test_what_must_agree_is_named():
     with pytest.raises(ParameterError, match="patience"):
         train_many([replace(CONFIG, patience=2)], [blobs(6)])
 
+
+def test_a_device_that_is_not_there_is_told_before_work_begins() -> None:
+    with pytest.raises(ParameterError, match="device must be cpu or cuda, got 'tpu'"):
+        replace(CONFIG, device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ParameterError, match="torch sees no CUDA device"):
+            replace(CONFIG, device="cuda")
+
     def broken(rng):
         pixels, labels = blobs(6)(rng)
         return np.where(labels > 0, np.inf, pixels).astype(np.float32), labels

@@ -19,6 +19,13 @@ class Network(StrEnum):
     published = "published"
 
 
+class Device(StrEnum):
+    """Where to train."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class Backbone(StrEnum):
     """Size of the detector."""
 
@@ -77,6 +84,13 @@ def train_segmenter(
     ] = False,
     start: Annotated[Path | None, typer.Option(help="Bundle whose weights to start from.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of first weights, images and crops.")] = 0,
+    patience: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Stop when so many looks at the validation scenes, one in 100 steps, were no better."
+        ),
+    ] = 0,
+    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
 ) -> None:
     """Train a U-Net to segment, on a simulated dataset's training scenes, and write its bundle.
 
@@ -97,7 +111,9 @@ def train_segmenter(
         crop=crop,
         batch=batch,
         seed=seed,
+        patience=patience,
         look=100,
+        device=device.value,
     )
     dataset = open_dataset(data)
     with show_progress("training") as progress:

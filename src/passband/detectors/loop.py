@@ -69,7 +69,8 @@ def training_tensors(model: nn.Module, optimizer: Adam, average: Mapping[str, Te
     """All that the next step follows from."""
     tensors = {f"model.{k}": v.contiguous() for k, v in model.state_dict().items()}
     tensors |= {f"average.{k}": v.contiguous() for k, v in average.items()}
-    return tensors | {f"optimizer.{k}": v.contiguous() for k, v in optimizer.state().items()}
+    tensors |= {f"optimizer.{k}": v.contiguous() for k, v in optimizer.state().items()}
+    return {k: v.cpu() for k, v in tensors.items()}
 
 
 def resume_training(

@@ -30,14 +30,13 @@ from passband.detectors.unet import Level, UNet
 from passband.errors import ParameterError, TrainingError
 from passband.types import Progress
 
-_ALIKE = ("network", "crop", "batch", "steps", "precision")
+_ALIKE = ("network", "crop", "batch", "steps", "precision", "device")
 
 
 def train_many(
     configs: Sequence[SegmenterConfig],
     draws: Sequence[Draw],
     *,
-    device: str = "cpu",
     training: Sequence[dict[str, Any]] | None = None,
     progress: Progress | None = None,
 ) -> list[Bundle]:
@@ -46,11 +45,10 @@ def train_many(
     Parameters
     ----------
     configs
-        What to train; network, crop, batch, steps and precision are the same for all, and ``patience`` is 0.
+        What to train; network, crop, batch, steps, precision and device are the same for all, and
+        ``patience`` is 0.
     draws
         Source of labelled images for each.
-    device
-        "cpu" or "cuda".
     training
         JSON values for each bundle.
     progress
@@ -80,7 +78,7 @@ def train_many(
     2
     """
     _refuse_unlike(configs, draws)
-    first = configs[0]
+    first, device = configs[0], configs[0].device
     models = []
     for config in configs:
         torch.manual_seed(config.seed)
@@ -98,7 +96,7 @@ def train_many(
         objects = torch.stack([d[1] for d in drawn], 1).to(device)
         for group, config in zip(optimizer.param_groups, configs, strict=True):
             group["lr"] = config.learning_rate * schedule(step, first.steps)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=mixed_precision(first, device)):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=mixed_precision(first)):
             logits = logits_of_many(models, images)
         losses = torch.stack(
             [segmentation_loss(logits[:, i].float(), objects[:, i]) for i in range(len(models))]

@@ -59,11 +59,13 @@ class SegmenterConfig:
         Of first weights, images and crops.
     precision
         "float32"; "bfloat16" in mixed precision; "auto" for the latter where the processor has it.
+    device
+        "cpu" or "cuda". The weights are the same for the same seed on one kind of device.
 
     Raises
     ------
     ParameterError
-        Naming every fault.
+        Naming every fault; if there is no such device here.
     """
 
     network: UNetConfig = field(default_factory=UNetConfig)
@@ -78,6 +80,7 @@ class SegmenterConfig:
     look: int = 50
     seed: int = 0
     precision: str = "auto"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         faults = [
@@ -90,6 +93,10 @@ class SegmenterConfig:
             faults.append(f"crop must be a multiple of {self.network.stride} pixels, got {self.crop}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             faults.append(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
+        if self.device not in ("cpu", "cuda"):
+            faults.append(f"device must be cpu or cuda, got {self.device!r}")
+        elif self.device == "cuda" and not torch.cuda.is_available():
+            faults.append("device cuda: torch sees no CUDA device on this machine; take cpu")
         if faults:
             raise ParameterError("training: " + "; ".join(faults))
 
@@ -157,7 +164,7 @@ def train_segmenter(
             raise ParameterError(f"bundle {start.name!r} holds another network than the one to be trained")
         load_weights(model, start)
     layout = memory_layout(config)
-    model = model.to(memory_format=layout)  # type: ignore[call-overload]
+    model = model.to(config.device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = Adam(model.parameters(), learning_rate=config.learning_rate)
     follows = {
         "segmenter": asdict(config),
@@ -178,9 +185,9 @@ def train_segmenter(
         images, objects = stock.batch(step)
         optimizer.learning_rate = config.learning_rate * schedule(step, config.steps)
         model.train()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed_precision(config)):
-            logits = model(images.to(memory_format=layout))
-        loss = segmentation_loss(logits.float(), objects)
+        with torch.autocast(config.device, dtype=torch.bfloat16, enabled=mixed_precision(config)):
+            logits = model(images.to(config.device, memory_format=layout))
+        loss = segmentation_loss(logits.float(), objects.to(config.device))
         value = float(loss.detach())
         if not np.isfinite(value):
             raise TrainingError(f"the loss was {value} at step {step + 1}; take a lower learning rate")
@@ -272,16 +279,17 @@ def validation_loss(model: UNet, images: Sequence[Labelled]) -> float:
     stride = model.config.stride
     for pixels, labels in images:
         height, width = (side // stride * stride for side in pixels.shape)
-        logits = model(torch.from_numpy(standardised(pixels)[None, None, :height, :width]))
+        image = torch.from_numpy(standardised(pixels)[None, None, :height, :width])
+        logits = model(image.to(model.head.weight.device)).cpu()
         wanted = torch.from_numpy(targets(labels[:height, :width], model.config.output))[None]
         losses.append(float(segmentation_loss(logits, wanted)))
     return float(np.mean(losses))
 
 
-def mixed_precision(config: SegmenterConfig, device: str = "cpu") -> bool:
+def mixed_precision(config: SegmenterConfig) -> bool:
     """Whether a training is done in bfloat16 where that is safe."""
     if config.precision == "auto":
-        if device != "cpu":
+        if config.device != "cpu":
             return True
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return config.precision == "bfloat16"
