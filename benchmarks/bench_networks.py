@@ -69,7 +69,7 @@ def main() -> None:
     work.prepare(STUDY.values(), str(args.out))
     testing, drawing = Clock(), Clock()
     work.score_network = testing.of(work.score_network)
-    for name in ("__init__", "batch"):
+    for name in ("__init__", "batch", "turn_over"):
         setattr(Stock, name, drawing.of(getattr(Stock, name)))
     maps = {}
     if args.five_minutes:

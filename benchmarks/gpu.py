@@ -89,6 +89,7 @@ def networks(device: str, steps: int, stacks: tuple[int, ...], bandwidth: float)
                 stock=8,
                 fresh=0,
                 seed=s,
+                image_seed=0,
                 device=device,
             )
             for s in range(count)

@@ -57,6 +57,21 @@ def test_many_at_once_learn_what_each_learns_alone():
     assert not torch.allclose(together[0].weights["head.bias"], together[2].weights["head.bias"], atol=1e-4)
 
 
+def test_images_in_common_are_drawn_once_and_each_learns_what_it_learns_alone():
+    drawn = []
+
+    def draw(rng):
+        drawn.append(1)
+        return blobs(6)(rng)
+
+    configs = [replace(CONFIG, seed=s, image_seed=7) for s in (1, 2, 3)]
+    together = train_many(configs, [draw] * 3)
+    assert len(drawn) == CONFIG.stock + CONFIG.steps * CONFIG.fresh
+    for bundle, config in zip(together, configs, strict=True):
+        for name, value in train_segmenter(config, draw).weights.items():
+            torch.testing.assert_close(bundle.weights[name], value, atol=2e-4, rtol=2e-3, msg=name)
+
+
 def test_a_network_does_not_feel_its_neighbours():
     one = train_many([CONFIG, replace(CONFIG, seed=9)], [blobs(6), blobs(9)])[0]
     other = train_many([CONFIG, replace(CONFIG, seed=5, learning_rate=0.1)], [blobs(6), blobs(3)])[0]

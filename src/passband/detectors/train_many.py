@@ -48,7 +48,7 @@ def train_many(
         What to train; network, crop, batch, steps, precision and device are the same for all, and
         ``patience`` is 0.
     draws
-        Source of labelled images for each.
+        Source of labelled images for each. Networks of one source and one ``image_seed`` share images.
     training
         JSON values for each bundle.
     progress
@@ -89,9 +89,12 @@ def train_many(
             for m, c in zip(models, configs, strict=True)
         ]
     )
-    stocks = [Stock(draw, config, 0) for draw, config in zip(draws, configs, strict=True)]
+    stocks = _stocks(configs, draws)
+    each = set(stocks)
     for step in range(first.steps):
-        drawn = [stock.batch(step) for stock in stocks]
+        drawn = [stock.batch(step, config.seed) for stock, config in zip(stocks, configs, strict=True)]
+        for stock in each:
+            stock.turn_over(step)
         images = torch.stack([d[0] for d in drawn], 1).to(device)
         objects = torch.stack([d[1] for d in drawn], 1).to(device)
         for group, config in zip(optimizer.param_groups, configs, strict=True):
@@ -196,6 +199,19 @@ def _normalised(layers: Sequence[nn.BatchNorm2d], features: Tensor) -> Tensor:
                 layer.running_var.copy_(own_variance)
                 layer.num_batches_tracked += 1
     return _each(out, len(layers))
+
+
+def _stocks(configs: Sequence[SegmenterConfig], draws: Sequence[Draw]) -> list[Stock]:
+    """For each network what its crops are cut from: one stock for those that see the same images."""
+    shared: dict[tuple[Any, ...], Stock] = {}
+    stocks = []
+    for config, draw in zip(configs, draws, strict=True):
+        seed = config.seed if config.image_seed is None else config.image_seed
+        alike = id(draw), seed, config.stock, config.fresh
+        if alike not in shared:
+            shared[alike] = Stock(draw, config, 0)
+        stocks.append(shared[alike])
+    return stocks
 
 
 def _refuse_unlike(configs: Sequence[SegmenterConfig], draws: Sequence[Draw]) -> None:

@@ -57,6 +57,8 @@ class SegmenterConfig:
         Steps between two looks at the validation images.
     seed
         Of first weights, images and crops.
+    image_seed
+        Of the images alone: networks that have it in common see the same ones, drawn once by `train_many`.
     precision
         "float32"; "bfloat16" in mixed precision; "auto" for the latter where the processor has it.
     device
@@ -79,6 +81,7 @@ class SegmenterConfig:
     patience: int = 0
     look: int = 50
     seed: int = 0
+    image_seed: int | None = None
     precision: str = "auto"
     device: str = "cpu"
 
@@ -182,7 +185,8 @@ def train_segmenter(
     looks: list[float] = list(kept.state["looks"]) if kept else []
     stock = Stock(draw, config, first)
     for step in range(first, config.steps):
-        images, objects = stock.batch(step)
+        images, objects = stock.batch(step, config.seed)
+        stock.turn_over(step)
         optimizer.learning_rate = config.learning_rate * schedule(step, config.steps)
         model.train()
         with torch.autocast(config.device, dtype=torch.bfloat16, enabled=mixed_precision(config)):
@@ -304,19 +308,20 @@ def memory_layout(config: SegmenterConfig) -> torch.memory_format:
 class Stock:
     """Images that crops are cut from; the oldest give way to new ones, step by step.
 
-    Image i follows from the seed and i; at step s the stock holds the last ``stock`` of the images that were
-    drawn until then, so that a run which goes on draws those again and no others.
+    Image i follows from the seed of the images and i; at step s the stock holds the last ``stock`` of the
+    images that were drawn until then, so that a run which goes on draws those again and no others.
     """
 
     def __init__(self, draw: Draw, config: SegmenterConfig, step: int) -> None:
         self.draw, self.config = draw, config
+        self.seed = config.seed if config.image_seed is None else config.image_seed
         self.images: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         drawn = config.stock + step * config.fresh
         for place in range(drawn - config.stock, drawn):
             self._add(place)
 
     def _add(self, place: int) -> None:
-        pixels, labels = self.draw(np.random.default_rng([self.config.seed, 2, place]))
+        pixels, labels = self.draw(np.random.default_rng([self.seed, 2, place]))
         if min(pixels.shape) < self.config.crop:
             raise ParameterError(
                 f"an image of {pixels.shape[0]} x {pixels.shape[1]} pixels is smaller than a crop of "
@@ -325,10 +330,9 @@ class Stock:
         planes = targets(labels, self.config.network.output)
         self.images[place] = standardised(pixels).astype(np.float16), planes.astype(bool)
 
-    def batch(self, step: int) -> tuple[Tensor, Tensor]:
-        """Crops of a step, turned and mirrored, and what their logits ought to say."""
-        rng = np.random.default_rng([self.config.seed, 1, step])
-        config = self.config
+    def batch(self, step: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Crops of a step for the network of a seed, turned, mirrored, and what its logits ought to say."""
+        rng, config = np.random.default_rng([seed, 1, step]), self.config
         oldest = step * config.fresh
         crops: list[np.ndarray] = []
         planes: list[np.ndarray] = []
@@ -340,9 +344,13 @@ class Stock:
             for part, kept in ((image[window], crops), (wanted[:, *window], planes)):
                 turned = np.rot90(part, turns, (-2, -1))
                 kept.append(turned[..., ::-1] if mirrored else turned)
-        for place in range(oldest, oldest + config.fresh):
-            del self.images[place]
-            self._add(place + config.stock)
         images = torch.from_numpy(np.stack(crops).astype(np.float32))[:, None]
         wanted_planes = torch.from_numpy(np.stack(planes).astype(np.float32))
         return images, wanted_planes
+
+    def turn_over(self, step: int) -> None:
+        """After a step the oldest images give way to new ones."""
+        oldest = step * self.config.fresh
+        for place in range(oldest, oldest + self.config.fresh):
+            del self.images[place]
+            self._add(place + self.config.stock)
