@@ -3,7 +3,7 @@
 The peers are the standard library's pool of processes with tasks sent one by one and nothing kept, and a bare
 file a run, empty: some systems take a millisecond to make one. So each engine is measured on the disk, and in
 memory, where files cost little. The driver's memory is measured at 1,000 and at 10,000 runs: it must not grow
-with them.
+with them. From these figures follows what a million runs would need.
 """
 
 from __future__ import annotations
@@ -96,6 +96,34 @@ def bare_file(where: str) -> float:
         return (time.perf_counter() - begun) / 2
 
 
+def scene_bytes() -> float:
+    """What a scene of a study takes on disk: wave, labels, record."""
+    from passband.generalise.study import Structures, Study
+    from passband.generalise.work import prepare
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Study(structures=Structures(scenes=8)).values(), folder)
+        return sum(p.stat().st_size for p in Path(folder).rglob("*") if p.is_file()) / 8
+
+
+def tell_scale(figures: dict[str, float], *, scene: float, seconds: float = 10, jobs: int = 1_000) -> None:
+    """What a million runs of so many seconds would need, from what was measured."""
+    runs = 1_000_000
+    print(
+        f"a million runs of {seconds:g} s and 3 test conditions, from the figures by processes on the disk:\n"
+        f"  {runs * seconds / 3600:,.0f} hours of one core; an array of {jobs:,} jobs has "
+        f"{runs // jobs:,} runs a job, {runs / jobs * seconds / 3600:.1f} hours each\n"
+        f"  a parcel is one run, as runs of more than 2 s are\n"
+        f"  the driver is at it for {runs * figures['ms'] / 6e4:.0f} minutes beside the runs; a second start "
+        f"takes {runs * figures['again_ms'] / 1e3:.0f} s\n"
+        f"  result files: {runs:,}, {runs * figures['file_bytes'] / 1e9:.1f} GB, "
+        f"{runs * 4096 / 1e9:.1f} GB in blocks of 4 kB; "
+        f"ledger: {runs * figures['ledger_bytes'] / 1e9:.1f} GB\n"
+        f"  waves: {scene / 1e6:.2f} MB a scene, {70 * scene / 1e6:.0f} MB for 70 scenes, whatever the "
+        "number of runs: once for each set of materials and diameters"
+    )
+
+
 def main() -> None:
     begun = time.perf_counter()
     with ProcessPoolExecutor(cores()) as pool:
@@ -103,6 +131,7 @@ def main() -> None:
             future.result()
     peer = 1e3 * (time.perf_counter() - begun) / 10_000
     print(f"a pool of {cores()} processes, nothing kept: {peer:.2f} ms a task")
+    measured = {}
     places = {"disk": tempfile.gettempdir(), "memory": "/dev/shm"}
     for place, where in places.items():
         if not Path(where).is_dir():
@@ -110,6 +139,7 @@ def main() -> None:
         print(f"{place}: an empty file takes {bare_file(where):.2f} ms")
         for engine, target in TARGET_MS.items():
             few, many = (figures_of(engine, count, where) for count in (1_000, 10_000))
+            measured[place, engine] = many
             print(
                 f"  {engine:<10}{many['ms']:>6.2f} ms a run ({many['ms'] / peer:.1f} times the pool; "
                 f"target {target:g} {'met' if many['ms'] < target else 'MISSED'}), "
@@ -117,6 +147,7 @@ def main() -> None:
                 f"driver's peak {few['peak_mb']:.0f} MB at 1,000 runs, {many['peak_mb']:.0f} MB at 10,000; "
                 f"{many['file_bytes']:.0f} bytes of file, {many['ledger_bytes']:.0f} of ledger a run"
             )
+    tell_scale(measured["disk", "processes"], scene=scene_bytes())
 
 
 if __name__ == "__main__":
