@@ -31,7 +31,7 @@ STUDY = Study(
     structures=Structures(scenes=70, test_share=0.2, seed=1),
 )
 RECIPES = {
-    "tiny": Training(steps=100, crop=64),
+    "tiny": Training(steps=90, crop=64),
     "small": Training(steps=250, crop=128),
 }
 FIVE_MINUTES = 2400

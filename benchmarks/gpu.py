@@ -27,7 +27,7 @@ from passband.optics.conditions import ConditionRanges, Uniform, draw_conditions
 from passband.store.columns import rows_csv
 from passband.store.files import write_whole
 
-STEPS, CROP, BATCH = 100, 64, 32
+STEPS, CROP, BATCH = 90, 64, 32
 
 
 def seconds(work: Callable[[], object], device: str, times: int) -> float:

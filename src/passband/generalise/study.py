@@ -85,7 +85,7 @@ class Training:
         At the specimen, Å.
     """
 
-    steps: int = 100
+    steps: int = 90
     crop: int = 64
     jitter_nm: float = 1.5
     energy_kev: float = 300.0
