@@ -56,6 +56,9 @@ class SegmenterConfig:
         Steps between two looks at the validation images.
     seed
         Of first weights, images and crops.
+    loss
+        "entropy and overlap": cross-entropy and soft Dice, which leans outward where an outline is in
+        doubt; "entropy": the first alone, so that half of the doubtful pixels lie on either side.
     precision
         "float32"; "bfloat16" in mixed precision; "auto" for the latter where the processor has it.
 
@@ -76,6 +79,7 @@ class SegmenterConfig:
     patience: int = 0
     look: int = 50
     seed: int = 0
+    loss: str = "entropy and overlap"
     precision: str = "auto"
 
     def __post_init__(self) -> None:
@@ -87,6 +91,8 @@ class SegmenterConfig:
         faults += [f"{n} must not be negative" for n in ("fresh", "patience", "seed") if getattr(self, n) < 0]
         if self.crop % self.network.stride:
             faults.append(f"crop must be a multiple of {self.network.stride} pixels, got {self.crop}")
+        if self.loss not in LOSSES:
+            faults.append(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             faults.append(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
         if faults:
@@ -179,7 +185,7 @@ def train_segmenter(
         model.train()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed_precision(config)):
             logits = model(images)
-        loss = segmentation_loss(logits.float(), objects)
+        loss = LOSSES[config.loss](logits.float(), objects)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise TrainingError(f"the loss was {value} at step {step + 1}; take a lower learning rate")
@@ -190,7 +196,7 @@ def train_segmenter(
         log.recent.append({"loss": value})
         last = step + 1 == config.steps
         if validation and ((step + 1) % config.look == 0 or last):
-            looks.append(validation_loss(model, validation))
+            looks.append(validation_loss(model, validation, LOSSES[config.loss]))
             if looks[-1] == min(looks):
                 best = {k: v.detach().clone() for k, v in model.state_dict().items()}
             last |= bool(config.patience) and len(looks) - 1 - int(np.argmin(looks)) >= config.patience
@@ -230,11 +236,23 @@ def segmentation_loss(logits: Float[Tensor, "b c y x"], objects: Float[Tensor, "
     >>> round(float(segmentation_loss(right, (right > 0).float())), 3)
     0.0
     """
-    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, objects)
+    entropy = entropy_loss(logits, objects)
     chance = torch.sigmoid(logits)
     common = (chance * objects).sum((0, 2, 3))
     dice = (2 * common + 1) / (chance.sum((0, 2, 3)) + objects.sum((0, 2, 3)) + 1)
     return entropy + (1 - dice).mean()
+
+
+def entropy_loss(logits: Float[Tensor, "b c y x"], objects: Float[Tensor, "b c y x"]) -> Tensor:
+    """Cross-entropy of every logit, the mean."""
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, objects)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "entropy and overlap": segmentation_loss,
+    "entropy": entropy_loss,
+}
+"""What a training makes small, by its name."""
 
 
 def targets(labels: LabelImage, output: str) -> Float[np.ndarray, "c y x"]:
@@ -264,7 +282,9 @@ def _borders(labels: LabelImage) -> np.ndarray:
 
 
 @torch.inference_mode()
-def validation_loss(model: UNet, images: Sequence[Labelled]) -> float:
+def validation_loss(
+    model: UNet, images: Sequence[Labelled], loss: Callable[[Tensor, Tensor], Tensor] = segmentation_loss
+) -> float:
     """Mean loss of a network on whole images, cut to a multiple of its stride."""
     model.eval()
     losses = []
@@ -273,7 +293,7 @@ def validation_loss(model: UNet, images: Sequence[Labelled]) -> float:
         height, width = (side // stride * stride for side in pixels.shape)
         logits = model(torch.from_numpy(standardised(pixels)[None, None, :height, :width]))
         wanted = torch.from_numpy(targets(labels[:height, :width], model.config.output))[None]
-        losses.append(float(segmentation_loss(logits, wanted)))
+        losses.append(float(loss(logits, wanted)))
     return float(np.mean(losses))
 
 
