@@ -41,6 +41,7 @@ from passband.store.files import write_whole
 
 ENERGIES = (300e3, 200e3, 80e3)
 MATERIALS = ("CdSe", "ZnS", "Au", "Ag", "Cu", "Fe", "Si", "Fe3O4", "Co3O4")
+DEFOCI = (-100, -50, -10, 0, 10, 50, 100)
 DIAMETERS = (15, 60)
 MOST_BIN = 6.0
 WAY_STEPS = 600
@@ -147,7 +148,7 @@ def train(datasets: Sequence[Dataset], out: Path, steps: int, way: Way) -> Bundl
             "materials": list(MATERIALS),
             "energies": list(ENERGIES),
             "conditions": {"defocus_nm": [-200, 200], "cs_mm": [0, 2.7], "dose": [30, 2500]},
-            "pixel_size": [fine, fine * MOST_BIN],
+            "pixel_size": [fine, round(fine * MOST_BIN, 6)],
             "diameters": list(DIAMETERS),
             "outlines": "halfway" if way.halfway else "last atoms",
         },
@@ -279,10 +280,22 @@ def picture(rows: Sequence[Labelled], ways: Sequence[Mask], path: Path, side: in
     Pictures.fromarray(np.vstack(wide)).save(path, optimize=True)
 
 
-def apart(reached: np.ndarray) -> tuple[list[int], list[int]]:
-    """Which images the network is ahead of thresholds in, and which it fails in, the clearest first."""
-    ahead, worst = reached[:, 1:].max(1) - reached[:, 0], reached[:, 0]
-    return np.argsort(ahead).tolist(), np.argsort(worst).tolist()
+def apart(reached: np.ndarray) -> dict[str, list[int]]:
+    """Where the network is ahead of thresholds, and where it is behind the truth, the clearest first."""
+    ahead, behind = reached[:, 1:].max(1) - reached[:, 0], reached[:, 0]
+    return {"ahead": np.argsort(ahead).tolist(), "behind": np.argsort(behind).tolist()}
+
+
+def show_cases(datasets: Sequence[Dataset], ways: Sequence[Mask], out: Path, count: int = 4) -> None:
+    """Pictures of simulated images, each of another scene, that the network alone segments, or not."""
+    images: list[Labelled] = []
+    for defocus in DEFOCI:
+        images += simulated(datasets, defocus, 400)
+    scenes = len(images) // len(DEFOCI)
+    for name, order in apart(scores(images, ways)).items():
+        first = {i % scenes: i for i in reversed(order)}
+        kept = [i for i in order if first[i % scenes] == i][:count]
+        picture([images[i] for i in kept], ways[::2], out / f"generalist_{name}.png", 170)
 
 
 def try_ways(datasets: Sequence[Dataset], out: Path, steps: int) -> list[list[object]]:
@@ -338,20 +351,12 @@ def main() -> None:
         rows.append([images, condition, len(reached), *means, *[""] * (3 - len(means))])
         print("  ".join(map(str, rows[-1])), flush=True)
 
-    cases: dict[str, dict[int, Labelled]] = {"ahead": {}, "behind": {}}
-    for defocus in (-100, -50, -10, 0, 10, 50, 100):
+    for defocus in DEFOCI:
         for dose in (50, 400):
-            images = simulated(datasets, defocus, dose)
-            reached = scores(images, ways)
-            tell("simulated", f"{defocus} nm {dose} e/A2", reached)
-            for picked, order in zip(cases.values(), apart(reached), strict=True):
-                if dose == 400 and len(picked) < 4:  # a scene at one focus only
-                    first = next(i for i in order if i not in picked)
-                    picked[first] = images[first]
+            tell("simulated", f"{defocus} nm {dose} e/A2", scores(simulated(datasets, defocus, dose), ways))
         seen = simulated(datasets, defocus, 400, halfway=True)
         tell("simulated, outlines halfway", f"{defocus} nm 400 e/A2", scores(seen, ways))
-    for name, picked in cases.items():
-        picture(list(picked.values()), ways[::2], out / f"generalist_{name}.png", 170)
+    show_cases(datasets, ways, out)
     for pixel in (0.1, 2.4):
         images = at_pixel(datasets, pixel)
         tell("simulated", f"{pixel} A pixels not known", scores(images, ways))
@@ -372,7 +377,9 @@ def main() -> None:
         real = emps(data / "emps")
         reached = scores(real, ways)
         tell("emps", "no real label", reached)
-        for name, order in zip(cases, apart(reached), strict=True):
+        sides = [scores(real, [by_threshold(blur), by_threshold(blur, dark=False)]).max(1) for blur in (2, 4)]
+        tell("emps", "thresholds told which side is right", np.column_stack([reached[:, 0], *sides]))
+        for name, order in apart(reached).items():
             picture([real[i] for i in order[:6]], ways[::2], out / f"emps_{name}.png", 240)
     write_whole(out / "generalist.csv", rows_csv(rows))
     if args.ship:
