@@ -65,15 +65,21 @@ real: setup
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
-.PHONY: gpu generalist study defocus-map bundle paper held-out pairs evidence strangers thon fuzz requirements
+.PHONY: gpu generalist generalist-ways study defocus-map bundle paper held-out pairs evidence strangers thon fuzz requirements
 .PHONY: cards-table cards-curve cards-paper cards-poses cards-priors cards-stress particles
 bundle: setup
 	$(PY) studies/shipped_bundle.py
 
-# The segmenter that ships for HRTEM, from nothing, and its tables: half an hour.
+# The segmenter that ships for HRTEM, from nothing, its table and pictures: three quarters of an hour.
 generalist: setup
 	$(PY) studies/generalist.py out/generalist --ship
 	cp out/generalist/generalist.csv studies/results/
+	cp out/generalist/generalist_ahead.png out/generalist/generalist_behind.png docs/gallery/
+
+# Ways to train it, each trained briefly and measured: twenty minutes.
+generalist-ways: setup
+	$(PY) studies/generalist.py out/generalist --ways
+	cp out/generalist/generalist_ways.csv studies/results/
 
 # A small study of how far networks see: trains six in a few minutes, then map, curves and table.
 study: setup

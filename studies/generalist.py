@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,7 @@ from passband.detectors.scenes import SceneImages, varied_images
 from passband.detectors.segment import segment
 from passband.detectors.train_segmenter import Draw, SegmenterConfig, train_segmenter
 from passband.detectors.unet import UNetConfig
+from passband.detectors.vary import Variation, draw_variation, vary
 from passband.hrtem.dataset.dataset import Dataset
 from passband.hrtem.dataset.simulate import simulate_dataset
 from passband.hrtem.dataset.study import SimulationStudy, Splits
@@ -37,9 +41,45 @@ from passband.store.files import write_whole
 
 ENERGIES = (300e3, 200e3, 80e3)
 MATERIALS = ("CdSe", "ZnS", "Au", "Ag", "Cu", "Fe", "Si", "Fe3O4", "Co3O4")
+DEFOCI = (-100, -50, -10, 0, 10, 50, 100)
+DIAMETERS = (15, 60)
+MOST_BIN = 6.0
+WAY_STEPS = 600
 SHAPES = ("sphere", "wulff", "octahedron", "truncated octahedron", "decahedron", "icosahedron")
-NETWORK = UNetConfig(widths=(8, 16, 32, 64))
 Labelled = tuple[np.ndarray, np.ndarray]
+Mask = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """What may be done differently in training: network, loss, and what of it `draw_variation` takes."""
+
+    widths: tuple[int, ...] = (8, 16, 32, 64)
+    crop: int = 128
+    batch: int = 12
+    loss: str = "entropy and overlap"
+    opaque: bool = False
+    bright: float = 0.0
+    halfway: bool = False
+
+    def variations(self) -> Callable[[np.random.Generator], Variation]:
+        """Draws what is done to an image."""
+        return partial(
+            draw_variation,
+            most_bin=MOST_BIN, opaque=self.opaque, bright=self.bright, halfway=self.halfway,
+        )  # fmt: skip
+
+
+DEEPER = Way(widths=(8, 16, 32, 64, 128), crop=192, batch=6)
+WAYS = {
+    "first": Way(),
+    "deeper, larger crops": DEEPER,
+    "entropy alone": Way(loss="entropy"),
+    "outlines halfway": Way(halfway=True),
+    "opaque and bright": Way(opaque=True, bright=0.25),
+}
+"""Tried briefly beside each other by `--ways`."""
+SHIPPED_WAY = replace(DEEPER, opaque=True, bright=0.25, halfway=True)
 
 
 def study(energy: float, scenes: int) -> SimulationStudy:
@@ -52,7 +92,7 @@ def study(energy: float, scenes: int) -> SimulationStudy:
         specimen=SpecimenRanges(
             materials=MATERIALS,
             shapes=SHAPES,
-            diameters=(15, 60),
+            diameters=DIAMETERS,
             count=(0, 6),
             least_distance=2.0,
             thickness=(5, 100),
@@ -82,24 +122,25 @@ def mixed(sources: Sequence[Draw]) -> Draw:
     return lambda rng: sources[int(rng.integers(len(sources)))](rng)
 
 
-def train(datasets: Sequence[Dataset], out: Path, steps: int) -> Bundle:
+def varied(datasets: Sequence[Dataset], split: str, way: Way) -> Draw:
+    """Varied images of a split of all datasets."""
+    draws = [SceneImages(d, d.split(split), ranges=conditions(d.study.wave.energy)) for d in datasets]
+    return varied_images(mixed(draws), least=way.crop, variations=way.variations())
+
+
+def train(datasets: Sequence[Dataset], out: Path, steps: int, way: Way) -> Bundle:
     """The network, from all datasets."""
     config = SegmenterConfig(
-        network=NETWORK, name="hrtem-generalist", crop=128, batch=12, steps=steps, stock=96, fresh=2, seed=1,
-        look=250,
+        network=UNetConfig(widths=way.widths), name="hrtem-generalist", crop=way.crop, batch=way.batch,
+        steps=steps, stock=96, fresh=1, seed=1, look=250, loss=way.loss,
     )  # fmt: skip
-
-    def source(split: str) -> Draw:
-        draws = [SceneImages(d, d.split(split), ranges=conditions(d.study.wave.energy)) for d in datasets]
-        return varied_images(mixed(draws), least=config.crop)
-
-    held = source("validation")
-    rng = np.random.default_rng(0)
+    held, rng = varied(datasets, "validation", way), np.random.default_rng(0)
+    fine = min(float(d.study.imaging.pixel_size) for d in datasets)
     return train_segmenter(
         config,
-        source("train"),
+        varied(datasets, "train", way),
         out,
-        depends={"datasets": [d.study.digest() for d in datasets]},
+        depends={"datasets": [d.study.digest() for d in datasets], "way": asdict(way)},
         validation=[held(rng) for _ in range(24)],
         training={
             "simulated": True,
@@ -107,6 +148,9 @@ def train(datasets: Sequence[Dataset], out: Path, steps: int) -> Bundle:
             "materials": list(MATERIALS),
             "energies": list(ENERGIES),
             "conditions": {"defocus_nm": [-200, 200], "cs_mm": [0, 2.7], "dose": [30, 2500]},
+            "pixel_size": [fine, round(fine * MOST_BIN, 6)],
+            "diameters": list(DIAMETERS),
+            "outlines": "halfway" if way.halfway else "last atoms",
         },
         progress=lambda what, done, total: (
             print(f"{what} {done} of {total}", flush=True) if done % 500 == 0 else None
@@ -125,12 +169,14 @@ def f1(found: np.ndarray, wanted: np.ndarray) -> float:
     return float(2 * (found & wanted).sum() / max(1, found.sum() + wanted.sum()))
 
 
-def by_network(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
-    """Masks by a network."""
-    return lambda pixels: segment(Micrograph(pixels=pixels, name="tile"), bundle)[0] > 0.5
+def by_network(bundle: Bundle, pixel_size: float | None = None) -> Mask:
+    """Masks by a network, which may be told the pixel size."""
+    return lambda pixels: (
+        segment(Micrograph(pixels=pixels, name="tile", pixel_size=pixel_size), bundle)[0] > 0.5
+    )
 
 
-def by_threshold(blur: float, *, dark: bool = True) -> Callable[[np.ndarray], np.ndarray]:
+def by_threshold(blur: float, *, dark: bool = True) -> Mask:
     """Masks by Gaussian blur and Otsu's threshold."""
 
     def mask(pixels: np.ndarray) -> np.ndarray:
@@ -162,7 +208,9 @@ def emps(folder: Path, count: int = 60) -> list[Labelled]:
     return found
 
 
-def simulated(datasets: Sequence[Dataset], defocus_nm: float, dose: float) -> list[Labelled]:
+def simulated(
+    datasets: Sequence[Dataset], defocus_nm: float, dose: float, *, halfway: bool = False
+) -> list[Labelled]:
     """The test scenes at one condition."""
     found = []
     for d in datasets:
@@ -170,7 +218,8 @@ def simulated(datasets: Sequence[Dataset], defocus_nm: float, dose: float) -> li
         ranges = ConditionRanges(energy=energy, C10=-10 * defocus_nm, dose=dose, focal_spread=10.0)
         for pixels, labels in SceneImages(d, d.split("test"), ranges=ranges).each(seed=7):
             if labels.any():
-                found.append((pixels, labels > 0))
+                wanted = vary(pixels, labels, Variation(halfway=True))[1] if halfway else labels
+                found.append((pixels, wanted > 0))
     return found
 
 
@@ -184,19 +233,93 @@ def refined(bundle: Bundle, labelled: Sequence[Labelled], steps: int) -> Bundle:
     return train_segmenter(config, lambda rng: images[int(rng.integers(len(images)))], start=bundle)
 
 
-def picture(rows: Sequence[Labelled], mask: Callable[[np.ndarray], np.ndarray], path: Path) -> None:
-    """Images, with the truth in green and what is found in red."""
-    shown = []
-    for pixels, wanted in rows:
-        low, high = np.percentile(pixels, (0.5, 99.5))
-        grey = (np.clip((pixels - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-        both = np.stack([grey] * 3, -1)
-        for m, colour in ((wanted, (0, 220, 0)), (mask(pixels), (255, 0, 0))):
-            edge = m ^ scipy.ndimage.binary_erosion(m)
-            both[edge] = colour
-        part = np.hstack([np.stack([grey] * 3, -1), both])
-        shown.append(np.asarray(Pictures.fromarray(part).resize((1024, 512))))
-    Pictures.fromarray(np.vstack(shown)).save(path)
+def at_pixel(datasets: Sequence[Dataset], pixel: float) -> list[Labelled]:
+    """The test scenes 100 nm under focus at 400 e/A2, dark in the middle, in pixels of another size."""
+    found = []
+    for d in datasets:
+        own = float(d.study.imaging.pixel_size)
+        ranges = ConditionRanges(
+            energy=d.study.wave.energy, C10=-1000.0, dose=400, focal_spread=10.0, pixel_size=min(pixel, own)
+        )
+        for place, (image, labels) in enumerate(SceneImages(d, d.split("test"), ranges=ranges).each(seed=9)):
+            finer, coarser = image.shape[0] // labels.shape[0], pixel / own
+            repeats = (4, 4) if coarser > 1 else (1, 1)
+            labels = np.tile(np.kron(labels, np.ones((finer, finer), np.int32)), repeats)
+            variation = Variation(bin=max(1.0, coarser), absorption=0.3, seed=place)
+            pixels, labels = vary(np.tile(image, repeats), labels, variation)
+            if labels.any():
+                found.append((pixels, labels > 0))
+    return found
+
+
+def scores(images: Sequence[Labelled], ways: Sequence[Mask]) -> np.ndarray:
+    """Pixel F1 of every image by every way."""
+    return np.array([[f1(way(pixels), wanted) for way in ways] for pixels, wanted in images])
+
+
+def panels(pixels: np.ndarray, wanted: np.ndarray, ways: Sequence[Mask], side: int) -> np.ndarray:
+    """An image, and for each way the image with the truth in green and what is found in red."""
+    low, high = np.percentile(pixels, (0.5, 99.5))
+    size = (round(side * pixels.shape[1] / pixels.shape[0]), side)
+    grey = Pictures.fromarray((np.clip((pixels - low) / (high - low), 0, 1) * 255).astype(np.uint8))
+    shown = np.asarray(grey.resize(size, Pictures.Resampling.BOX)) // 23 * 23
+    parts = [np.stack([shown] * 3, -1)]
+    for way in ways:
+        parts.append(parts[0].copy())
+        for mask, colour in ((wanted, (0, 200, 0)), (way(pixels), (255, 0, 0))):
+            small = np.asarray(Pictures.fromarray(mask).resize(size, Pictures.Resampling.NEAREST))
+            parts[-1][small ^ scipy.ndimage.binary_erosion(small, border_value=1)] = colour
+    return np.hstack([np.pad(p, ((2, 2), (2, 2), (0, 0)), constant_values=255) for p in parts])
+
+
+def picture(rows: Sequence[Labelled], ways: Sequence[Mask], path: Path, side: int = 360) -> None:
+    """Images below one another, each beside what is found."""
+    parts = [panels(pixels, wanted, ways, side) for pixels, wanted in rows]
+    width = max(p.shape[1] for p in parts)
+    wide = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in parts]
+    Pictures.fromarray(np.vstack(wide)).save(path, optimize=True)
+
+
+def apart(reached: np.ndarray) -> dict[str, list[int]]:
+    """Where the network is ahead of thresholds, and where it is behind the truth, the clearest first."""
+    ahead, behind = reached[:, 1:].max(1) - reached[:, 0], reached[:, 0]
+    return {"ahead": np.argsort(ahead).tolist(), "behind": np.argsort(behind).tolist()}
+
+
+def show_cases(datasets: Sequence[Dataset], ways: Sequence[Mask], out: Path, count: int = 4) -> None:
+    """Pictures of simulated images, each of another scene, that the network alone segments, or not."""
+    images: list[Labelled] = []
+    for defocus in DEFOCI:
+        images += simulated(datasets, defocus, 400)
+    scenes = len(images) // len(DEFOCI)
+    for name, order in apart(scores(images, ways)).items():
+        first = {i % scenes: i for i in reversed(order)}
+        kept = [i for i in order if first[i % scenes] == i][:count]
+        picture([images[i] for i in kept], ways[::2], out / f"generalist_{name}.png", 170)
+
+
+def try_ways(datasets: Sequence[Dataset], out: Path, steps: int) -> list[list[object]]:
+    """Each way trained briefly, and measured on images of validation scenes and, at its end, on real ones."""
+    rows: list[list[object]] = [
+        ["way", "weights", "seconds", "to_last_atoms", "halfway", "nanoparticles", "emps"]
+    ]
+    held = {
+        halfway: varied(datasets, "validation", replace(DEEPER, halfway=halfway)) for halfway in (False, True)
+    }
+    seen = [[draw(np.random.default_rng([5, i])) for i in range(60)] for draw in held.values()]
+    sets = [[(pixels, labels > 0) for pixels, labels in images if labels.any()] for images in seen]
+    data = Path(os.environ.get("PASSBAND_DATA", "../shared/data"))
+    sets += [tiles(data / "nanoparticles"), emps(data / "emps")] if data.is_dir() else []
+    for name, way in WAYS.items():
+        started = time.process_time()
+        bundle = train(datasets, out / "ways" / name.replace(" ", "-").replace(",", ""), steps, way)
+        took = time.process_time() - started
+        reached = [scores(images, [by_network(bundle)]).mean() for images in sets]
+        weights = sum(v.numel() for v in bundle.weights.values())
+        rows.append([name, weights, round(took), *(f"{s:.3f}" for s in reached)])
+        print("  ".join(map(str, rows[-1])), flush=True)
+        write_whole(out / "generalist_ways.csv", rows_csv(rows))
+    return rows
 
 
 def main() -> None:
@@ -204,8 +327,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
     parser.add_argument("--scenes", type=int, default=60, help="of each energy")
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--ship", action="store_true", help="replace the bundle that ships")
+    parser.add_argument("--ways", action="store_true", help="try every way briefly instead, and ship none")
     args = parser.parse_args()
     torch.set_num_threads(1)
     keep_freed_memory()
@@ -214,37 +338,50 @@ def main() -> None:
     datasets = [
         simulate_dataset(study(e, args.scenes), out / f"scenes-{e / 1e3:.0f}keV").dataset for e in ENERGIES
     ]
-    write_bundle(train(datasets, out / "training", args.steps), out / "bundle.safetensors")
+    if args.ways:
+        try_ways(datasets, out, WAY_STEPS)
+        return
+    write_bundle(train(datasets, out / "training", args.steps, SHIPPED_WAY), out / "bundle.safetensors")
     bundle = read_bundle(out / "bundle.safetensors")
     rows: list[list[object]] = [["images", "condition", "n", "network", "otsu_blur_2", "otsu_blur_4"]]
     ways = [by_network(bundle), by_threshold(2), by_threshold(4)]
-    for defocus in (-100, -50, -10, 0, 10, 50, 100):
+
+    def tell(images: str, condition: str, reached: np.ndarray) -> None:
+        means = [f"{s:.3f}" for s in reached.mean(0)]
+        rows.append([images, condition, len(reached), *means, *[""] * (3 - len(means))])
+        print("  ".join(map(str, rows[-1])), flush=True)
+
+    for defocus in DEFOCI:
         for dose in (50, 400):
-            images = simulated(datasets, defocus, dose)
-            scores = [np.mean([f1(way(p), m) for p, m in images]) for way in ways]
-            rows.append(
-                ["simulated", f"{defocus} nm {dose} e/A2", len(images), *(f"{s:.3f}" for s in scores)]
-            )
+            tell("simulated", f"{defocus} nm {dose} e/A2", scores(simulated(datasets, defocus, dose), ways))
+        seen = simulated(datasets, defocus, 400, halfway=True)
+        tell("simulated, outlines halfway", f"{defocus} nm 400 e/A2", scores(seen, ways))
+    show_cases(datasets, ways, out)
+    for pixel in (0.1, 2.4):
+        images = at_pixel(datasets, pixel)
+        tell("simulated", f"{pixel} A pixels not known", scores(images, ways))
+        tell("simulated", f"{pixel} A pixels known", scores(images, [by_network(bundle, pixel)]))
     data = Path(os.environ.get("PASSBAND_DATA", "../shared/data"))
     if (data / "nanoparticles").is_dir():
         real = tiles(data / "nanoparticles")
-        scores = [np.mean([f1(way(p), m) for p, m in real]) for way in ways]
-        rows.append(["nanoparticles", "no real label", len(real), *(f"{s:.3f}" for s in scores)])
-        picture(real[::5], ways[0], out / "nanoparticles.png")
-        order = np.random.default_rng(0).permutation(len(real))
-        one, other = [real[i] for i in order[:10]], [real[i] for i in order[10:]]
-        both = []
-        for labelled, unseen in ((one, other), (other, one)):
-            way = by_network(refined(bundle, labelled, 200))
-            both += [f1(way(p), m) for p, m in unseen]
-        rows.append(["nanoparticles", "ten labelled tiles", len(both), f"{np.mean(both):.3f}", "", ""])
+        tell("nanoparticles", "no real label", scores(real, ways))
+        picture(real[::5], ways, out / "nanoparticles.png")
+        places = np.random.default_rng(0).permutation(len(real))
+        one, other = [real[i] for i in places[:10]], [real[i] for i in places[10:]]
+        both = [
+            scores(unseen, [by_network(refined(bundle, labelled, 200))])
+            for labelled, unseen in ((one, other), (other, one))
+        ]
+        tell("nanoparticles", "ten labelled tiles", np.concatenate(both))
     if (data / "emps").is_dir():
         real = emps(data / "emps")
-        scores = [np.mean([f1(way(p), m) for p, m in real]) for way in ways]
-        rows.append(["emps", "no real label", len(real), *(f"{s:.3f}" for s in scores)])
-        picture(real[::15], ways[0], out / "emps.png")
+        reached = scores(real, ways)
+        tell("emps", "no real label", reached)
+        sides = [scores(real, [by_threshold(blur), by_threshold(blur, dark=False)]).max(1) for blur in (2, 4)]
+        tell("emps", "thresholds told which side is right", np.column_stack([reached[:, 0], *sides]))
+        for name, order in apart(reached).items():
+            picture([real[i] for i in order[:6]], ways[::2], out / f"emps_{name}.png", 240)
     write_whole(out / "generalist.csv", rows_csv(rows))
-    print("\n".join("  ".join(map(str, row)) for row in rows))
     if args.ship:
         write_bundle(bundle, SHIPPED_NAMES["hrtem"])
 

@@ -69,7 +69,7 @@ def test_a_dataset_trains_a_network_that_says_what_it_was_trained_on(dataset, tm
     assert bundle.training["conditions"]["C10"] == {"low": -120, "high": -80}
     assert bundle.training["structures"]["materials"] == ["CdSe"]
     varied = train_on_dataset(config, dataset, varied=True)
-    assert "pixel_size" not in varied.training
+    assert varied.training["pixel_size"] == [0.4, pytest.approx(2.4)]  # binned to a sixth at most
     assert any(not torch.equal(bundle.weights[k], varied.weights[k]) for k in bundle.weights)
     with pytest.raises(ParameterError, match="varied: false, true"):
         train_on_dataset(config, dataset, tmp_path, varied=True)
@@ -99,6 +99,54 @@ def test_absorption_darkens_objects_the_more_the_thicker_they_are():
     image, _ = vary(np.ones((64, 64), np.float32), labels, Variation(absorption=0.4))
     assert image[32, 32] < image[32, 46] < image[32, 51] < image[2, 2]
     assert image[labels == 0].std() == pytest.approx(0, abs=1e-5)
+
+
+def ball(radius=40):
+    y, x = np.mgrid[:128, :128]
+    return (np.hypot(y - 64, x - 64) < radius).astype(np.int32)
+
+
+def outlined(labels, **variation):
+    return vary(np.ones(labels.shape, np.float32), labels, Variation(halfway=True, **variation))[1]
+
+
+def test_beer_law_holds_through_the_middle_and_a_bright_object_grows_with_its_thickness():
+    labels, noise = ball(), np.random.default_rng(0).normal(100, 1, (128, 128)).astype(np.float32)
+    dark = [vary(noise, labels, Variation(absorption=a))[0] for a in (0.95, -3.0)]
+    beyond = labels == 0
+    for image, middle in zip(dark, (0.05, 4.0), strict=True):
+        scale = (image[64, 64] - image[beyond].mean()) / image[beyond].std()
+        assert scale == pytest.approx((middle - 1) * 100, rel=0.1)
+
+
+@pytest.mark.parametrize("absorption", [0.0, 0.02, -0.02])
+def test_a_ball_ends_halfway_where_it_is_half_as_dark_as_its_mean(absorption):
+    """Of a chord 2 sqrt(R2 - r2): half of the mean over what is left lies at r = 0.931 R."""
+    kept = outlined(ball(), absorption=absorption)
+    assert np.sqrt(kept.sum() / ball().sum()) == pytest.approx(0.931, abs=0.012)
+
+
+def test_an_opaque_object_ends_halfway_at_its_edge_and_every_object_has_its_own_half():
+    assert outlined(ball(), absorption=0.9999).sum() > 0.97 * ball().sum()
+    two = np.zeros((128, 128), np.int32)
+    two[ball(20) > 0] = 1
+    two[:12, :12] = 2
+    alone = np.where(two == 1, 1, 0)
+    np.testing.assert_array_equal(outlined(two) == 1, outlined(alone) == 1)
+    assert set(np.unique(outlined(two))) == {0, 1, 2}
+    assert outlined(np.zeros((8, 8), np.int32)).sum() == 0
+
+
+def test_opaque_and_bright_are_drawn_as_they_are_asked_for():
+    drawn = [
+        draw_variation(np.random.default_rng(i), opaque=True, bright=0.25).absorption for i in range(2000)
+    ]
+    some = np.array([a for a in drawn if a])
+    assert 0.6 < len(some) / 2000 < 0.7
+    assert 0.2 < (some < 0).mean() < 0.3
+    assert some.min() >= -3 and 0.9 < some.max() <= 1 - np.exp(-3)
+    plain = [draw_variation(np.random.default_rng(i)).absorption for i in range(500)]
+    assert min(plain) >= 0 and max(plain) <= 0.5
 
 
 def test_nothing_is_done_where_nothing_is_asked_for():

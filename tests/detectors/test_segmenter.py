@@ -11,6 +11,7 @@ import torch
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
 from passband.detectors.infer import detect
 from passband.detectors.loop import schedule
+from passband.detectors.rescale import resized
 from passband.detectors.segment import (
     label_objects,
     object_mask,
@@ -19,7 +20,13 @@ from passband.detectors.segment import (
     standardised,
     tiled_logits,
 )
-from passband.detectors.train_segmenter import SegmenterConfig, segmentation_loss, targets, train_segmenter
+from passband.detectors.train_segmenter import (
+    LOSSES,
+    SegmenterConfig,
+    segmentation_loss,
+    targets,
+    train_segmenter,
+)
 from passband.detectors.unet import NETWORKS, UNet, UNetConfig, count_weights
 from passband.errors import BundleError, ParameterError, TrainingError
 from passband.micrographs.micrograph import Micrograph
@@ -105,6 +112,38 @@ def test_a_small_budget_gives_the_same_and_too_small_a_one_is_refused(monkeypatc
         segment(micrograph, bundle, memory_gb=0.4)
 
 
+@pytest.mark.parametrize(
+    ("pixel_size", "varied", "enlarged"),
+    [(None, True, 1), (0.3, True, 1), (0.1, True, 0.5), (2.0, True, 2), (3.0, True, 1), (3.0, False, 3)],
+)
+def test_a_known_pixel_size_is_brought_into_the_range_that_was_learned(
+    monkeypatch, pixel_size, varied, enlarged
+):
+    """But where pixels are far too coarse: there a network of many scales takes the image as it comes."""
+    known = {"pixel_size": [0.2, 1.0], "varied": varied}
+    bundle = replace(random_bundle(NETWORKS["tiny"]), training=known)
+    seen = []
+    tiled = tiled_logits
+    monkeypatch.setattr(
+        "passband.detectors.segment.tiled_logits",
+        lambda m, p, side: seen.append(p.shape) or tiled(m, p, side),
+    )
+    pixels = discs(np.random.default_rng(0))[0]
+    chance = segment(Micrograph(pixels=pixels, name="a", pixel_size=pixel_size), bundle)
+    assert seen == [(round(64 * enlarged),) * 2]
+    assert chance.shape == (1, 64, 64)
+
+
+def test_an_image_that_is_too_fine_is_segmented_as_at_its_scale(trained):
+    bundle = replace(trained, training={**trained.training, "pixel_size": [1.0, 1.0]})
+    fine = np.kron(discs(np.random.default_rng(11), noise=1)[0], np.ones((4, 4), np.float32))
+    known = segment(Micrograph(pixels=fine, name="a", pixel_size=0.25), bundle)[0] > 0.5
+    shrunk = segment(Micrograph(pixels=resized(fine, 0.25), name="a"), trained)[0] > 0.5
+    assert (known == np.kron(shrunk, np.ones((4, 4), bool))).mean() > 0.95
+    unknown = segment(Micrograph(pixels=fine, name="a"), bundle)[0] > 0.5
+    assert f1(known, unknown) < 0.9
+
+
 def test_brightness_and_contrast_of_the_camera_do_not_matter(trained):
     pixels, _ = discs(np.random.default_rng(3))
     one = segment(Micrograph(pixels=pixels, name="a"), trained)
@@ -163,7 +202,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights_and_log(tmp_path, monkey
 def test_the_best_look_is_kept_and_looking_in_vain_stops(monkeypatch, patience):
     told, seen = iter([3.0, 1.0, 2.0, 1.5, 0.1, 9.0, 9.0, 9.0]), []
 
-    def look(model, images):
+    def look(model, images, loss):
         seen.append({k: v.clone() for k, v in model.state_dict().items()})
         return next(told)
 
@@ -179,7 +218,7 @@ def test_without_patience_it_looks_to_the_end_and_keeps_the_best(monkeypatch):
     told, seen = iter([3.0, 1.0, 2.0, 1.5]), []
     monkeypatch.setattr(
         "passband.detectors.train_segmenter.validation_loss",
-        lambda model, images: seen.append(model.state_dict()["head.bias"].clone()) or next(told),
+        lambda model, images, loss: seen.append(model.state_dict()["head.bias"].clone()) or next(told),
     )
     config = replace(QUICK, steps=20, batch=1, look=5)
     bundle = train_segmenter(config, discs, validation=[discs(np.random.default_rng(0))])
@@ -292,3 +331,19 @@ def test_the_learning_rate_warms_up_and_falls():
     assert (np.diff(shares[:8]) > 0).all()
     assert (np.diff(shares[8:]) < 0).all()
     assert max(shares) == 1
+
+
+def test_entropy_alone_says_how_probable_an_object_is_and_with_overlap_more():
+    """Of pixels that are alike, four in ten on objects."""
+    objects = (torch.arange(1000) % 10 < 4).float().reshape(1, 1, 25, 40)
+    chances = torch.linspace(0.05, 0.95, 91)
+    best = {
+        name: chances[
+            min(range(91), key=lambda i: loss(torch.full_like(objects, chances[i]).logit(), objects))
+        ]
+        for name, loss in LOSSES.items()
+    }
+    assert best["entropy"] == pytest.approx(0.4, abs=0.006)
+    assert best["entropy and overlap"] > 0.45
+    with pytest.raises(ParameterError, match="entropy and overlap"):
+        SegmenterConfig(loss="dice")

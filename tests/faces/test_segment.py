@@ -15,12 +15,15 @@ from made_dataset import made_dataset
 from passband.cli import app
 from passband.detections.files import read_detections
 from passband.detectors.bundle import SHIPPED_NAMES, named_bundle, read_bundle, write_bundle
+from passband.detectors.segment import segment
 from passband.detectors.train_segmenter import SegmenterConfig, train_segmenter
 from passband.detectors.unet import UNetConfig
+from passband.detectors.vary import Variation, vary
 from passband.hrtem.dataset.simulate import simulate_dataset
 from passband.hrtem.dataset.study import SimulationStudy, Splits
 from passband.hrtem.specimen.specimen import SpecimenRanges
 from passband.hrtem.wave.scattering import WaveSettings
+from passband.micrographs.micrograph import Micrograph
 from passband.optics.conditions import ConditionRanges, Uniform
 
 
@@ -128,11 +131,12 @@ def test_the_bundles_that_ship_are_small_and_there():
         assert path.stat().st_size < 10e6
     assert SHIPPED_NAMES["hrtem"].stat().st_size <= 3e6
     generalist = named_bundle("hrtem")
-    assert "pixel_size" not in generalist.training  # it needs none
+    assert generalist.training["pixel_size"] == [0.2, pytest.approx(1.2)]  # finer ones are brought there
 
 
-def test_the_generalist_finds_particles_that_it_was_never_shown(tmp_path, call):
-    """Gold and cadmium selenide of another seed, under conditions that it was trained for."""
+@pytest.fixture(scope="module")
+def particles(tmp_path_factory):
+    """Gold and cadmium selenide of another seed, under conditions that the generalist was trained for."""
     study = SimulationStudy(
         scenes=4,
         seed=987_654,
@@ -142,10 +146,13 @@ def test_the_generalist_finds_particles_that_it_was_never_shown(tmp_path, call):
         wave=WaveSettings(pixel_size=0.2),
         imaging=ConditionRanges(C10=Uniform(low=-700, high=-400)),
     )
-    dataset = simulate_dataset(study, tmp_path / "d", workers=1).dataset
+    return simulate_dataset(study, tmp_path_factory.mktemp("particles") / "d", workers=1).dataset
+
+
+def test_the_generalist_finds_particles_that_it_was_never_shown(particles, tmp_path, call):
     common = found = there = 0
     for number in range(4):
-        scene = dataset.scene(number)
+        scene = particles.scene(number)
         tifffile.imwrite(tmp_path / f"{number}.tif", scene.image(0))
         done = call("segment", tmp_path / f"{number}.tif", "--out", tmp_path / "out")
         assert done.status == 0
@@ -153,3 +160,24 @@ def test_the_generalist_finds_particles_that_it_was_never_shown(tmp_path, call):
         common += (mask & (scene.labels > 0)).sum()
         found, there = found + mask.sum(), there + (scene.labels > 0).sum()
     assert 2 * common / (found + there) > 0.7
+
+
+def test_the_generalist_finds_more_in_fine_pixels_that_it_is_told(particles):
+    """At a twentieth of a nanometre a crystal fills more than the network sees at once."""
+    ranges = ConditionRanges(C10=-1000.0, pixel_size=0.05)
+    reached = []
+    for told in (None, 0.05):
+        common = both = 0
+        for number in range(2):
+            scene = particles.scene(number)
+            image = scene.draw_images(1, seed=1, ranges=ranges)[0][0].numpy()
+            image, labels = vary(
+                image, np.kron(scene.labels, np.ones((4, 4), np.int32)), Variation(absorption=0.3)
+            )
+            mask = (
+                segment(Micrograph(pixels=image, name="a", pixel_size=told), named_bundle("hrtem"))[0] > 0.5
+            )
+            common, both = common + (mask & (labels > 0)).sum(), both + mask.sum() + (labels > 0).sum()
+        reached.append(2 * common / both)
+    assert reached[1] > 0.8
+    assert reached[1] > reached[0] + 0.1

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 
 from passband.detectors.bundle import Bundle
 from passband.detectors.train_segmenter import Draw, SegmenterConfig, train_segmenter
-from passband.detectors.vary import draw_variation, vary
+from passband.detectors.vary import Variation, draw_variation, vary
 from passband.errors import ParameterError
 from passband.hrtem.dataset.dataset import Dataset, Scene
 from passband.optics.conditions import ConditionRanges, ImagingConditions
 from passband.types import Image, LabelImage, Progress
 
 _IN_MEMORY = 512
+Variations = Callable[[np.random.Generator], Variation]
+"""Draws a variation; the same for the same state of the generator."""
+MOST_BIN = 6.0
+VARIATIONS: Variations = partial(draw_variation, most_bin=MOST_BIN)
+"""What `varied_images` does where nothing else is said."""
 
 
 class SceneImages:
@@ -110,7 +115,6 @@ def train_on_dataset(
         validation = [source_of(rng) for _ in range(min(16, 4 * len(held)))]
     study = dataset.study.values()
     pixel = float(dataset.study.imaging.pixel_size)  # type: ignore[arg-type]
-    known = {} if varied else {"pixel_size": [pixel, pixel]}
     return train_segmenter(
         config,
         draw,
@@ -124,13 +128,13 @@ def train_on_dataset(
             "structures": study["specimen"],
             "dataset": dataset.study.digest(),
             "varied": varied,
-            **known,
+            "pixel_size": [pixel, pixel * (MOST_BIN if varied else 1)],
         },
         progress=progress,
     )
 
 
-def varied_images(draw: Draw, *, least: int, most_bin: float = 6.0) -> Draw:
+def varied_images(draw: Draw, *, least: int, variations: Variations = VARIATIONS) -> Draw:
     """Images of another source, varied; scenes repeat themselves where binned ones are too small.
 
     Parameters
@@ -139,8 +143,8 @@ def varied_images(draw: Draw, *, least: int, most_bin: float = 6.0) -> Draw:
         The source, of periodic scenes.
     least
         Pixels of the smallest side.
-    most_bin
-        Largest binning.
+    variations
+        Draws what is done to an image.
 
     Examples
     --------
@@ -152,7 +156,7 @@ def varied_images(draw: Draw, *, least: int, most_bin: float = 6.0) -> Draw:
 
     def varied(rng: np.random.Generator) -> tuple[Image, LabelImage]:
         pixels, labels = draw(rng)
-        variation = draw_variation(rng, most_bin=most_bin)
+        variation = variations(rng)
         short = math.ceil(least * variation.bin / min(pixels.shape))
         if short > 1:
             pixels, labels = np.tile(pixels, (short, short)), np.tile(labels, (short, short))

@@ -26,6 +26,8 @@ BYTES_PER_PIXEL = 40
 """Peak memory of the whole micrograph's input and probability, per pixel."""
 TILES = (2048, 1024, 512, 256, 128)
 """Sides of a tile's inside, in pixels, the largest that fits first."""
+MOST_ENLARGED = 2.0
+"""Factor up to which a network that learned many scales has coarse micrographs enlarged."""
 LEAST_AREA = 4
 """Pixels of the smallest object."""
 
@@ -38,7 +40,8 @@ def segment(
     Parameters
     ----------
     micrograph
-        Rescaled first where its known pixel size lies outside the network's training range.
+        Rescaled first where its known pixel size lies outside the network's training range, but for one
+        that is more than twice too coarse for a network that learned many scales.
     bundle
         Of a U-Net.
     memory_gb
@@ -63,14 +66,13 @@ def segment(
     outputs = model.head.out_channels
     if float(np.ptp(micrograph.pixels)) == 0.0:
         return np.zeros((outputs, *micrograph.shape), np.float32)
-    scale = rescaling(micrograph, bundle)
-    pixels = standardised(resized(micrograph.pixels, scale))
-    chance = torch.sigmoid(tiled_logits(model, pixels, _tile_side(config, pixels.size, memory_gb)))
-    if chance.shape[1:] != micrograph.shape:
-        chance = torch.nn.functional.interpolate(
-            chance[None], size=micrograph.shape, mode="bilinear", align_corners=False
+    pixels = standardised(resized(micrograph.pixels, _scale(micrograph, bundle)))
+    logits = tiled_logits(model, pixels, _tile_side(config, pixels.size, memory_gb))
+    if logits.shape[1:] != micrograph.shape:
+        logits = torch.nn.functional.interpolate(
+            logits[None], size=micrograph.shape, mode="bilinear", align_corners=False
         )[0]
-    probable: np.ndarray = chance.numpy()
+    probable: np.ndarray = torch.sigmoid(logits).numpy()
     return probable
 
 
@@ -203,6 +205,16 @@ def tiled_logits(model: UNet, pixels: Image, side: int) -> Tensor:
             inside = logits[:, y : y + side, x : x + side]
             inside.copy_(found[:, y - top : y - top + inside.shape[1], x - left : x - left + inside.shape[2]])
     return logits[:, :height, :width]
+
+
+def _scale(micrograph: Micrograph, bundle: Bundle) -> float:
+    """Factor by which a micrograph is enlarged first.
+
+    Where pixels are far coarser than those of a network that learned many scales, what is looked for has
+    hardly the few pixels that the particles it learned would have there: it is taken as it comes.
+    """
+    scale = rescaling(micrograph, bundle)
+    return 1.0 if scale > MOST_ENLARGED and bundle.training.get("varied") else scale
 
 
 def _tile_side(config: UNetConfig, pixels: int, memory_gb: float) -> int:

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from passband.detectors.bundle import Bundle
 from passband.detectors.loop import schedule
 from passband.detectors.train_segmenter import (
+    LOSSES,
     Draw,
     SegmenterConfig,
     Stock,
     mixed_precision,
-    segmentation_loss,
     trained_bundle,
 )
 from passband.detectors.unet import Level, UNet
@@ -102,7 +102,7 @@ def train_many(
         with torch.autocast(device, dtype=torch.bfloat16, enabled=mixed_precision(first)):
             logits = logits_of_many(models, images)
         losses = torch.stack(
-            [segmentation_loss(logits[:, i].float(), objects[:, i]) for i in range(len(models))]
+            [LOSSES[c.loss](logits[:, i].float(), objects[:, i]) for i, c in enumerate(configs)]
         )
         _refuse_lost(losses, step)
         optimizer.zero_grad()

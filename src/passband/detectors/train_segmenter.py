@@ -59,6 +59,9 @@ class SegmenterConfig:
         Of first weights, images and crops.
     image_seed
         Of the images alone: networks that have it in common see the same ones, drawn once by `train_many`.
+    loss
+        "entropy and overlap": cross-entropy and soft Dice, which leans outward where an outline is in
+        doubt; "entropy": the first alone, so that half of the doubtful pixels lie on either side.
     precision
         "float32"; "bfloat16" in mixed precision; "auto" for the latter where the processor has it.
     device
@@ -82,6 +85,7 @@ class SegmenterConfig:
     look: int = 50
     seed: int = 0
     image_seed: int | None = None
+    loss: str = "entropy and overlap"
     precision: str = "auto"
     device: str = "cpu"
 
@@ -94,6 +98,8 @@ class SegmenterConfig:
         faults += [f"{n} must not be negative" for n in ("fresh", "patience", "seed") if getattr(self, n) < 0]
         if self.crop % self.network.stride:
             faults.append(f"crop must be a multiple of {self.network.stride} pixels, got {self.crop}")
+        if self.loss not in LOSSES:
+            faults.append(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             faults.append(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
         if self.device not in ("cpu", "cuda"):
@@ -191,7 +197,7 @@ def train_segmenter(
         model.train()
         with torch.autocast(config.device, dtype=torch.bfloat16, enabled=mixed_precision(config)):
             logits = model(images.to(config.device, memory_format=layout))
-        loss = segmentation_loss(logits.float(), objects.to(config.device))
+        loss = LOSSES[config.loss](logits.float(), objects.to(config.device))
         value = float(loss.detach())
         if not np.isfinite(value):
             raise TrainingError(f"the loss was {value} at step {step + 1}; take a lower learning rate")
@@ -202,7 +208,7 @@ def train_segmenter(
         log.recent.append({"loss": value})
         last = step + 1 == config.steps
         if validation and ((step + 1) % config.look == 0 or last):
-            looks.append(validation_loss(model, validation))
+            looks.append(validation_loss(model, validation, LOSSES[config.loss]))
             if looks[-1] == min(looks):
                 best = {k: v.detach().clone() for k, v in model.state_dict().items()}
             last |= bool(config.patience) and len(looks) - 1 - int(np.argmin(looks)) >= config.patience
@@ -242,11 +248,23 @@ def segmentation_loss(logits: Float[Tensor, "b c y x"], objects: Float[Tensor, "
     >>> round(float(segmentation_loss(right, (right > 0).float())), 3)
     0.0
     """
-    entropy = torch.nn.functional.binary_cross_entropy_with_logits(logits, objects)
+    entropy = entropy_loss(logits, objects)
     chance = torch.sigmoid(logits)
     common = (chance * objects).sum((0, 2, 3))
     dice = (2 * common + 1) / (chance.sum((0, 2, 3)) + objects.sum((0, 2, 3)) + 1)
     return entropy + (1 - dice).mean()
+
+
+def entropy_loss(logits: Float[Tensor, "b c y x"], objects: Float[Tensor, "b c y x"]) -> Tensor:
+    """Cross-entropy of every logit, the mean."""
+    return torch.nn.functional.binary_cross_entropy_with_logits(logits, objects)
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "entropy and overlap": segmentation_loss,
+    "entropy": entropy_loss,
+}
+"""What a training makes small, by its name."""
 
 
 def targets(labels: LabelImage, output: str) -> Float[np.ndarray, "c y x"]:
@@ -276,7 +294,9 @@ def _borders(labels: LabelImage) -> np.ndarray:
 
 
 @torch.inference_mode()
-def validation_loss(model: UNet, images: Sequence[Labelled]) -> float:
+def validation_loss(
+    model: UNet, images: Sequence[Labelled], loss: Callable[[Tensor, Tensor], Tensor] = segmentation_loss
+) -> float:
     """Mean loss of a network on whole images, cut to a multiple of its stride."""
     model.eval()
     losses = []
@@ -286,7 +306,7 @@ def validation_loss(model: UNet, images: Sequence[Labelled]) -> float:
         image = torch.from_numpy(standardised(pixels)[None, None, :height, :width])
         logits = model(image.to(model.head.weight.device)).cpu()
         wanted = torch.from_numpy(targets(labels[:height, :width], model.config.output))[None]
-        losses.append(float(segmentation_loss(logits, wanted)))
+        losses.append(float(loss(logits, wanted)))
     return float(np.mean(losses))
 
 

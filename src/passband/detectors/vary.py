@@ -26,8 +26,9 @@ class Variation:
     bin
         Pixels that are made one, by the mean; may be no whole number.
     absorption
-        Share of the intensity that a sphere's middle takes away, of the largest sphere of the image; below
-        zero it is brighter, as in a dark field.
+        Share of the intensity that a sphere's middle takes away, of the largest sphere of the image, and
+        less in thinner places, as Beer's law says; below zero it is brighter by so much in proportion to
+        the thickness, as in a dark field.
     fade
         Spread of a factor on the absorption, which every object has of its own.
     grain, grain_size
@@ -40,6 +41,9 @@ class Variation:
         Of white noise, in the image's own spread.
     gamma
         Power of the grey values between the darkest and the brightest.
+    halfway
+        Whether objects end where they are half as dark as in the mean of what is left, as people and
+        thresholds draw them, instead of at their last atoms, where they are too thin to be seen.
     seed
         Of grain, noise and fading.
     """
@@ -54,10 +58,18 @@ class Variation:
     blur: float = 0.0
     noise: float = 0.0
     gamma: float = 1.0
+    halfway: bool = False
     seed: int = 0
 
 
-def draw_variation(rng: np.random.Generator, *, most_bin: float = 8.0) -> Variation:
+def draw_variation(
+    rng: np.random.Generator,
+    *,
+    most_bin: float = 8.0,
+    opaque: bool = False,
+    bright: float = 0.0,
+    halfway: bool = False,
+) -> Variation:
     """Draw a variation; each kind of it is left out of a third (absorption) to a half of the images.
 
     Parameters
@@ -66,6 +78,13 @@ def draw_variation(rng: np.random.Generator, *, most_bin: float = 8.0) -> Variat
         Source of randomness.
     most_bin
         Largest binning, drawn evenly in its logarithm from 1.
+    opaque
+        Whether absorption is drawn evenly in the logarithm of the optical thickness, from 0.05 to 3, where
+        the middle lets 5 % through; else it takes away half of the intensity at most.
+    bright
+        Share of the images that have absorption in which objects are brighter instead.
+    halfway
+        As in `Variation`.
 
     Examples
     --------
@@ -76,9 +95,15 @@ def draw_variation(rng: np.random.Generator, *, most_bin: float = 8.0) -> Variat
     def sometimes(value: float) -> float:
         return value if rng.random() < 0.5 else 0.0
 
+    def absorption() -> float:
+        if not opaque:
+            return float(rng.uniform(0.02, 0.5))
+        depth = math.exp(rng.uniform(math.log(0.05), math.log(3)))
+        return -depth if rng.random() < bright else 1 - math.exp(-depth)
+
     return Variation(
         bin=math.exp(rng.uniform(0, math.log(most_bin))),
-        absorption=float(rng.uniform(0.02, 0.5)) if rng.random() < 0.65 else 0.0,
+        absorption=absorption() if rng.random() < 0.65 else 0.0,
         fade=float(rng.uniform(0, 0.5)),
         grain=sometimes(float(rng.uniform(0.1, 1.0))),
         grain_size=math.exp(rng.uniform(math.log(0.7), math.log(4))),
@@ -87,6 +112,7 @@ def draw_variation(rng: np.random.Generator, *, most_bin: float = 8.0) -> Variat
         blur=sometimes(float(rng.uniform(0, 1.5))),
         noise=sometimes(float(rng.uniform(0, 1.0))),
         gamma=math.exp(float(rng.normal(0, 0.15))),
+        halfway=halfway,
         seed=int(rng.integers(2**53)),
     )
 
@@ -125,8 +151,12 @@ def vary(
         columns = np.minimum(((np.arange(width) + 0.5) * v.bin).astype(int), pixels.shape[1] - 1)
         labels = labels[np.ix_(rows, columns)]
     out: np.ndarray = image[0, 0].numpy().astype(np.float32)
-    if v.absorption:
-        out = out * (1 - v.absorption * _thickness(labels, v.fade, rng))
+    if v.absorption or v.halfway:
+        thickness = _thickness(labels, v.fade, rng)
+        passed = (1 - v.absorption) ** thickness if v.absorption > 0 else 1 - v.absorption * thickness
+        out = out * passed
+        if v.halfway:
+            labels = _halfway(labels, np.abs(1 - passed) if v.absorption else thickness)
     out = (out - out.mean()) / (out.std() or 1.0)
     if v.grain:
         out = out + v.grain * _smooth(rng.standard_normal(out.shape).astype(np.float32), v.grain_size)
@@ -148,7 +178,7 @@ def vary(
 def _thickness(labels: LabelImage, fade: float, rng: np.random.Generator) -> Image:
     """How thick each object is, as if it were round, in shares of the largest one; faded by a factor each."""
     inside = np.pad(labels > 0, 1, mode="edge")
-    depth = scipy.ndimage.distance_transform_edt(inside)[1:-1, 1:-1]
+    depth = scipy.ndimage.distance_transform_edt(inside)[1:-1, 1:-1] - 0.5  # edges lie between pixels
     count = int(labels.max())
     if count == 0:
         return np.zeros(labels.shape, np.float32)
@@ -157,6 +187,16 @@ def _thickness(labels: LabelImage, fade: float, rng: np.random.Generator) -> Ima
     radius = np.maximum(radii[labels], 1.0)
     chord = np.sqrt(np.maximum(depth * (2 * radius - depth), 0)) * factors[labels]
     return np.asarray(np.clip(chord / max(radii.max(), 1.0), 0, 1.9), np.float32)
+
+
+def _halfway(labels: LabelImage, darkness: Image) -> LabelImage:
+    """Objects without what is less than half as dark as their mean; the mean of what is left, so again."""
+    numbers = np.arange(int(labels.max()) + 1)
+    kept = labels
+    for _ in range(4):
+        means = scipy.ndimage.mean(darkness, kept, numbers) if len(numbers) else np.zeros(1)
+        kept = np.where(darkness >= 0.5 * np.asarray(means)[labels], labels, 0)
+    return np.asarray(kept, labels.dtype)
 
 
 def _smooth(noise: Image, size: float) -> Image:
