@@ -15,8 +15,8 @@ from pathlib import Path
 import fake_tasks
 import pytest
 
+from passband.engines import EngineSettings, Outcome, run_tasks
 from passband.errors import ParameterError
-from passband.generalise.engines import EngineSettings, Outcome, run_tasks
 
 PROCESSES = EngineSettings(engine="processes", workers=2)
 
@@ -76,7 +76,7 @@ def test_no_worker_outlives_who_gave_the_work(tmp_path: Path) -> None:
         import sys
         sys.path[:0] = [sys.argv[1]]
         import fake_tasks
-        from passband.generalise.engines import EngineSettings, run_tasks
+        from passband.engines import EngineSettings, run_tasks
         for o in run_tasks(fake_tasks.slow, [0, 0, 60], EngineSettings(engine="processes", workers=1)):
             print(o.value, flush=True)
         """

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from passband.engines import EngineSettings
 from passband.generalise import work
-from passband.generalise.engines import EngineSettings
 from passband.generalise.page import write_study_report
 from passband.generalise.run import RunOptions, run_study
 from passband.generalise.study import Axes, Point, Structures, Study, Training
