@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from passband.engines import EngineSettings
+from passband.engines.settings import EngineSettings
 from passband.generalise import work
 from passband.generalise.page import write_study_report
 from passband.generalise.run import RunOptions, run_study

@@ -57,6 +57,15 @@ SidecarOption = Annotated[
     typer.Option("--sidecar", help="CSV with a column of file names and one of pixel sizes (nm/pixel)."),
 ]
 
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        help="Address of a Dask scheduler, as tcp://host:8786, whose workers see the same files: they do "
+        "it in place of processes here.",
+    ),
+]
+
 
 def bundle_of_any_kind(path: Path | None) -> AnyBundle:
     """The bundle of a file, of whichever kind, or the one that ships."""

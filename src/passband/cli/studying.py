@@ -61,7 +61,7 @@ def run(
 
     Exit status: 0 all done, 2 some networks failed.
     """
-    from passband.engines import EngineSettings
+    from passband.engines.settings import EngineSettings
     from passband.generalise.run import RunOptions, Work, run_study
     from passband.generalise.study_file import read_study
     from passband.generalise.telling import status_in_words, status_to_json

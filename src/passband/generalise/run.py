@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from passband.engines import EngineSettings, run_tasks
+from passband.engines.settings import EngineSettings
+from passband.engines.tasks import run_tasks
 from passband.errors import DatasetError, PassbandError
 from passband.generalise.folder import StudyFolder, Work, begin_study, open_study
 from passband.generalise.ledger import Ledger, open_ledger, read_ledger
