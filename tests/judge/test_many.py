@@ -56,9 +56,7 @@ def test_a_process_judges_as_this_one_does_to_the_byte(folder, tmp_path, bundle_
     assert again.reused == 11 and files(tmp_path / "b") == files(tmp_path / "a")
 
 
-def test_verdicts_stand_in_order_and_a_death_is_told(
-    folder, bundle_path, monkeypatch
-) -> None:
+def test_verdicts_stand_in_order_and_a_death_is_told(folder, bundle_path, monkeypatch) -> None:
     def backwards(function, items, engine):
         for item in reversed(list(items)):
             if item.path.endswith("4.npy"):
