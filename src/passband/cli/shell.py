@@ -61,8 +61,8 @@ SchedulerOption = Annotated[
     str | None,
     typer.Option(
         "--scheduler",
-        help="Address of a Dask scheduler, as tcp://host:8786, whose workers see the same files: they do "
-        "it in place of processes here.",
+        help="Workers elsewhere that see the same files: address of a Dask scheduler (tcp://host:8786), or a "
+        "batch system, whose jobs they are (slurm:queue=short,memory=4GB,walltime=01:00:00; pbs:, lsf:).",
     ),
 ]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from passband.engines import local
 from passband.engines.parcels import DEATHS, Outcome, Parcel, Parcels, words_of, work
-from passband.engines.settings import EngineSettings
+from passband.engines.settings import BatchJobs, EngineSettings, batch_jobs
 from passband.errors import ParameterError, PassbandError
 from passband.processes import core_count
 
@@ -38,8 +38,11 @@ def by_dask(
     }
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(mine))
-        where = settings.scheduler
-        if where is None:
+        where: Any = settings.scheduler
+        jobs = batch_jobs(where)
+        if jobs is not None:
+            where = stack.enter_context(_cluster_of(jobs, settings.workers or 1))
+        elif where is None:
             where = stack.enter_context(
                 distributed.LocalCluster(  # type: ignore[no-untyped-call]
                     n_workers=settings.workers or core_count(),
@@ -59,6 +62,37 @@ def by_dask(
                 f"no Dask scheduler answers at {where}; see whether it runs, and its address"
             ) from e
         yield from _by_client(client, function, tasks, settings)
+
+
+def _cluster_of(jobs: BatchJobs, workers: int) -> Any:
+    """A cluster of jobs of one thread a process, kept at its number of workers when jobs end.
+
+    Raises
+    ------
+    PassbandError
+        If dask-jobqueue is missing.
+    ParameterError
+        If it does not take the options.
+    """
+    try:
+        import dask_jobqueue
+    except ImportError as e:
+        raise PassbandError(
+            f"workers as jobs need a library that is missing ({e.name}): pip install 'passband[jobqueue]'"
+        ) from e
+    kind = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}[jobs.system]
+    make, options = getattr(dask_jobqueue, kind), dict[str, Any](jobs.options)
+    try:
+        options["cores"] = options["processes"] = int(options.get("cores", 1))
+        make.job_cls("tcp://nowhere:8786", "job", **options)
+    except (TypeError, ValueError) as e:
+        raise ParameterError(
+            f"{jobs.system} does not take these options: {words_of(e)}; they are those of a job of "
+            f"dask-jobqueue's {kind}, and memory must be among them or in its jobqueue.yaml"
+        ) from e
+    cluster = make(**options, silence_logs=logging.CRITICAL)
+    cluster.adapt(minimum=workers, maximum=workers)  # scale() would not replace a job that ended
+    return cluster
 
 
 def _by_client(

@@ -8,6 +8,51 @@ from passband.errors import ParameterError
 from passband.processes import core_count
 
 ENGINES = ("inline", "processes", "dask")
+BATCH_SYSTEMS = ("slurm", "pbs", "lsf")
+"""That start workers as their jobs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchJobs:
+    """Jobs of a batch system, each of one worker or more, that Dask hands in and replaces when they end.
+
+    Parameters
+    ----------
+    system
+        "slurm", "pbs" or "lsf".
+    options
+        Pairs of a keyword of dask-jobqueue's cluster and its value, as ("queue", "short").
+    """
+
+    system: str
+    options: tuple[tuple[str, str], ...] = ()
+
+
+def batch_jobs(scheduler: str | None) -> BatchJobs | None:
+    """The jobs that "slurm:queue=short,memory=4GB,walltime=01:00:00" asks for; None of an address.
+
+    Raises
+    ------
+    ParameterError
+        If an option has no value.
+
+    Examples
+    --------
+    >>> batch_jobs("slurm:memory=4GB")
+    BatchJobs(system='slurm', options=(('memory', '4GB'),))
+    >>> batch_jobs("tcp://host:8786")
+    """
+    system, _, text = (scheduler or "").partition(":")
+    if system not in BATCH_SYSTEMS:
+        return None
+    options = [tuple(part.strip() for part in option.partition("=")) for option in text.split(",") if option]
+    wrong = [name for name, _, value in options if not name.isidentifier() or not value]
+    if wrong:
+        raise ParameterError(
+            f"options of {system} are name=value with commas between, as slurm:queue=short,memory=4GB; "
+            f"got {text!r}"
+        )
+    return BatchJobs(system=system, options=tuple((name, value) for name, _, value in options))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +66,8 @@ class EngineSettings:
     workers
         How many processes; as many as cores if not given. Inline there is none but this one.
     scheduler
-        Address of a Dask scheduler to join, as "tcp://host:8786", whose workers have one thread each.
+        Address of a Dask scheduler to join, as "tcp://host:8786", whose workers have one thread each; or
+        the jobs that are to be workers, as `batch_jobs` takes them.
     parcel_seconds
         About how long the tasks of a parcel take together.
 
@@ -43,6 +89,8 @@ class EngineSettings:
             raise ParameterError(f"workers must be at least 1, got {self.workers}")
         if self.scheduler is not None and self.engine != "dask":
             raise ParameterError(f"a scheduler is Dask's, and the engine is {self.engine}; take engine dask")
+        if batch_jobs(self.scheduler) and self.workers is None:
+            raise ParameterError("how many jobs is not said: give the number of workers, as --workers 20")
 
 
 def chosen_engine(workers: int | None, scheduler: str | None, *, most: int) -> EngineSettings:
@@ -51,9 +99,10 @@ def chosen_engine(workers: int | None, scheduler: str | None, *, most: int) -> E
     Parameters
     ----------
     workers
-        Processes of this machine, as many as cores if not given; one is this process itself.
+        Processes of this machine, as many as cores if not given; one is this process itself. With a
+        batch system, its workers.
     scheduler
-        Address of a Dask scheduler, whose workers then do it.
+        Address of a Dask scheduler, whose workers then do it; or a batch system, as `batch_jobs` takes it.
     most
         No more workers than that are of use.
 
@@ -68,9 +117,9 @@ def chosen_engine(workers: int | None, scheduler: str | None, *, most: int) -> E
     EngineSettings(engine='processes', workers=3, scheduler=None, parcel_seconds=2.0)
     """
     if scheduler is not None:
-        if workers is not None:
+        if workers is not None and batch_jobs(scheduler) is None:
             raise ParameterError("a scheduler has workers of its own; give either workers or a scheduler")
-        return EngineSettings(engine="dask", scheduler=scheduler)
+        return EngineSettings(engine="dask", scheduler=scheduler, workers=workers)
     wanted = EngineSettings(workers=core_count() if workers is None else workers)
     count = max(1, min(wanted.workers or 1, most))
     return EngineSettings(engine="inline" if count == 1 else "processes", workers=count)

@@ -106,7 +106,8 @@ def run_study(
     with sole_writer(begun.path), open_ledger(begun) as ledger:
         if options.retry_failed:
             ledger.forget_failures()
-        workers = options.engine.workers if options.engine else None
+        here = options.engine if options.engine and options.engine.scheduler is None else None
+        workers = here.workers if here else None  # of a scheduler are none of this machine
         if ledger.counts()["pending"]:
             _prepare(begun, workers or core_count(), progress)
             if options.engine is not None:
