@@ -65,14 +65,13 @@ def test_a_network_does_not_feel_its_neighbours():
         torch.testing.assert_close(other.weights[name], value, atol=1e-5, rtol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("engine", ["inline", "processes"])
-def test_an_engine_trains_each_as_alone_to_the_bit(engine):
+def test_an_engine_trains_each_as_alone_to_the_bit():
     configs = [replace(CONFIG, seed=3), replace(CONFIG, seed=4, steps=3)]
     draws, told = [blobs(6), blobs(9)], []
     trained = train_many(
         configs,
         draws,
-        engine=EngineSettings(engine=engine, workers=1),
+        engine=EngineSettings(engine="processes", workers=1),
         training=[{"which": 0}, {"which": 1}],
         progress=lambda *words: told.append(words),
     )
