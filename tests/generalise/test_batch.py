@@ -125,6 +125,30 @@ if __name__ == "__main__":
 """
 
 
+REFUSED = """
+import sys
+from passband.engines.settings import EngineSettings
+from passband.engines.tasks import run_tasks
+from passband.errors import PassbandError
+
+if __name__ == "__main__":
+    where = "slurm:memory=1GB,queue=none,interface=lo"
+    try:
+        list(run_tasks(abs, [1], EngineSettings(engine="dask", scheduler=where, workers=1)))
+    except PassbandError as e:
+        print(e)
+"""
+
+
+def test_a_batch_system_that_takes_no_job_is_told(tmp_path: Path, batch: Path) -> None:
+    (batch / "sbatch").write_text("#!/bin/sh\necho invalid partition specified >&2\nexit 1\n")
+    script = tmp_path / "driver.py"
+    script.write_text(REFUSED)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert "no job could be handed in: RuntimeError" in done.stdout, done.stderr
+    assert "invalid partition specified" in done.stdout
+
+
 def test_jobs_that_cannot_be_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert batch_jobs("tcp://host:8786") is None
     with pytest.raises(ParameterError, match="options of pbs are name=value"):

@@ -40,8 +40,9 @@ def by_dask(
         stack.enter_context(dask.config.set(mine))
         where: Any = settings.scheduler
         jobs = batch_jobs(where)
+        refused: list[str] = []
         if jobs is not None:
-            where = stack.enter_context(_cluster_of(jobs, settings.workers or 1))
+            where = stack.enter_context(_cluster_of(jobs, settings.workers or 1, refused))
         elif where is None:
             where = stack.enter_context(
                 distributed.LocalCluster(  # type: ignore[no-untyped-call]
@@ -61,11 +62,17 @@ def by_dask(
             raise PassbandError(
                 f"no Dask scheduler answers at {where}; see whether it runs, and its address"
             ) from e
-        yield from _by_client(client, function, tasks, settings)
+        for outcome in _by_client(client, function, tasks, settings):
+            if outcome is not None:
+                yield outcome
+            elif refused:
+                raise PassbandError(f"no job could be handed in: {refused[0]}")
 
 
-def _cluster_of(jobs: BatchJobs, workers: int) -> Any:
+def _cluster_of(jobs: BatchJobs, workers: int, refused: list[str]) -> Any:
     """A cluster of jobs of one thread a process, kept at its number of workers when jobs end.
+
+    Why a job was refused is added to ``refused`` as long as none was taken: Dask would try for ever.
 
     Raises
     ------
@@ -76,6 +83,7 @@ def _cluster_of(jobs: BatchJobs, workers: int) -> Any:
     """
     try:
         import dask_jobqueue
+        from distributed.core import Status
     except ImportError as e:
         raise PassbandError(
             f"workers as jobs need a library that is missing ({e.name}): pip install 'passband[jobqueue]'"
@@ -90,15 +98,31 @@ def _cluster_of(jobs: BatchJobs, workers: int) -> Any:
             f"{jobs.system} does not take these options: {words_of(e)}; they are those of a job of "
             f"dask-jobqueue's {kind}, and memory must be among them or in its jobqueue.yaml"
         ) from e
-    cluster = make(**options, silence_logs=logging.CRITICAL)
+    taken, base = False, make.job_cls
+
+    class Job(base):  # type: ignore[misc, valid-type]
+        async def _submit_job(self, script: str) -> Any:
+            nonlocal taken
+            try:
+                answer = await super()._submit_job(script)
+            except (OSError, RuntimeError) as e:
+                if not taken:
+                    refused.append(words_of(e))
+                self.status = Status.failed  # or the cluster could not be closed
+                raise
+            taken = True
+            refused.clear()
+            return answer
+
+    cluster = make(job_cls=Job, **options, silence_logs=logging.CRITICAL)
     cluster.adapt(minimum=workers, maximum=workers)  # scale() would not replace a job that ended
     return cluster
 
 
 def _by_client(
     client: Any, function: Callable[[Any], Any], tasks: Iterable[Any], settings: EngineSettings
-) -> Generator[Outcome]:
-    """Two parcels for each worker there is are at the scheduler."""
+) -> Generator[Outcome | None]:
+    """Two parcels for each worker there is are at the scheduler; None while nothing comes for a second."""
     from distributed import KilledWorker
 
     parcels = Parcels(tasks, settings.parcel_seconds)
@@ -119,6 +143,7 @@ def _by_client(
         except queue.Empty:
             if client.status not in ("running", "connecting"):
                 raise _lost(settings) from None
+            yield None
             continue
         if future.status in ("lost", "pending"):  # done, but its worker died before it told: done again
             future.add_done_callback(finished.put)
