@@ -33,7 +33,7 @@ def nothing(number: int) -> int:
 def measure(engine: str, count: int, where: str) -> None:
     """Run a study in this process and print its figures as JSON."""
     workers = cores()
-    from passband.generalise.engines import EngineSettings
+    from passband.engines.settings import EngineSettings
     from passband.generalise.run import RunOptions, Work, run_study
     from passband.generalise.study import Axes, Study
 

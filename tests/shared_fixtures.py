@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.ndimage
 import torch
 import typer.testing
 from hypothesis import HealthCheck, settings
 
+from made_discs import detect_discs
 from passband.cavities.image import simulate_cavities
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
@@ -86,25 +86,6 @@ def make_discs(
         pixels=pixels.astype(np.float32), name=name or f"{seed}.tif", pixel_size=pixel_size
     )
     return micrograph, truth
-
-
-def detect_discs(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 2.0) -> Detections:
-    """Stands in for the network: smooth, cut, label; the brighter, the surer."""
-    smooth = scipy.ndimage.gaussian_filter(micrograph.pixels, 1.5)
-    labels, _ = scipy.ndimage.label(smooth > 0.5 * smooth.max())
-    masks, scores = [], []
-    for i, (rows, columns) in enumerate(scipy.ndimage.find_objects(labels), 1):
-        pixels = labels[rows, columns] == i
-        if pixels.sum() >= 12:
-            masks.append(InstanceMask(y=rows.start, x=columns.start, pixels=pixels))
-            scores.append(float(np.clip(smooth[rows, columns][pixels].mean() * 1.15, 0.5, 1)))
-    return Detections(
-        image_shape=micrograph.shape,
-        boxes_xyxy=np.array([m.box_xyxy for m in masks], np.float64).reshape(-1, 4),
-        scores=np.array(scores, np.float64),
-        masks=tuple(masks),
-        score_threshold=bundle.score_threshold,
-    )
 
 
 @pytest.fixture(scope="session")

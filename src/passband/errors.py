@@ -22,7 +22,12 @@ class PassbandError(Exception):
 
 
 class ReadError(PassbandError):
-    """A file gives no micrograph: it is missing, damaged, too large or holds something else."""
+    """A file gives no micrograph: it is missing, damaged, too large or holds something else.
+
+    Of a stack of which no frame was asked for, ``frames`` is how many it holds.
+    """
+
+    frames = 0
 
 
 class DetectionsError(PassbandError):

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from passband.detections.detections import Detections
-from passband.detectors.bundle import Bundle, open_bundle
-from passband.errors import ParameterError
+from passband.detectors.bundle import Bundle, default_bundle, open_bundle
+from passband.errors import BundleError, ParameterError
 from passband.judge.about import about_bundle
 from passband.judge.policy import DEFAULT_POLICY, Policy
 from passband.judge.verdict import Judge, Verdict, detector_judge
@@ -95,6 +95,43 @@ def judge_of(bundle: AnyBundle, *, policy: Policy = DEFAULT_POLICY, thickness: f
     if thickness is not None and not (math.isfinite(thickness) and thickness > 0):
         raise ParameterError(f"foil thickness must be a positive number of Å, got {thickness!r}")
     return _kind(bundle).judge(bundle, policy=policy, thickness=thickness)
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeFile:
+    """Makes the judge of a bundle's file, here and in other processes.
+
+    Parameters
+    ----------
+    path
+        Of the bundle; None for the one that ships.
+    policy
+        Thresholds of the verdict.
+    thickness
+        Of the foil in Å, for the swelling.
+    digest
+        That the bundle must have where another process reads it.
+    """
+
+    path: Path | None
+    policy: Policy = DEFAULT_POLICY
+    thickness: float | None = None
+    digest: str | None = None
+
+    def __call__(self) -> Judge:
+        """The judge.
+
+        Raises
+        ------
+        BundleError
+            If the file is no bundle, or another one than where this was made.
+        """
+        bundle = default_bundle() if self.path is None else read_any(self.path)
+        if self.digest not in (None, bundle.digest):
+            raise BundleError(f"{self.path or bundle.name} is another bundle where a worker reads it")
+        judge = judge_of(bundle, policy=self.policy, thickness=self.thickness)
+        path = None if self.path is None else self.path.absolute()
+        return replace(judge, source=replace(self, path=path, digest=bundle.digest))
 
 
 def assess(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -40,6 +41,14 @@ def test_the_image_of_a_seed_is_always_the_same_and_others_differ(dataset):
     np.testing.assert_array_equal(one[0], other[0])
     np.testing.assert_array_equal(one[1], other[1])
     assert not np.array_equal(one[0], source(np.random.default_rng(4))[0])
+
+
+def test_a_source_told_to_another_process_draws_the_same(dataset):
+    source = SceneImages(dataset, [0, 1])
+    for one in (source, varied_images(source, least=32)):
+        other = pickle.loads(pickle.dumps(one))
+        for a, b in zip(one(np.random.default_rng(3)), other(np.random.default_rng(3)), strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_conditions_are_drawn_from_the_ranges_that_are_given(dataset):

@@ -11,6 +11,7 @@ import torch
 from passband.detectors.train_many import logits_of_many, train_many
 from passband.detectors.train_segmenter import SegmenterConfig, train_segmenter
 from passband.detectors.unet import UNet, UNetConfig
+from passband.engines.settings import EngineSettings
 from passband.errors import ParameterError, TrainingError
 
 pytestmark = pytest.mark.training
@@ -79,6 +80,23 @@ def test_a_network_does_not_feel_its_neighbours():
         torch.testing.assert_close(other.weights[name], value, atol=1e-5, rtol=1e-4, msg=name)
 
 
+def test_an_engine_trains_each_as_alone_to_the_bit():
+    configs = [replace(CONFIG, seed=3), replace(CONFIG, seed=4, steps=3)]
+    draws, told = [blobs(6), blobs(9)], []
+    trained = train_many(
+        configs,
+        draws,
+        engine=EngineSettings(engine="processes", workers=1),
+        training=[{"which": 0}, {"which": 1}],
+        progress=lambda *words: told.append(words),
+    )
+    assert told == [("train", 1, 2), ("train", 2, 2)]
+    for i, (bundle, config, draw) in enumerate(zip(trained, configs, draws, strict=True)):
+        alone = train_segmenter(config, draw)
+        assert bundle.training["which"] == i
+        assert all(torch.equal(bundle.weights[name], value) for name, value in alone.weights.items())
+
+
 def test_what_must_agree_is_named():
     with pytest.raises(ParameterError, match="agree in crop, steps"):
         train_many([CONFIG, replace(CONFIG, crop=20, steps=7)], [blobs(6)] * 2)
@@ -87,6 +105,15 @@ def test_what_must_agree_is_named():
     with pytest.raises(ParameterError, match="patience"):
         train_many([replace(CONFIG, patience=2)], [blobs(6)])
 
+    def broken(rng):
+        pixels, labels = blobs(6)(rng)
+        return np.where(labels > 0, np.inf, pixels).astype(np.float32), labels
+
+    with np.errstate(invalid="ignore"), pytest.raises(TrainingError, match=r"network 1 .* step 1"):
+        train_many([CONFIG, CONFIG], [blobs(6), broken])
+    with np.errstate(invalid="ignore"), pytest.raises(TrainingError, match=r"network 1: .* step 1"):
+        train_many([CONFIG, CONFIG], [blobs(6), broken], engine=EngineSettings())
+
 
 def test_a_device_that_is_not_there_is_told_before_work_begins() -> None:
     with pytest.raises(ParameterError, match="device must be cpu or cuda, got 'tpu'"):
@@ -94,10 +121,3 @@ def test_a_device_that_is_not_there_is_told_before_work_begins() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ParameterError, match="torch sees no CUDA device"):
             replace(CONFIG, device="cuda")
-
-    def broken(rng):
-        pixels, labels = blobs(6)(rng)
-        return np.where(labels > 0, np.inf, pixels).astype(np.float32), labels
-
-    with np.errstate(invalid="ignore"), pytest.raises(TrainingError, match=r"network 1 .* step 1"):
-        train_many([CONFIG, CONFIG], [blobs(6), broken])

@@ -81,7 +81,11 @@ def test_a_share_is_worked_after_the_folder_is_begun(place: Path) -> None:
     [
         (("run", "no.toml", "--out", "a"), "no.toml cannot be read"),
         (("run", "bad.toml", "--out", "a"), "study.seads is not known; did you mean seeds?"),
-        (("run", "focus.toml", "--out", "a", "--scheduler", "tcp://a:1"), "a scheduler is Dask's"),
+        (
+            ("run", "focus.toml", "--out", "a", "--engine", "inline", "--scheduler", "tcp://a:1"),
+            "a scheduler is Dask's",
+        ),
+        (("run", "focus.toml", "--out", "a", "--scheduler", "slurm:memory=4GB"), "how many jobs is not said"),
         (("status", "nowhere"), "nowhere does not exist; wanted the folder of a study"),
         (("show", "."), "holds no study.json"),
         (("worker", "nowhere", "--shard", "0/3"), "a shard is i/N with i from 1 to N"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from passband.generalise.engines import EngineSettings
+from passband.engines.settings import EngineSettings
 from passband.generalise.export import export_csv
 from passband.generalise.run import RunOptions, StudyStatus, Work, run_study
 from passband.generalise.study import Axes, Study

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from passband.engines.settings import EngineSettings
 from passband.errors import ParameterError
-from passband.generalise.engines import EngineSettings
 from passband.generalise.run import RunOptions, run_study
 from passband.generalise.study_file import read_study
 from passband.hrtem.dataset.simulate import simulate_dataset

@@ -15,8 +15,10 @@ from pathlib import Path
 import fake_tasks
 import pytest
 
-from passband.errors import ParameterError
-from passband.generalise.engines import EngineSettings, Outcome, run_tasks
+from passband.engines.parcels import Outcome
+from passband.engines.settings import EngineSettings, chosen_engine
+from passband.engines.tasks import run_tasks, run_values
+from passband.errors import ParameterError, PassbandError
 
 PROCESSES = EngineSettings(engine="processes", workers=2)
 
@@ -76,7 +78,8 @@ def test_no_worker_outlives_who_gave_the_work(tmp_path: Path) -> None:
         import sys
         sys.path[:0] = [sys.argv[1]]
         import fake_tasks
-        from passband.generalise.engines import EngineSettings, run_tasks
+        from passband.engines.settings import EngineSettings
+        from passband.engines.tasks import run_tasks
         for o in run_tasks(fake_tasks.slow, [0, 0, 60], EngineSettings(engine="processes", workers=1)):
             print(o.value, flush=True)
         """
@@ -115,3 +118,27 @@ def test_no_thread_is_left(tmp_path: Path) -> None:
 def test_settings_that_do_not_go_together_are_refused(settings: dict, said: str) -> None:
     with pytest.raises(ParameterError, match=said):
         EngineSettings(**settings)
+
+
+def test_work_that_cannot_be_sent_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(PassbandError, match="cannot be handed to another process"):
+        list(run_tasks(fake_tasks.twice, [threading.Lock()], PROCESSES))
+
+
+def test_the_first_failure_is_raised_as_what_it_was() -> None:
+    for settings in (EngineSettings(), PROCESSES):
+        assert sorted(run_values(fake_tasks.twice, [1, 2], settings)) == [(1, 2), (2, 4)]
+        with pytest.raises(PassbandError, match="memory ran out; what is finished is kept"):
+            list(run_values(fake_tasks.twice, ["memory"], settings))
+    with pytest.raises(ValueError, match="as it was told"):
+        list(run_values(fake_tasks.twice, ["raise"]))
+    with pytest.raises(RuntimeError, match="a worker failed: ValueError: as it was told"):
+        list(run_values(fake_tasks.twice, ["raise"], PROCESSES))
+
+
+def test_the_engine_follows_from_workers_and_scheduler() -> None:
+    assert chosen_engine(1, None, most=9).engine == chosen_engine(5, None, most=1).engine == "inline"
+    assert chosen_engine(5, None, most=3) == EngineSettings(engine="processes", workers=3)
+    assert chosen_engine(None, "tcp://a:1", most=3) == EngineSettings(engine="dask", scheduler="tcp://a:1")
+    with pytest.raises(ParameterError, match="either workers or a scheduler"):
+        chosen_engine(2, "tcp://a:1", most=3)

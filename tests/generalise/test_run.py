@@ -317,7 +317,8 @@ DASK_KILLED = """
 import json, sys
 sys.path[:0] = [sys.argv[1]]
 import fake_tasks
-from passband.generalise.engines import EngineSettings, run_tasks
+from passband.engines.settings import EngineSettings
+from passband.engines.tasks import run_tasks
 
 if __name__ == "__main__":
     once = (sys.argv[2] + "/once",)
@@ -351,7 +352,7 @@ DASK = textwrap.dedent(
     from pathlib import Path
     from made_study import made_study, run
     from passband.errors import PassbandError
-    from passband.generalise.engines import EngineSettings
+    from passband.engines.settings import EngineSettings
     from passband.generalise.run import RunOptions, Work, run_study
 
     if __name__ == "__main__":

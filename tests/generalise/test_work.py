@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from passband.engines.settings import EngineSettings
 from passband.generalise import work
 from passband.generalise.conditions import Axes, Point
-from passband.generalise.engines import EngineSettings
 from passband.generalise.page import write_study_report
 from passband.generalise.run import RunOptions, run_study
 from passband.generalise.study import Structures, Study, Training

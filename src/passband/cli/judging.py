@@ -11,10 +11,12 @@ import typer
 
 from passband.cli.shell import (
     BundleOption,
+    SchedulerOption,
     SidecarOption,
     angstrom,
     bundle_from,
     bundle_of_any_kind,
+    progress_or_log,
     show_progress,
 )
 from passband.words import counted
@@ -22,6 +24,7 @@ from passband.words import counted
 if TYPE_CHECKING:
     from passband.judge.many import Outcome
     from passband.judge.policy import Judgement
+    from passband.judge.verdict import Verdict
 
 
 class Target(StrEnum):
@@ -66,6 +69,17 @@ def assess(
     ] = None,
     sidecar: SidecarOption = None,
     frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
+    frames: Annotated[
+        str | None,
+        typer.Option(help="Images of every stack, one by one: all, 0:1000 (the last left out) or 0:1000:10."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Processes, of one thread each.", show_default="this process, with all its threads"
+        ),
+    ] = None,
+    scheduler: SchedulerOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
     report: Annotated[
         Path | None,
@@ -92,31 +106,37 @@ def assess(
 
     - `passband assess images/ --detections my_detector.json`
 
+    - `passband assess film.mrc --frames all --workers 8 --json > film.json`
+
+    Verdicts do not depend on who gives them.
+
     Exit status: 0 all done, 2 something could not be read, 3 --fail-on met.
     """
+    from passband.engines.settings import chosen_engine
     from passband.judge.many import Plan, assess_files
     from passband.judge.policy import Policy
-    from passband.judge.verdict import verdicts_to_json
-    from passband.kinds import judge_of
-    from passband.micrographs.many import Reading
+    from passband.kinds import JudgeFile
+    from passband.micrographs.many import Reading, frames_from_text
     from passband.micrographs.readers import read_sidecar
 
     policy = Policy(trust_f1=trust_f1, reject_f1=reject_f1)
     plan = Plan(
-        judge=judge_of(bundle_of_any_kind(bundle), policy=policy, thickness=angstrom(thickness_nm)),
+        judge=JudgeFile(path=bundle, policy=policy, thickness=angstrom(thickness_nm))(),
         reading=Reading(
             pixel_size=angstrom(pixel_size_nm),
             sidecar={} if sidecar is None else read_sidecar(sidecar),
             frame=frame,
         ),
         detections=detections,
+        frames=None if frames is None else frames_from_text(frames),
     )
-    with show_progress("assessing") as progress:
-        outcome = assess_files(paths, plan, report=report, progress=progress)
-    if json:
-        sys.stdout.write(verdicts_to_json(outcome.verdicts, outcome.errors))
-    else:
-        _print_verdicts(outcome)
+    engine = chosen_engine(workers, scheduler, most=sys.maxsize) if workers or scheduler else None
+    with _JsonOut() if json else _TableOut() as out:
+        with progress_or_log("assessing") as progress:
+            outcome = assess_files(
+                paths, plan, report=report, engine=engine, take=out.take, progress=progress
+            )
+        out.tell(outcome)
     _print_errors(outcome)
     raise typer.Exit(_status(outcome, fail_on))
 
@@ -235,41 +255,77 @@ def _status(outcome: Outcome, fail_on: FailOn | None) -> int:
     if outcome.errors:
         return 2
     bad = {None: (), FailOn.review: ("review", "reject"), FailOn.reject: ("reject",)}[fail_on]
-    return 3 if any(v.verdict in bad for v in outcome.verdicts) else 0
+    return 3 if any(outcome.counts.get(verdict) for verdict in bad) else 0
 
 
-def _print_verdicts(outcome: Outcome) -> None:
-    """A table of verdicts on stdout."""
-    from collections import Counter
+class _JsonOut:
+    """Verdicts as JSON on stdout, all at the end; until then in a file, for there may be very many."""
 
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    def __enter__(self) -> _JsonOut:
+        from tempfile import TemporaryFile
 
-    from passband.drawing.html import short_paths
+        self._entries = TemporaryFile("w+", encoding="utf-8")
+        return self
 
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 160
-    if outcome.verdicts:
-        folder, names = short_paths([v.path for v in outcome.verdicts])
-        table = Table(box=None, pad_edge=False)
-        table.add_column("micrograph", no_wrap=True)
-        for heading in ("verdict", "estimated F1", "objects", "first reason"):
-            table.add_column(heading, no_wrap=heading == "estimated F1")
-        styles: dict[Judgement, str] = {"trust": "green", "review": "yellow", "reject": "red"}
-        for name, v in zip(names, outcome.verdicts, strict=True):
-            e = v.estimates.get("f1")
-            f1 = "-" if e is None else f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})"
-            rest = (Text(f1), Text(str(len(v.detections))), Text(v.reasons[0]))  # Text: nothing is markup
-            table.add_row(Text(name), Text(v.verdict, styles[v.verdict]), *rest)
-        console.print(table)
-        counts = Counter(v.verdict for v in outcome.verdicts)
-        where = f" in {folder}" if folder else ""
-        typer.echo("\n" + ", ".join(f"{counts[verdict]} {verdict}" for verdict in styles) + where)
-    if outcome.page is not None:
-        again = f", {outcome.reused} of them from an earlier run" if outcome.reused else ""
-        typer.echo(f"report on {counted(len(outcome.verdicts), 'micrograph')}{again}: {outcome.page}")
+    def __exit__(self, *_: object) -> None:
+        self._entries.close()
+
+    def take(self, verdict: Verdict) -> None:
+        from passband.judge.verdict import verdict_json
+
+        self._entries.write(verdict_json(verdict) + "\n")
+
+    def tell(self, outcome: Outcome) -> None:
+        from passband.judge.verdict import json_pieces
+
+        self._entries.seek(0)
+        for piece in json_pieces((line[:-1] for line in self._entries), outcome.errors):
+            sys.stdout.write(piece)
+
+
+class _TableOut:
+    """Verdicts as a table on stdout."""
+
+    def __enter__(self) -> _TableOut:
+        self._names: list[str] = []
+        self._rows: list[tuple[Judgement, str, str, str]] = []
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def take(self, v: Verdict) -> None:
+        e = v.estimates.get("f1")
+        f1 = "-" if e is None else f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})"
+        self._names.append(v.path)
+        self._rows.append((v.verdict, f1, str(len(v.detections)), v.reasons[0]))
+
+    def tell(self, outcome: Outcome) -> None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        from passband.drawing.html import short_paths
+
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 160
+        if self._rows:
+            folder, names = short_paths(self._names)
+            table = Table(box=None, pad_edge=False)
+            table.add_column("micrograph", no_wrap=True)
+            for heading in ("verdict", "estimated F1", "objects", "first reason"):
+                table.add_column(heading, no_wrap=heading == "estimated F1")
+            styles: dict[Judgement, str] = {"trust": "green", "review": "yellow", "reject": "red"}
+            for name, (verdict, *rest) in zip(names, self._rows, strict=True):  # Text: nothing is markup
+                table.add_row(Text(name), Text(verdict, styles[verdict]), *map(Text, rest))
+            console.print(table)
+            where = f" in {folder}" if folder else ""
+            counts = ", ".join(f"{outcome.counts.get(verdict, 0)} {verdict}" for verdict in styles)
+            typer.echo(f"\n{counts}{where}")
+        if outcome.page is not None:
+            again = f", {outcome.reused} of them from an earlier run" if outcome.reused else ""
+            typer.echo(f"report on {counted(len(self._rows), 'micrograph')}{again}: {outcome.page}")
 
 
 def _print_errors(outcome: Outcome) -> None:

@@ -57,6 +57,15 @@ SidecarOption = Annotated[
     typer.Option("--sidecar", help="CSV with a column of file names and one of pixel sizes (nm/pixel)."),
 ]
 
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--scheduler",
+        help="Workers elsewhere that see the same files: address of a Dask scheduler (tcp://host:8786), or a "
+        "batch system, whose jobs they are (slurm:queue=short,memory=4GB,walltime=01:00:00; pbs:, lsf:).",
+    ),
+]
+
 
 def bundle_of_any_kind(path: Path | None) -> AnyBundle:
     """The bundle of a file, of whichever kind, or the one that ships."""

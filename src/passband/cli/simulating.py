@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from passband.cli.shell import progress_or_log, show_progress
+from passband.cli.shell import SchedulerOption, progress_or_log, show_progress
 from passband.words import counted
 
 
@@ -48,6 +48,7 @@ def simulate_hrtem(
         int | None,
         typer.Option(min=1, help="Processes, of one thread each.", show_default="one for each core"),
     ] = None,
+    scheduler: SchedulerOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Only go on with a dataset that was begun; never begin one.")
     ] = False,
@@ -69,7 +70,9 @@ def simulate_hrtem(
         raise DatasetError(f"{out} holds no dataset to go on with; leave out --resume to begin one")
     text = study.read_text("utf-8")
     with progress_or_log("simulating") as progress:
-        done = simulate_dataset(wanted, out, workers=workers, study_text=text, progress=progress)
+        done = simulate_dataset(
+            wanted, out, workers=workers, scheduler=scheduler, study_text=text, progress=progress
+        )
     kept = f", {done.kept} of them from an earlier run" if done.kept else ""
     each = counted(wanted.images_per_scene, "micrograph")
     typer.echo(

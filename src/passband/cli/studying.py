@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from passband.cli.shell import progress_or_log
+from passband.cli.shell import SchedulerOption, progress_or_log
 from passband.words import counted
 
 Folder = Annotated[Path, typer.Argument(help="Folder made by `passband study run`.")]
@@ -28,19 +28,17 @@ def run(
     study: Annotated[Path, typer.Argument(help="TOML file: conditions to train and to test under.")],
     out: Annotated[Path, typer.Option(help="Folder of the study. Run again to resume.")],
     engine: Annotated[
-        Engine, typer.Option(help="inline: this process; processes: on this machine; dask: Dask's workers.")
-    ] = Engine.processes,
+        Engine | None,
+        typer.Option(
+            help="inline: this process; processes: on this machine; dask: Dask's workers.",
+            show_default="processes, or dask with --scheduler",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes, of one thread each.", show_default="one for each core"),
     ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="Address of a Dask scheduler to join, as tcp://host:8786; its workers see the same folder. "
-            "Without it, Dask starts workers here."
-        ),
-    ] = None,
+    scheduler: SchedulerOption = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again the networks that failed.")
     ] = False,
@@ -61,13 +59,14 @@ def run(
 
     Exit status: 0 all done, 2 some networks failed.
     """
-    from passband.generalise.engines import EngineSettings
+    from passband.engines.settings import EngineSettings
     from passband.generalise.run import RunOptions, Work, run_study
     from passband.generalise.study_file import read_study
     from passband.generalise.telling import status_in_words, status_to_json
 
     wanted = read_study(study)
-    settings = EngineSettings(engine=engine.value, workers=workers, scheduler=scheduler)
+    chosen = engine or (Engine.dask if scheduler else Engine.processes)
+    settings = EngineSettings(engine=chosen.value, workers=workers, scheduler=scheduler)
     options = RunOptions(engine=None if begin_only else settings, work=Work(), retry_failed=retry_failed)
     with progress_or_log("study") as progress:
         status = run_study(wanted, out, options, progress=progress)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.models.detection import MaskRCNN
-from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import nms
 
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, load_weights
 from passband.detectors.config import DetectorConfig
-from passband.detectors.mask_rcnn import build_detector, detector_input, input_channels
 from passband.detectors.rescale import rescaling, resized
 from passband.detectors.segment import segment_objects
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
+
+if TYPE_CHECKING:  # torchvision takes seconds to load, and a segmenter has no need of it
+    from torchvision.models.detection import MaskRCNN
 
 TILES = (1024, 768, 512, 384, 256)
 """Sides of a tile in pixels, largest first."""
@@ -75,6 +75,10 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) ->
     pixels = resized(micrograph.pixels, scale)
     if float(np.ptp(pixels)) == 0.0:
         return _nothing(micrograph, bundle)
+    from torchvision.ops import nms
+
+    from passband.detectors.mask_rcnn import detector_input, input_channels
+
     model = _network(bundle)
     inputs = detector_input(pixels, input_channels(config))
     found: list[tuple[Tensor, Tensor, list[InstanceMask]]] = []
@@ -108,6 +112,8 @@ def _tile_side(config: DetectorConfig, pixels: int, memory_gb: float) -> int:
 @lru_cache(maxsize=2)
 def _network(bundle: Bundle) -> MaskRCNN:
     """The network of a bundle, built once for each."""
+    from passband.detectors.mask_rcnn import build_detector, input_channels
+
     assert isinstance(bundle.detector, DetectorConfig)
     model = load_weights(build_detector(bundle.detector), bundle).eval()
     # torchvision reads the strides of its pyramid off the first image, before padding, and keeps them.
@@ -138,6 +144,8 @@ def _detect_tile(
     Objects that touch a side of the tile inside the image are left to the neighbour, which sees
     them whole, unless they are too long for what two tiles share.
     """
+    from torchvision.models.detection.image_list import ImageList
+
     height, width = part.shape[1:]
     padded = torch.nn.functional.pad(part, (0, -width % 32, 0, -height % 32))[None]
     size = [(height, width)]

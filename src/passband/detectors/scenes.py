@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from passband.detectors.bundle import Bundle
 from passband.detectors.train_segmenter import Draw, SegmenterConfig, train_segmenter
 from passband.detectors.vary import Variation, draw_variation, vary
 from passband.errors import ParameterError
-from passband.hrtem.dataset.dataset import Dataset, Scene
+from passband.hrtem.dataset.dataset import Dataset, Scene, open_dataset
 from passband.optics.conditions import ConditionRanges, ImagingConditions
 from passband.types import Image, LabelImage, Progress
 
@@ -48,9 +49,14 @@ class SceneImages:
     ) -> None:
         if not scenes:
             raise ParameterError("no scene to draw images from; wanted a split that has some")
+        self.dataset = dataset
         self.scenes = tuple(scenes)
         self.ranges = ranges or dataset.study.imaging
         self._scene = lru_cache(maxsize=_IN_MEMORY)(dataset.scene)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What another process is told: where the dataset is, not what was read of it."""
+        return _scene_images, (self.dataset.store.folder.absolute(), self.scenes, self.ranges)
 
     def __call__(self, rng: np.random.Generator) -> tuple[Image, LabelImage]:
         """One image under conditions drawn anew, and its labels."""
@@ -153,13 +159,19 @@ def varied_images(draw: Draw, *, least: int, variations: Variations = VARIATIONS
     >>> min(source(np.random.default_rng(1))[0].shape) >= 48
     True
     """
+    return partial(_varied, draw, least, variations)
 
-    def varied(rng: np.random.Generator) -> tuple[Image, LabelImage]:
-        pixels, labels = draw(rng)
-        variation = variations(rng)
-        short = math.ceil(least * variation.bin / min(pixels.shape))
-        if short > 1:
-            pixels, labels = np.tile(pixels, (short, short)), np.tile(labels, (short, short))
-        return vary(pixels, labels, variation)
 
-    return varied
+def _varied(
+    draw: Draw, least: int, variations: Variations, rng: np.random.Generator
+) -> tuple[Image, LabelImage]:
+    pixels, labels = draw(rng)
+    variation = variations(rng)
+    short = math.ceil(least * variation.bin / min(pixels.shape))
+    if short > 1:
+        pixels, labels = np.tile(pixels, (short, short)), np.tile(labels, (short, short))
+    return vary(pixels, labels, variation)
+
+
+def _scene_images(folder: Path, scenes: Sequence[int], ranges: ConditionRanges) -> SceneImages:
+    return SceneImages(open_dataset(folder), scenes, ranges=ranges)

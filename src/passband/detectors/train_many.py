@@ -3,12 +3,13 @@
 Networks of one shape are laid beside one another as groups of channels, so that a step of all of them is a
 step of one wide network; each has its own weights, images, seed and learning rate, and learns what it would
 have learnt alone. On a GPU, which one small network leaves idle, that is how to train thousands; on a CPU one
-process a core is faster, as `passband study run` does it.
+process a core is faster: with an engine, each is trained alone by one of its workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -24,9 +25,12 @@ from passband.detectors.train_segmenter import (
     SegmenterConfig,
     Stock,
     mixed_precision,
+    train_segmenter,
     trained_bundle,
 )
 from passband.detectors.unet import Level, UNet
+from passband.engines.settings import EngineSettings
+from passband.engines.tasks import run_values
 from passband.errors import ParameterError, TrainingError
 from passband.types import Progress
 
@@ -37,32 +41,36 @@ def train_many(
     configs: Sequence[SegmenterConfig],
     draws: Sequence[Draw],
     *,
+    engine: EngineSettings | None = None,
     training: Sequence[dict[str, Any]] | None = None,
     progress: Progress | None = None,
 ) -> list[Bundle]:
-    """Train several U-Nets of one shape at once, each as `train_segmenter` would alone.
+    """Train several U-Nets, each as `train_segmenter` would alone.
 
     Parameters
     ----------
     configs
-        What to train; network, crop, batch, steps, precision and device are the same for all, and
-        ``patience`` is 0.
+        What to train. At once, network, crop, batch, steps, precision and device are the same for all, and
+        ``patience`` is 0; by an engine they may differ.
     draws
-        Source of labelled images for each. Networks of one source and one ``image_seed`` share images.
+        Source of labelled images for each; by an engine of processes, one that can be told to them. Networks
+        of one source and one ``image_seed`` that are trained at once share images.
+    engine
+        Who trains them, each alone; if not given, this process trains all at once.
     training
         JSON values for each bundle.
     progress
-        Called as work goes on.
+        Called as work goes on, with steps done at once, or with networks trained by an engine.
 
     Returns
     -------
     list of Bundle
-        The same as one by one but for rounding.
+        The same as one by one: at once but for rounding, by an engine to the bit.
 
     Raises
     ------
     ParameterError
-        If there is none, or they differ in what must be the same.
+        If there is none, they differ in what must be the same, or an engine is to train on a GPU.
     TrainingError
         If the loss of any is no number any more, naming it.
 
@@ -77,7 +85,15 @@ def train_many(
     >>> len(train_many([one, replace(one, seed=1)], [half, half]))
     2
     """
-    _refuse_unlike(configs, draws)
+    if not configs or len(configs) != len(draws):
+        raise ParameterError(
+            f"wanted as many sources of images as networks, at least one; got {len(configs)} networks and "
+            f"{len(draws)} sources"
+        )
+    about = training or [{}] * len(configs)
+    if engine is not None:
+        return _train_each(list(zip(configs, draws, about, strict=True)), engine, progress)
+    _refuse_unlike(configs)
     first, device = configs[0], configs[0].device
     models = []
     for config in configs:
@@ -112,7 +128,6 @@ def train_many(
         optimizer.step()
         if progress:
             progress("train", step + 1, first.steps)
-    about = training or [{}] * len(models)
     return [
         trained_bundle(config, model.state_dict(), words)
         for model, config, words in zip(models, configs, about, strict=True)
@@ -214,12 +229,31 @@ def _stocks(configs: Sequence[SegmenterConfig], draws: Sequence[Draw]) -> list[S
     return stocks
 
 
-def _refuse_unlike(configs: Sequence[SegmenterConfig], draws: Sequence[Draw]) -> None:
-    if not configs or len(configs) != len(draws):
-        raise ParameterError(
-            f"wanted as many sources of images as networks, at least one; got {len(configs)} networks and "
-            f"{len(draws)} sources"
-        )
+_Training = tuple[SegmenterConfig, Draw, dict[str, Any]]
+
+
+def _train_each(
+    trainings: Sequence[_Training], engine: EngineSettings, progress: Progress | None
+) -> list[Bundle]:
+    """Each network by a worker of one thread."""
+    bundles: dict[int, Bundle] = {}
+    with closing(run_values(_train_one, enumerate(trainings), engine)) as trained:
+        for (place, _), bundle in trained:
+            bundles[place] = bundle
+            if progress:
+                progress("train", len(bundles), len(trainings))
+    return [bundles[place] for place in range(len(trainings))]
+
+
+def _train_one(task: tuple[int, _Training]) -> Bundle:
+    place, (config, draw, about) = task
+    try:
+        return train_segmenter(config, draw, training=about)
+    except TrainingError as e:
+        raise TrainingError(f"network {place}: {e}") from e
+
+
+def _refuse_unlike(configs: Sequence[SegmenterConfig]) -> None:
     unlike = [n for n in _ALIKE if any(getattr(c, n) != getattr(configs[0], n) for c in configs)]
     if unlike:
         raise ParameterError(f"networks that are trained at once must agree in {', '.join(unlike)}")

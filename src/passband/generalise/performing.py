@@ -14,8 +14,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from passband.engines.parcels import words_of
 from passband.errors import PassbandError
-from passband.generalise.engines import words_of
 from passband.generalise.folder import StudyFolder
 from passband.generalise.study import study_from_values
 from passband.store.parts import read_part, write_part

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from passband.engines.settings import EngineSettings
+from passband.engines.tasks import run_tasks
 from passband.errors import DatasetError, PassbandError
-from passband.generalise.engines import EngineSettings, run_tasks
 from passband.generalise.folder import StudyFolder, Work, begin_study, open_study
 from passband.generalise.ledger import Ledger, open_ledger, read_ledger
 from passband.generalise.performing import job_of, named_function, perform
@@ -105,7 +106,8 @@ def run_study(
     with sole_writer(begun.path), open_ledger(begun) as ledger:
         if options.retry_failed:
             ledger.forget_failures()
-        workers = options.engine.workers if options.engine else None
+        here = options.engine if options.engine and options.engine.scheduler is None else None
+        workers = here.workers if here else None  # of a scheduler are none of this machine
         if ledger.counts()["pending"]:
             _prepare(begun, workers or core_count(), progress)
             if options.engine is not None:

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from passband.engines.parcels import DEATHS
+from passband.engines.tasks import run_tasks
 from passband.errors import DatasetError, ParameterError
-from passband.generalise.engines import DEATHS, run_tasks
 from passband.generalise.folder import StudyFolder, open_study
 from passband.generalise.performing import Job, is_of, job_of, perform, record
 from passband.generalise.run import PREPARED

@@ -5,8 +5,11 @@ One bad file does not stop the others; it ends up among the errors.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,9 @@ import numpy as np
 from passband import __version__
 from passband.detections.detections import Detections
 from passband.detections.given import detections_of, given_detections
-from passband.drawing.thumbnails import picture_of
+from passband.drawing.thumbnails import Picture, picture_of
+from passband.engines.settings import EngineSettings
+from passband.engines.tasks import run_tasks
 from passband.errors import ParameterError, PassbandError, ReadError
 from passband.estimate.records import from_record
 from passband.judge.parts import load_part, save_part
@@ -22,7 +27,8 @@ from passband.judge.report import write_report
 from passband.judge.sheet import Sheet
 from passband.judge.verdict import Judge, Verdict
 from passband.micrographs.many import Errors, Reading, find_micrographs, without_name
-from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.readers import count_frames
+from passband.processes import one_thread
 from passband.store.files import write_whole
 from passband.store.parts import key
 from passband.store.runs import arrays_sha256
@@ -42,11 +48,19 @@ class Plan:
         Pixel sizes, frame of a stack.
     detections
         File of another detector's detections, to be judged instead of the bundle's, or None.
+    frames
+        Which frames of every stack are judged, each as a micrograph named "film.mrc#12"; None where a
+        file is one micrograph.
     """
 
     judge: Judge
     reading: Reading = field(default_factory=Reading)
     detections: Path | None = None
+    frames: slice | None = None
+
+    def __post_init__(self) -> None:
+        if self.frames is not None and (self.detections or self.reading.frame is not None):
+            raise ParameterError("frames of a film go neither with detections of a file nor with one frame")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +70,11 @@ class Outcome:
     Parameters
     ----------
     verdicts
-        In the order of the files.
+        In the order of the files; empty where they were taken one by one.
     errors
         What could not be assessed, and why.
+    counts
+        How many verdicts there are of each kind.
     reused
         How many verdicts were taken from an earlier run.
     page
@@ -67,12 +83,19 @@ class Outcome:
 
     verdicts: tuple[Verdict, ...]
     errors: Errors
+    counts: Mapping[str, int] = field(default_factory=dict)
     reused: int = 0
     page: Path | None = None
 
 
 def assess_files(
-    paths: Sequence[str], plan: Plan, *, report: Path | None = None, progress: Progress | None = None
+    paths: Sequence[str],
+    plan: Plan,
+    *,
+    report: Path | None = None,
+    engine: EngineSettings | None = None,
+    take: Callable[[Verdict], None] | None = None,
+    progress: Progress | None = None,
 ) -> Outcome:
     """Assess many micrographs, and write a report of them.
 
@@ -85,16 +108,23 @@ def assess_files(
     report
         Folder of the report. What is finished is kept in its folder ``parts``; a run with the same
         files, bundle and plan goes on from there.
+    engine
+        Who does it, each of one thread; this process with all its threads if not given.
+    take
+        Called with each verdict, in the order of the files, instead of keeping it: then memory does not
+        grow with their number, unless there is a report, which shows them all.
     progress
-        Called before each micrograph and at the end.
+        Called before the first micrograph and after each.
 
     Returns
     -------
     Outcome
-        Verdicts of all that could be assessed.
+        Verdicts of all that could be assessed, the same whoever did it.
 
     Raises
     ------
+    ParameterError
+        If the judge is in no file that another process could read.
     PassbandError
         If the plan does not hold at all: a detection file that cannot be used, a report folder that
         cannot be written.
@@ -107,34 +137,29 @@ def assess_files(
         if plan.detections is None
         else given_detections(files, plan.reading, plan.detections, threshold=plan.judge.score_threshold)
     )
+    items = _Items(files=files, plan=plan, given=given)
     verdicts: list[Verdict] = []
     sheets: list[Sheet] = []
-    errors, reused = list(missing), 0
-    for done, path in enumerate(files):
-        if progress:
-            progress(path, done, len(files))
-        try:
-            part = None if report is None else report / "parts" / f"{_key(path, plan, given)}.json"
-            # A bundle that is in no file has no digest to tell it from another.
-            sheet = load_part(part, path) if part is not None and plan.judge.digest else None
-            if sheet is not None:
-                reused += 1
-            elif part is None:
-                verdicts.append(_judge(path, plan, given)[1])
-                continue
+    errors, reused, counts = list(missing), 0, Counter[str]()
+    if progress and len(items):
+        progress(items.first, 0, len(items))
+    outcomes = _outcomes(items, plan, report, engine)
+    with contextlib.closing(outcomes):
+        for done, (item, answer) in enumerate(_in_order(outcomes), 1):
+            if isinstance(answer, str):
+                errors.append((item.name, answer))
             else:
-                micrograph, verdict = _judge(path, plan, given)
-                sheet = Sheet(verdict=verdict, picture=picture_of(micrograph, verdict.detections))
-                save_part(part, sheet)
-            verdicts.append(sheet.verdict)
-            sheets.append(sheet)
-        except PassbandError as e:
-            errors.append((path, without_name(str(e), path)))
-        except Exception as e:
-            # A fault of Passband's own must not cost a night's work on the other files.
-            errors.append((path, f"unexpected {type(e).__name__}: {e}; this is a fault in Passband"))
-    if progress:
-        progress("", len(files), len(files))
+                verdict = answer.verdict
+                counts[verdict.verdict] += 1
+                reused += answer.reused
+                if take:
+                    take(verdict)
+                else:
+                    verdicts.append(verdict)
+                if answer.picture is not None:
+                    sheets.append(Sheet(verdict=verdict, picture=answer.picture))
+            if progress:
+                progress(item.name if done < len(items) else "", done, len(items))
     page = None
     if report is not None and sheets:
         known = plan.judge.calibration
@@ -145,35 +170,175 @@ def assess_files(
             subtitle=_subtitle(plan),
             calibrated=None if known is None else from_record(known).held_out,
         )
-    return Outcome(verdicts=tuple(verdicts), errors=tuple(errors), reused=reused, page=page)
+    return Outcome(verdicts=tuple(verdicts), errors=tuple(errors), counts=counts, reused=reused, page=page)
 
 
-def _judge(path: str, plan: Plan, given: Mapping[str, Detections] | None) -> tuple[Micrograph, Verdict]:
-    micrograph = plan.reading.read(path)
-    detections = None if given is None else detections_of(path, given, str(plan.detections))
-    return micrograph, plan.judge(micrograph, detections)
+@dataclass(frozen=True, kw_only=True)
+class _Item:
+    """One image to judge; ``given`` are the detections of its file, if the file speaks of it."""
+
+    number: int
+    path: str
+    frame: int | None
+    given: Mapping[str, Detections] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path if self.frame is None else f"{self.path}#{self.frame}"
 
 
-def _key(path: str, plan: Plan, given: Mapping[str, Detections] | None) -> str:
-    """Fingerprint of all that a part depends on, but for the micrograph's name."""
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    verdict: Verdict
+    picture: Picture | None
+    reused: bool
+
+
+class _Items:
+    """All images, in order: files, or the frames of every film."""
+
+    def __init__(self, *, files: Sequence[str], plan: Plan, given: Mapping[str, Detections] | None) -> None:
+        self._given = given
+        self._files = [(path, _frames(path, plan.frames)) for path in files]
+        self.first = files[0] if files else ""
+
+    def __len__(self) -> int:
+        return sum(len(frames) for _, frames in self._files)
+
+    def __iter__(self) -> Iterator[_Item]:
+        images = ((path, frame) for path, frames in self._files for frame in frames)
+        for number, (path, frame) in enumerate(images):
+            given = self._given
+            some = None if given is None else {path: given[path]} if path in given else {}
+            yield _Item(number=number, path=path, frame=frame, given=some)
+
+
+def _frames(path: str, wanted: slice | None) -> Sequence[int | None]:
+    """Which frames of a file are judged; [None] is the file as one micrograph, or what is wrong with it."""
+    if wanted is None:
+        return [None]
     try:
-        content = file_sha256(Path(path))
+        count = count_frames(path)
+    except PassbandError:
+        return [None]  # reading it says why
+    if count == 1:
+        return [None]
+    return range(count)[wanted] or [count]  # reading the frame after the last says how many there are
+
+
+def _outcomes(
+    items: _Items, plan: Plan, report: Path | None, engine: EngineSettings | None
+) -> Generator[tuple[_Item, _Answer | str]]:
+    """What comes of each image, in any order."""
+    how = _How(reading=plan.reading, detections=str(plan.detections), report=report, folder=str(Path.cwd()))
+    if engine is None or engine.engine == "inline":
+        with one_thread() if engine else contextlib.nullcontext():
+            for item in items:
+                yield item, _assess(how, plan.judge, item)
+        return
+    source = plan.judge.source
+    if source is None:
+        raise ParameterError("only a judge that is in a file can judge in other processes; take one worker")
+    with contextlib.closing(run_tasks(partial(_assess_there, how, source), items, engine)) as outcomes:
+        for outcome in outcomes:
+            yield outcome.task, outcome.value if outcome.failure is None else outcome.failure.words
+
+
+def _in_order(
+    outcomes: Iterable[tuple[_Item, _Answer | str]],
+) -> Iterator[tuple[_Item, _Answer | str]]:
+    """Each when those before it have come."""
+    early: dict[int, tuple[_Item, _Answer | str]] = {}
+    wanted = 0
+    for item, answer in outcomes:
+        early[item.number] = item, answer
+        while wanted in early:
+            yield early.pop(wanted)
+            wanted += 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class _How:
+    """What all images share: reading, names of the file of detections and of the folders."""
+
+    reading: Reading
+    detections: str
+    report: Path | None
+    folder: str
+
+
+def _assess_there(how: _How, source: Callable[[], Judge], item: _Item) -> _Answer | str:
+    """What a worker does, in the folder that the paths are told from."""
+    with contextlib.chdir(how.folder):
+        return _assess(how, _judge_from(source), item)
+
+
+@lru_cache(maxsize=2)
+def _judge_from(source: Callable[[], Judge]) -> Judge:
+    """A judge, made once for all that a process judges."""
+    return source()
+
+
+def _assess(how: _How, judge: Judge, item: _Item) -> _Answer | str:
+    """The verdict on one image, or why there is none: one bad file does not stop the others."""
+    try:
+        return _answer(how, judge, item)
+    except PassbandError as e:
+        return without_name(str(e), item.path)
+    except Exception as e:
+        # A fault of Passband's own must not cost a night's work on the other files.
+        return f"unexpected {type(e).__name__}: {e}; this is a fault in Passband"
+
+
+def _answer(how: _How, judge: Judge, item: _Item) -> _Answer:
+    reading = how.reading if item.frame is None else replace(how.reading, frame=item.frame)
+    part = None
+    if how.report is not None:
+        part = how.report / "parts" / f"{_key(item, reading, judge)}.json"
+        # A bundle that is in no file has no digest to tell it from another.
+        sheet = load_part(part, item.name) if judge.digest else None
+        if sheet is not None:
+            return _Answer(verdict=sheet.verdict, picture=sheet.picture, reused=True)
+    micrograph = reading.read(item.path)
+    if item.frame is not None:
+        micrograph = replace(micrograph, name=item.name)
+    detections = None if item.given is None else detections_of(item.path, item.given, how.detections)
+    verdict = judge(micrograph, detections)
+    if part is None:
+        return _Answer(verdict=verdict, picture=None, reused=False)
+    picture = picture_of(micrograph, verdict.detections)
+    save_part(part, Sheet(verdict=verdict, picture=picture))
+    return _Answer(verdict=verdict, picture=picture, reused=False)
+
+
+def _key(item: _Item, reading: Reading, judge: Judge) -> str:
+    """Fingerprint of all that a part depends on, but for the micrograph's name."""
+    path = Path(item.path)
+    try:
+        about = path.stat()
+        content = _content(path.absolute(), about.st_size, about.st_mtime_ns)
     except OSError as e:
         raise ReadError(f"cannot be read: {e.strerror or e}") from e
     depends = {
         "passband": __version__,
         "content": content,
-        "suffix": Path(path).suffix.lower(),
-        "bundle": plan.judge.digest,
-        "frame": plan.reading.frame,
-        "pixel_size": plan.reading.given_pixel_size(path),
-        **plan.judge.settings,
+        "suffix": path.suffix.lower(),
+        "bundle": judge.digest,
+        "frame": reading.frame,
+        "pixel_size": reading.given_pixel_size(item.path),
+        **judge.settings,
     }
-    if given is not None and path in given:
-        d = given[path]
+    if item.given:
+        d = item.given[item.path]
         masks = [a for m in d.masks or () for a in (np.array([m.y, m.x]), m.pixels)]
         depends["given"] = [arrays_sha256(d.boxes_xyxy, d.scores, *masks), d.score_threshold]
     return key(depends)
+
+
+@lru_cache(maxsize=4)
+def _content(path: Path, size: int, changed: int) -> str:
+    """Checksum of a file; of a film once for all its frames."""
+    return file_sha256(path)
 
 
 def _must_be_writable(report: Path) -> None:

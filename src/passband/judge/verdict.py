@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import Any
@@ -126,6 +126,8 @@ class Judge:
         What the estimates come from, or None.
     score_threshold
         Given detections below it are left out.
+    source
+        Makes the same judge in another process; None where none could.
     """
 
     function: Callable[[Micrograph, Detections | None], Verdict]
@@ -134,6 +136,7 @@ class Judge:
     settings: Mapping[str, Any]
     calibration: CalibrationRecord | None
     score_threshold: float = 0.0
+    source: Callable[[], Judge] | None = None
 
     def __call__(self, micrograph: Micrograph, given: Detections | None = None) -> Verdict:
         """The verdict on one micrograph."""
@@ -271,17 +274,21 @@ def verdicts_to_json(verdicts: Iterable[Verdict], errors: Sequence[tuple[str, st
     >>> print(verdicts_to_json([], [("a.tif", "no such file")]), end="")
     {"schema": 1, "micrographs": [], "errors": [{"path": "a.tif", "error": "no such file"}]}
     """
-    document = {
-        "schema": SCHEMA,
-        "micrographs": [_as_json(v) for v in verdicts],
-        "errors": [{"path": path, "error": error} for path, error in errors],
-    }
-    return json.dumps(document, allow_nan=False) + "\n"
+    return "".join(json_pieces(map(verdict_json, verdicts), errors))
 
 
-def _as_json(v: Verdict) -> dict[str, Any]:
-    """One verdict as the machine contract has it."""
-    return {
+def json_pieces(entries: Iterable[str], errors: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
+    """The document of `verdicts_to_json` piece by piece, from what `verdict_json` made of each."""
+    yield f'{{"schema": {SCHEMA}, "micrographs": ['
+    for i, entry in enumerate(entries):
+        yield f"{', ' if i else ''}{entry}"
+    told = [{"path": path, "error": error} for path, error in errors]
+    yield f'], "errors": {json.dumps(told)}}}\n'
+
+
+def verdict_json(v: Verdict) -> str:
+    """One verdict as the machine contract has it, without a line feed."""
+    values = {
         "path": v.path,
         "verdict": v.verdict,
         "estimates": {name: _estimate_as_json(v.estimates.get(name)) for name in SCORES},
@@ -293,6 +300,7 @@ def _as_json(v: Verdict) -> dict[str, Any]:
         },
         "reasons": list(v.reasons),
     }
+    return json.dumps(values, allow_nan=False)
 
 
 def _estimate_as_json(e: Estimate | None) -> dict[str, float | None]:

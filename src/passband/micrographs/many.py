@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import glob
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from passband.errors import PassbandError, ReadError
+from passband.errors import ParameterError, PassbandError, ReadError
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import SUFFIXES, read_micrograph
 from passband.micrographs.sidecar import sidecar_pixel_size
@@ -76,6 +77,28 @@ def find_micrographs(paths: Sequence[str]) -> tuple[tuple[str, ...], Errors]:
         except PassbandError as e:
             errors.append((path, str(e)))
     return tuple(files.values()), tuple(errors)
+
+
+def frames_from_text(text: str) -> slice:
+    """Which frames of each film "all" or "FIRST:LAST:STEP" names, from 0, the last left out.
+
+    Raises
+    ------
+    ParameterError
+        If it names none.
+
+    Examples
+    --------
+    >>> frames_from_text("all"), frames_from_text("10:20")
+    (slice(None, None, None), slice(10, 20, None))
+    """
+    if text == "all":
+        return slice(None)
+    found = re.fullmatch(r"(\d*):(\d*)(?::(\d+))?", text)
+    first, last, step = ((int(p) if p else None) for p in found.groups()) if found else (None, None, 0)
+    if step == 0:
+        raise ParameterError(f"frames are all, 0:100 (the last left out) or 0:100:5, got {text!r}")
+    return slice(first, last, step)
 
 
 def without_name(message: str, path: str) -> str:

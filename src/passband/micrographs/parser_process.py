@@ -56,12 +56,15 @@ class Parsed:
         Values in base units with their sources.
     notes
         What reading changed.
+    frames
+        How many images it holds, of which one was to be chosen; 0 where that is not why there is an error.
     """
 
     pixels: NDArray[np.float32] | None
     error: str = ""
     quantities: dict[str, tuple[float, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    frames: int = 0
 
 
 class _Child:
@@ -171,7 +174,8 @@ def _ask(child: _Child, request: Request, time_limit: float, memory_limit: int) 
         child.files += 1
         last = bool(header.get("retire")) or child.files >= _FILES_PER_CHILD
         if "error" in header:
-            return Parsed(pixels=None, error=str(header["error"])), last
+            frames = int(header.get("frames", 0))
+            return Parsed(pixels=None, error=str(header["error"]), frames=frames), last
         height, width = (int(n) for n in header["shape"])
         if not (height > 0 and width > 0 and height * width <= request.pixel_budget):
             raise ParserError(f"the parser process offered an image of {height} x {width} pixels")

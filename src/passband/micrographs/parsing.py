@@ -85,7 +85,7 @@ def _answer(job: dict[str, Any], answers: BinaryIO) -> None:
             pixels, notes = finish(picture, request)
             header = {"shape": pixels.shape, "quantities": dict(picture.quantities), "notes": notes}
         except RefusalError as e:
-            header = {"error": str(e)}
+            header = {"error": str(e), "frames": e.frames}
         except MemoryError:
             header = {"error": "reading it takes more memory than is allowed", "retire": True}
         except Exception as e:  # a library may raise anything at all on damaged bytes

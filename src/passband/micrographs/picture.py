@@ -37,7 +37,12 @@ _ENERGY = re.compile(r"^[km]?ev$")
 
 
 class RefusalError(Exception):
-    """A file gives no micrograph; the message says why, in words for the person who gave it."""
+    """A file gives no micrograph; the message says why, in words for the person who gave it.
+
+    Of a stack where no frame was asked for, ``frames`` is how many it holds.
+    """
+
+    frames = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +129,10 @@ def choose_frame(count: int, what: str, request: Request) -> int:
         raise RefusalError("it holds no image")
     frame = request.frame
     if frame is None and count > 1:
-        raise RefusalError(f"it holds {count} {what}; pass frame=0 to frame={count - 1} to read one of them")
+        words = f"it holds {count} {what}; pass frame=0 to frame={count - 1} to read one of them"
+        refusal = RefusalError(words)
+        refusal.frames = count
+        raise refusal
     if frame is not None and not 0 <= frame < count:
         wanted = "frame=0 or none" if count == 1 else f"frame=0 to frame={count - 1}"
         raise RefusalError(f"it has no frame {frame}: it holds {count} {what}; pass {wanted}")

@@ -18,7 +18,7 @@ from passband.micrographs.parser_process import Parsed, ParserError, parse
 from passband.micrographs.picture import Request
 from passband.micrographs.sidecar import read_sidecar
 
-__all__ = ["SUFFIXES", "read_micrograph", "read_sidecar"]
+__all__ = ["SUFFIXES", "count_frames", "read_micrograph", "read_sidecar"]
 
 _KINDS = {
     ".tif": "tiff", ".tiff": "tiff", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".mrc": "mrc",
@@ -115,8 +115,36 @@ def read_micrograph(
             "do harm; get a fresh copy from the microscope"
         ) from e
     if answer.pixels is None:
-        raise ReadError(f"{shown} ({_NAMES[kind]}): {_clean(answer.error)}")
+        error = ReadError(f"{shown} ({_NAMES[kind]}): {_clean(answer.error)}")
+        error.frames = answer.frames
+        raise error
     return _micrograph(name, shown, answer, notes, pixel_size)
+
+
+def count_frames(path: str | os.PathLike[str]) -> int:
+    """How many images a file holds, each of which `read_micrograph` reads as a frame.
+
+    Raises
+    ------
+    ReadError
+        If the file gives no micrograph.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "film.npy"
+    ...     np.save(path, np.zeros((5, 4, 4), np.uint8))
+    ...     count_frames(path)
+    5
+    """
+    try:
+        read_micrograph(path)
+    except ReadError as e:
+        if not e.frames:
+            raise
+        return e.frames
+    return 1
 
 
 def _micrograph(

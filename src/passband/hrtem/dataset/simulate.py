@@ -1,33 +1,22 @@
-"""From a study to a dataset: specimen, wave and labels of every scene, in several processes.
+"""From a study to a dataset: specimen, wave and labels of every scene, by one process or several.
 
-Each worker is a process of one thread that takes one shard after another. It is told what to do on its
-stdin and ends at once when that closes, so a killed run leaves nobody working. Nothing depends on which
-worker makes a shard, or on how many there are.
+A worker is a process of one thread that takes one shard after another. Nothing depends on which worker makes
+a shard, or on how many there are.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import os
-import queue
-import subprocess
-import sys
-import threading
-from collections.abc import Generator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
-from passband.errors import DatasetError, ParameterError, PassbandError
+from passband.engines.settings import chosen_engine
+from passband.engines.tasks import run_values
+from passband.errors import DatasetError, ParameterError
 from passband.hrtem.dataset.dataset import Dataset, open_dataset
-from passband.hrtem.dataset.store import (
-    DATASET,
-    DatasetStore,
-    read_manifest,
-    shard_faults,
-)
+from passband.hrtem.dataset.store import DATASET, DatasetStore, read_manifest, shard_faults
 from passband.hrtem.dataset.study import SimulationStudy
 from passband.hrtem.dataset.writing import SimulatedScene, begin_dataset, dataset_writer, write_shard
 from passband.hrtem.specimen.labels import disc_labels, exit_wave_labels
@@ -35,16 +24,8 @@ from passband.hrtem.specimen.specimen import build_specimen, draw_specimen
 from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.hrtem.wave.imaging import image_shape
 from passband.hrtem.wave.scattering import exit_wave
-from passband.processes import ONE_THREAD, core_count, one_thread
+from passband.store.sealed import file_sha256
 from passband.types import Progress
-
-# -P keeps the working directory, which may be a folder of strangers' files, from being imported from.
-_BOOT = """
-import json, sys
-sys.path[:] = json.loads(sys.argv[1])
-from passband.hrtem.dataset.simulate import serve
-serve()
-"""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,6 +80,7 @@ def simulate_dataset(
     folder: str | Path,
     *,
     workers: int | None = None,
+    scheduler: str | None = None,
     study_text: str | None = None,
     progress: Progress | None = None,
 ) -> SimulationOutcome:
@@ -113,10 +95,13 @@ def simulate_dataset(
     workers
         How many processes, as many as cores if not given; the dataset is the same, bit for bit. One
         works within this process.
+    scheduler
+        Address of a Dask scheduler, whose workers see the same folder, in place of processes here.
     study_text
         The file that the study was read from, kept beside the data.
     progress
-        Called with the scene just finished, how many are done, and how many there are.
+        Called with the scene just finished, how many are done, and how many there are: after each
+        scene within this process, after each shard of at most 16 elsewhere.
 
     Raises
     ------
@@ -125,21 +110,27 @@ def simulate_dataset(
     ParameterError
         If there is to be no worker, or no specimen can be drawn.
     PassbandError
-        If a worker died.
+        If workers die, memory runs out, or the scheduler is lost.
     """
-    if workers is not None and workers < 1:
-        raise ParameterError(f"workers must be at least 1, got {workers}")
+    chosen_engine(workers, scheduler, most=1)  # faults of the arguments are told before a folder is made
     store = begin_dataset(folder, study, study_text=study_text)
-    count = min(workers or core_count(), store.shards)
+    settings = chosen_engine(workers, scheduler, most=store.shards)
     done = made = 0
-    with dataset_writer(store):
-        events = _inline(store) if count == 1 else _in_processes(store, count)
-        with contextlib.closing(events):
-            for event in events:
-                done += event.scenes
-                made += event.scenes if event.made else 0
-                if progress:
-                    progress(event.now, done, study.scenes)
+
+    def advance(now: str, scenes: int) -> None:
+        nonlocal done
+        done += scenes
+        if progress:
+            progress(now, done, study.scenes)
+
+    here = settings.engine == "inline"
+    function = partial(_make_shard, store, advance) if here else partial(_make_shard_of, *_name(store))
+    with dataset_writer(store), closing(run_values(function, range(store.shards), settings)) as shards:
+        for shard, new in shards:
+            span = store.scenes_of(shard)
+            made += len(span) if new else 0
+            if not here:
+                advance(f"scene {span[-1]}" if new else "", len(span))
     return SimulationOutcome(dataset=open_dataset(folder), made=made, kept=done - made)
 
 
@@ -148,178 +139,40 @@ def has_dataset(folder: str | Path) -> bool:
     return (Path(folder) / DATASET.manifest).is_file()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Event:
-    """So many scenes more are done; made now, or found whole."""
-
-    now: str
-    scenes: int
-    made: bool
-
-
-def make_shard(store: DatasetStore, shard: int) -> Generator[_Event]:
-    """Simulate a shard's scenes, unless they are there and whole.
-
-    Yields
-    ------
-    event
-        For each scene that is simulated, or for all those that are kept.
-    """
+def _make_shard(store: DatasetStore, advance: Callable[[str, int], None], shard: int) -> bool:
+    """Simulate a shard's scenes, unless they are there and whole; whether it did."""
+    keep_freed_memory()
     span = store.scenes_of(shard)
     if shard_faults(store, shard) == []:
-        yield _Event(now="", scenes=len(span), made=False)
-        return
+        advance("", len(span))
+        return False
     scenes = []
     for number in span:
         scenes.append(simulate_scene(store.study, number))
         if number < span[-1]:
-            yield _Event(now=f"scene {number}", scenes=1, made=True)
+            advance(f"scene {number}", 1)
     write_shard(store, shard, scenes)
-    yield _Event(now=f"scene {span[-1]}", scenes=1, made=True)
+    advance(f"scene {span[-1]}", 1)
+    return True
 
 
-def serve() -> None:
-    """Be a worker: a folder, then one shard after another, come on stdin; events go to stdout."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else prints must not get among the answers
-    orders: queue.Queue[str] = queue.Queue()
-    threading.Thread(target=_listen, args=(orders,), daemon=True).start()
-    import torch
-
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    try:
-        store = read_manifest(json.loads(orders.get()))
-        while True:
-            for event in make_shard(store, int(orders.get())):
-                _tell(answers, {"now": event.now, "scenes": event.scenes, "made": event.made})
-            _tell(answers, {"finished": True})
-    except PassbandError as e:
-        _tell(answers, {"error": str(e)})
-    except MemoryError:
-        _tell(answers, {"error": "memory ran out; run again with fewer --workers, what is finished is kept"})
-    except Exception as e:
-        if os.environ.get("PASSBAND_TRACEBACK"):
-            raise
-        _tell(answers, {"fault": f"{type(e).__name__}: {e}"})
+def _name(store: DatasetStore) -> tuple[str, str]:
+    """What a worker knows a dataset by: its folder and the checksum of its manifest."""
+    return str(store.folder.absolute()), file_sha256(store.folder / DATASET.manifest)
 
 
-def _listen(orders: queue.Queue[str]) -> None:
-    for line in sys.stdin:
-        orders.put(line)
-    os._exit(0)  # whoever gave orders is gone: nobody waits for this work
+def _make_shard_of(folder: str, manifest: str, shard: int) -> bool:
+    """What a worker does."""
+    return _make_shard(_store(folder, manifest), lambda *_: None, shard)
 
 
-def _tell(answers: io.TextIOWrapper, words: dict[str, Any]) -> None:
-    try:
-        answers.write(json.dumps(words) + "\n")
-        answers.flush()
-    except BrokenPipeError:
-        os._exit(0)
-
-
-def _inline(store: DatasetStore) -> Generator[_Event]:
-    """All shards in this process, on one thread as a worker has."""
-    keep_freed_memory()
-    with one_thread():
-        for shard in range(store.shards):
-            yield from make_shard(store, shard)
-
-
-def _in_processes(store: DatasetStore, count: int) -> Generator[_Event]:
-    """All shards by several workers, events as they come; on any end the workers are gone."""
-    shards: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for shard in range(store.shards):
-        shards.put(shard)
-    events: queue.SimpleQueue[_Event | BaseException | None] = queue.SimpleQueue()
-    processes = [_start() for _ in range(count)]
-    threads = [threading.Thread(target=_drive, args=(p, store, shards, events)) for p in processes]
-    try:
-        for thread in threads:
-            thread.start()
-        working = count
-        while working:
-            event = events.get()
-            if isinstance(event, BaseException):
-                raise event
-            if event is None:
-                working -= 1
-            else:
-                yield event
-    finally:
-        for p in processes:
-            p.kill()
-        for thread in threads:
-            if thread.is_alive():
-                thread.join()
-        for p in processes:
-            _close(p)
-
-
-def _start() -> subprocess.Popen[str]:
-    path = [str(Path(entry).absolute()) for entry in sys.path if entry]
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", _BOOT, json.dumps(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=None if os.environ.get("PASSBAND_TRACEBACK") else subprocess.DEVNULL,
-        env={**os.environ, **ONE_THREAD},
-        text=True,
-        start_new_session=True,  # Ctrl-C is ours to answer
-    )
-
-
-def _drive(
-    process: subprocess.Popen[str],
-    store: DatasetStore,
-    shards: queue.SimpleQueue[int],
-    events: queue.SimpleQueue[_Event | BaseException | None],
-) -> None:
-    """Give one worker its shards and pass on what it says, its last words before that it is gone."""
-    assert process.stdout is not None
-    try:
-        _order(process, json.dumps(str(store.folder.absolute())))
-        while True:
-            try:
-                shard = shards.get_nowait()
-            except queue.Empty:
-                break
-            _order(process, str(shard))
-            for line in process.stdout:
-                words = json.loads(line)
-                if "error" in words:
-                    raise DatasetError(words["error"])
-                if "fault" in words:
-                    raise RuntimeError(f"a worker of the simulation failed: {words['fault']}")
-                if "finished" in words:
-                    break
-                events.put(_Event(**words))
-            else:
-                raise BrokenPipeError
-        events.put(None)
-    except (BrokenPipeError, ValueError):
-        status = process.wait()
-        events.put(
-            PassbandError(
-                f"a worker of the simulation died (exit status {status}), perhaps because memory ran out; "
-                "what is finished is kept: run the same command again, with fewer --workers"
-            )
+@lru_cache(maxsize=2)
+def _store(folder: str, manifest: str) -> DatasetStore:
+    """A dataset, read once for all its shards."""
+    store = read_manifest(folder)
+    if _name(store) != (folder, manifest):
+        raise DatasetError(
+            f"{folder} is another dataset where a worker sees it; the workers of a scheduler must see "
+            "the folder of this machine"
         )
-    except Exception as e:
-        events.put(e)
-
-
-def _order(process: subprocess.Popen[str], words: str) -> None:
-    """Tell a worker what to do; one that is gone already may have said why, which is read next."""
-    assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        process.stdin.write(words + "\n")
-        process.stdin.flush()
-
-
-def _close(process: subprocess.Popen[str]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        if pipe is not None:
-            with contextlib.suppress(OSError):
-                pipe.close()
-    process.wait()
+    return store

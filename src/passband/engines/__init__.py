@@ -1,0 +1,1 @@
+"""Independent tasks done by this process, by processes beside it, or by Dask."""
