@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from typer.testing import CliRunner
 
 import passband
 from passband.cli import app
+from passband.hrtem.wave.files import read_wave
+from passband.hrtem.wave.imaging import simulate_micrographs
+from passband.optics.conditions import ImagingConditions
 
 ATOMS = """4
 Lattice="8.0 0 0 0 6.4 0 0 0 8.0" Properties=species:S:1:pos:R:3 pbc="T T T"
@@ -58,6 +63,36 @@ def test_image_gives_intensity_for_an_incident_wave_of_one(wave: Path, tmp_path:
     assert counts.mean() == pytest.approx(16, abs=1) and (counts == counts.round()).all()
     about = json.loads(call(*common, "--focal-spread", 5, "--json"))
     assert about["foci"] == 0 and about["shape"] == [32, 40]
+
+
+@pytest.mark.parametrize(
+    ("words", "values"),
+    [
+        (("--coma", 900, "--coma-angle", 30), {"C21": 900.0, "phi21": math.radians(30)}),
+        (("--threefold", 800, "--threefold-angle", 20), {"C23": 800.0, "phi23": math.radians(20)}),
+        (("--astigmatism", 40, "--astigmatism-angle", 10), {"C12": 40.0, "phi12": math.radians(10)}),
+        (("--mtf-half", 0.2), {"mtf_half": 0.2}),
+        (("--drift-x", 1.5, "--drift-y", -0.5), {"drift_x": 1.5, "drift_y": -0.5}),
+        (("--image-pixel-size", 0.4), {"pixel_size": 0.4}),
+        (("--image-pixel-size", 0.4, "--integrate-pixels"), {"pixel_size": 0.4, "integrate_pixels": True}),
+        (("--dose", 200, "--seed", 3), {"dose": 200.0}),
+    ],
+)
+def test_every_condition_of_python_is_one_of_the_command(
+    wave: Path, tmp_path: Path, words: tuple[object, ...], values: dict[str, float]
+) -> None:
+    out = tmp_path / "image.npy"
+    call("image", wave, "--pixel-size", 0.2, "--energy-kev", 300, "--defocus", 60, *words, "--out", out)
+    lens: dict[str, Any] = {"energy": 300e3, "C10": -60.0, "C30": 0.0, "focal_spread": 0.0, "pixel_size": 0.2}
+    conditions = ImagingConditions(**{**lens, "angular_spread": 0.0, **values})
+    known = read_wave(wave, pixel_size=0.2, energy=300e3)
+    seed = 3 if "--seed" in words else 0
+    np.testing.assert_allclose(
+        np.load(out), simulate_micrographs(known, [conditions], seed=seed)[0].numpy(), atol=1e-6
+    )
+    plain = ImagingConditions(**{**lens, "angular_spread": 0.0})
+    other = simulate_micrographs(known, [plain], seed=seed)[0].numpy()
+    assert other.shape != np.load(out).shape or np.abs(other - np.load(out)).max() > 1e-4
 
 
 def test_positive_defocus_is_underfocus_where_atoms_are_dark(wave: Path, tmp_path: Path) -> None:

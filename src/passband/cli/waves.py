@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as json_text
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -113,9 +114,28 @@ def image(
     angular_spread_mrad: AngularSpread = 0.0,
     astigmatism: Astigmatism = 0.0,
     astigmatism_angle: AstigmatismAngle = 0.0,
+    coma: Annotated[float, typer.Option(help="Axial coma, Å.")] = 0.0,
+    coma_angle: Annotated[float, typer.Option(help="Its azimuth from x towards y, degrees.")] = 0.0,
+    threefold: Annotated[float, typer.Option(help="Threefold astigmatism, Å.")] = 0.0,
+    threefold_angle: Annotated[float, typer.Option(help="Its azimuth from x towards y, degrees.")] = 0.0,
     aperture_mrad: ApertureMrad = None,
+    image_pixel_size: Annotated[
+        float | None, typer.Option(help="Of the image, Å.", show_default="the wave's")
+    ] = None,
+    integrate_pixels: Annotated[
+        bool, typer.Option("--integrate-pixels", help="A pixel collects over its area, not at its centre.")
+    ] = False,
+    mtf_half: Annotated[
+        float | None,
+        typer.Option(
+            help="Cycles per pixel where the camera's MTF is one half.", show_default="perfect camera"
+        ),
+    ] = None,
+    drift_x: Annotated[float, typer.Option(help="How far the specimen moves in the exposure, Å.")] = 0.0,
+    drift_y: Annotated[float, typer.Option(help="The same along y.")] = 0.0,
     dose: Annotated[
-        float | None, typer.Option(help="e/Å²; gives counted electrons instead of intensity.")
+        float | None,
+        typer.Option(help="e/Å²; gives electrons counted with Poisson's noise instead of intensity."),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the counting noise.")] = 0,
     json: Json = False,
@@ -134,6 +154,7 @@ def image(
     exit_wave = read_wave(
         wave, pixel_size=pixel_size, energy=None if energy_kev is None else energy_kev * KEV
     )
+    own = exit_wave.band.extent[0] / exit_wave.band.shape[0]
     conditions = _conditions(
         energy_kev=exit_wave.energy / KEV,
         defocus=defocus,
@@ -142,10 +163,18 @@ def image(
         focal_spread=focal_spread,
         angular_spread_mrad=angular_spread_mrad,
         aperture_mrad=aperture_mrad,
-        astigmatism=astigmatism,
-        astigmatism_angle=astigmatism_angle,
-        dose=dose,
-        pixel_size=exit_wave.band.extent[0] / exit_wave.band.shape[0],
+        C12=astigmatism,
+        phi12=math.radians(astigmatism_angle),
+        C21=coma,
+        phi21=math.radians(coma_angle),
+        C23=threefold,
+        phi23=math.radians(threefold_angle),
+        dose=math.inf if dose is None else dose,
+        mtf_half=math.inf if mtf_half is None else mtf_half,
+        drift_x=drift_x,
+        drift_y=drift_y,
+        integrate_pixels=integrate_pixels,
+        pixel_size=own if image_pixel_size is None else image_pixel_size,
     )
     pixels = simulate_micrographs(exit_wave, [conditions], seed=seed)[0].numpy()
     write_array(out, pixels)
@@ -181,8 +210,6 @@ def multislice(
     For example `passband multislice atoms.xyz --pixel-size 0.2 --energy-kev 300 --out wave.npy`, then
     `passband image wave.npy --pixel-size 0.2 --energy-kev 300 --defocus 60 --out image.npy`.
     """
-    import math
-
     from passband.hrtem.specimen.files import read_specimen
     from passband.hrtem.wave.files import write_wave
     from passband.hrtem.wave.scattering import WaveSettings, exit_wave
@@ -225,27 +252,19 @@ def _conditions(
     focal_spread: float,
     angular_spread_mrad: float,
     aperture_mrad: float | None,
-    astigmatism: float = 0.0,
-    astigmatism_angle: float = 0.0,
-    dose: float | None = None,
-    pixel_size: float = 1.0,
+    **others: float,
 ) -> ImagingConditions:
-    """Imaging conditions from a command's units."""
-    import math
-
+    """Imaging conditions from a command's units; the others are named and measured as theirs."""
     from passband.optics.conditions import ImagingConditions
     from passband.units import KEV, MM
 
     return ImagingConditions(
         energy=energy_kev * KEV,
         C10=-defocus,
-        C12=astigmatism,
-        phi12=math.radians(astigmatism_angle),
         C30=cs_mm * MM,
         C50=c5_mm * MM,
         focal_spread=focal_spread,
         angular_spread=angular_spread_mrad / 1e3,
         aperture=math.inf if aperture_mrad is None else aperture_mrad / 1e3,
-        dose=math.inf if dose is None else dose,
-        pixel_size=pixel_size,
+        **others,  # type: ignore[arg-type]
     )

@@ -98,6 +98,8 @@ class ImagingConditions:
                 faults.append(f"{f.name} must be a finite number, got {value}")
             elif f.name in _POSITIVE and value <= 0:
                 faults.append(f"{f.name} must be more than zero, got {value}")
+            elif f.name == "energy" and not 1e3 <= value <= 1e7:
+                faults.append(f"energy must be 1000 to 1e+07 eV, got {value:g}")
             elif f.name.endswith("_spread") and value < 0:
                 faults.append(f"{f.name} must not be negative, got {value}")
         if faults:

@@ -110,6 +110,29 @@ def test_every_fault_is_named_at_once(tmp_path) -> None:
     assert said.count("\n") <= len(wanted) + 2  # and next to nothing besides
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("scenes = true", "scenes must be a whole number, got true"),
+        ('scenes = "8"', 'scenes must be a whole number, got "8"'),
+        ("scenes = [8]", "scenes must be a whole number"),
+        ('scenes = 9\n[wave]\nenergy = "fast"', 'wave.energy must be a number, got "fast"'),
+        ("scenes = 9\n[wave]\npixel_size = true", "wave.pixel_size must be a number, got true"),
+        ("scenes = 9\n[wave]\nenergy = 1e12", "energy must be 1000 to 1e+07 eV, got 1e+12"),
+        ("scenes = 9\n[wave]\nenergy = 0", "energy must be 1000 to 1e+07 eV, got 0"),
+        ("scenes = 9\n[wave]\nslice_thickness = 1e-9", "slice_thickness must be 0.05 to 1000 Å, got 1e-09"),
+        ("scenes = 9\n[wave]\npixel_size = 1e-4", "pixel_size must be 0.001 to 10 Å, got 0.0001"),
+        ("scenes = 9\n[wave]\npixel_size = 2e-3", "wave pixel_size: a field of 102.4 x 102.4 Å has 2.62e+09"),
+        ("scenes = 9\n[imaging]\npixel_size = 1e-4", "imaging pixel_size: a field of 102.4 x 102.4 Å"),
+        ("scenes = 9\n[specimen]\ncell = [1e5, 1e5]", "2.5e+11 pixels of 0.2 Å, which need 8,000 GB"),
+    ],
+)
+def test_a_fault_is_one_fault_and_names_its_limit(text: str, said: str, tmp_path) -> None:
+    with pytest.raises(ParameterError) as error:
+        study(text, tmp_path)
+    assert said in str(error.value) and "1 fault in the study" in str(error.value)
+
+
 def test_an_aperture_that_the_wave_does_not_carry_is_refused_before_anything_is_simulated(tmp_path) -> None:
     text = "scenes = 10\n[imaging]\naperture = {low = 0.01, high = %g}"
     assert study(text % 0.049, tmp_path).scenes == 10  # wavelength / (2 x 0.2 Å) is 0.0492 rad

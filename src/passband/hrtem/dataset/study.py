@@ -14,6 +14,7 @@ import numpy as np
 from passband.errors import ParameterError
 from passband.hrtem.specimen.specimen import SpecimenRanges
 from passband.hrtem.wave.scattering import WaveSettings
+from passband.optics.bands import grid_fault
 from passband.optics.conditions import ConditionRanges, Grid, ImagingConditions, Normal, Range, Uniform
 from passband.units import electron_wavelength
 
@@ -140,6 +141,10 @@ class SimulationStudy:
         if not isinstance(self.imaging.pixel_size, (int, float)):
             faults.append("imaging pixel_size must be one number: all images of a dataset have one shape")
         else:
+            grids = {self.imaging.pixel_size: "imaging", self.wave.pixel_size: "wave"}
+            for pixel, name in grids.items():
+                if fault := grid_fault(self.specimen.cell, pixel):
+                    faults.append(f"{name} pixel_size: {fault}")
             carried = electron_wavelength(self.wave.energy) / (2 * self.wave.pixel_size)
             widest = max((a for a in _ends(self.imaging.aperture) if math.isfinite(a)), default=0.0)
             if widest > carried:

@@ -111,10 +111,15 @@ def _prepared(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             else:
                 imaging.setdefault("C10", _negated(defocus))
         wave = values.get("wave", {})
-        for name in ("energy", "pixel_size"):
-            default = next(f.default for f in fields(WaveSettings) if f.name == name)
-            imaging.setdefault(name, wave.get(name, default) if isinstance(wave, dict) else default)
+        for name, default in _shared_defaults().items():
+            said = wave.get(name) if isinstance(wave, dict) else None
+            imaging.setdefault(name, said if isinstance(said, (int, float)) and said is not True else default)
     return values, faults
+
+
+def _shared_defaults() -> dict[str, Any]:
+    """What images have in common with the wave, where the study does not say."""
+    return {f.name: f.default for f in fields(WaveSettings) if f.name in ("energy", "pixel_size")}
 
 
 def _negated(value: Any) -> Any:
@@ -215,19 +220,34 @@ def _at(values: Any, loc: list[Any]) -> Any:
     return values
 
 
+def _take_back(wave: Any, imaging: dict[str, Any]) -> None:
+    """Images do not repeat what is at fault in the wave."""
+    for name, default in _shared_defaults().items():
+        if isinstance(wave, dict) and name in wave and imaging.get(name) == wave[name]:
+            imaging[name] = default
+
+
+_STAND_IN = 1000
+"""Scenes, where a study says none that can be used, so that the rest is looked at."""
+
+
 def _remove(errors: list[Any], values: dict[str, Any]) -> bool:
     """Take what is at fault out of the values; whether anything was."""
     removed = False
     for error in errors:
         loc = [p for p in error["loc"] if isinstance(p, str)][:2]
         if error["type"] == "missing" and len(loc) == 1:
-            values[loc[0]] = 1000
+            values[loc[0]] = _STAND_IN
             removed = True
             continue
         table: Any = values
         for part in loc[:-1]:
             table = table.get(part) if isinstance(table, dict) else None
         if loc and isinstance(table, dict) and loc[-1] in table:
+            if loc[0] == "wave" and isinstance(values["imaging"], dict):
+                _take_back(values["wave"], values["imaging"])
             del table[loc[-1]]
             removed = True
+            if loc == ["scenes"]:  # at fault is not missing
+                values["scenes"] = _STAND_IN
     return removed

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from passband.errors import ParameterError
 from passband.hrtem.wave.scattering import ExitWave
-from passband.optics.bands import Band, from_band, real_from_band, real_to_band
+from passband.optics.bands import Band, from_band, grid_fault, real_from_band, real_to_band
 from passband.optics.camera import Noise, blur, count_electrons
 from passband.optics.conditions import ImagingConditions
 from passband.optics.transfer import Lens, is_round, lens_of, transfer_function
@@ -213,8 +213,11 @@ def image_shape(wave: ExitWave, pixel_size: float) -> tuple[int, int]:
     Raises
     ------
     ParameterError
-        If the field is not a whole number of pixels, within 1 % of a pixel's size.
+        If the field is not a whole number of pixels, within 1 % of a pixel's size, or of more than can be
+        calculated.
     """
+    if fault := grid_fault(wave.band.extent, pixel_size):
+        raise ParameterError(fault)
     ratios = [length / pixel_size for length in wave.band.extent]
     if any(round(r) < 1 or abs(r / round(r) - 1) > 0.01 for r in ratios):
         raise ParameterError(

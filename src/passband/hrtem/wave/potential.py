@@ -17,7 +17,7 @@ from torch import Tensor
 from passband.errors import ParameterError
 from passband.hrtem.specimen.specimen import Specimen
 from passband.hrtem.wave.scattering_factors import scattering_factor
-from passband.optics.bands import Band, band_within, real_from_band, real_to_band
+from passband.optics.bands import Band, band_within, grid_fault, real_from_band, real_to_band
 from passband.units import POTENTIAL_PER_SCATTERING_FACTOR
 
 CUTOFF = 2 / 3
@@ -44,9 +44,11 @@ def sampling_band(specimen: Specimen, pixel_size: float) -> Band:
     Raises
     ------
     ParameterError
-        If the cell is less than eight pixels wide.
+        If the cell is less than eight pixels wide, or has more than can be calculated.
     """
     extent = (specimen.cell[1], specimen.cell[0])
+    if fault := grid_fault(extent, pixel_size):
+        raise ParameterError(fault)
     shape = (math.ceil(extent[0] / pixel_size - 1e-6), math.ceil(extent[1] / pixel_size - 1e-6))
     if min(shape) < 8:
         raise ParameterError(

@@ -28,6 +28,11 @@ from passband.hrtem.wave.potential import (
 from passband.optics.bands import Band, band_within, crop, from_band, to_band
 from passband.units import electron_wavelength, interaction_constant
 
+_LIMITS = {
+    "energy": (1e3, 1e7, "eV"),
+    "pixel_size": (1e-3, 10.0, "Å"),
+    "slice_thickness": (0.05, 1e3, "Å"),
+}
 TAPER = 0.01
 """Width of the soft edge of that limit, in cycles per pixel; abTEM's."""
 
@@ -51,7 +56,7 @@ class WaveSettings:
     Raises
     ------
     ParameterError
-        Naming every value that is not positive.
+        Naming every value beyond its limits.
 
     Examples
     --------
@@ -66,10 +71,12 @@ class WaveSettings:
 
     def __post_init__(self) -> None:
         faults = [
-            f"{name} must be a positive number, got {value}"
-            for name, value in vars(self).items()
-            if not value > 0 or (math.isinf(value) and name != "band")
+            f"{name} must be {low:g} to {high:g} {unit}, got {getattr(self, name):g}"
+            for name, (low, high, unit) in _LIMITS.items()
+            if not low <= getattr(self, name) <= high
         ]
+        if not self.band > 0:
+            faults.append(f"band must be a positive number, got {self.band}")
         if faults:
             raise ParameterError("wave settings: " + "; ".join(faults))
 
