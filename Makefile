@@ -87,7 +87,7 @@ study: setup
 	.venv/bin/passband study export out/study --csv out/study/table.csv
 	.venv/bin/passband study report out/study
 
-# The defocus map: forty networks, tested at eleven foci; three quarters of an hour on one core.
+# The defocus map: forty networks, tested at eleven foci; under half an hour on one core.
 defocus-map: setup
 	.venv/bin/passband study run studies/defocus.toml --out out/defocus --engine processes --workers $(CORES)
 	.venv/bin/passband study export out/defocus --csv out/defocus/table.csv
