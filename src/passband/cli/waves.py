@@ -103,10 +103,12 @@ def focus(
 
 
 def image(
-    wave: Annotated[Path, typer.Argument(help="Complex exit wave: .npy (y, x), or abTEM's Zarr folder.")],
+    wave: Annotated[
+        Path, typer.Argument(help="Complex exit wave: .npz of multislice, .npy (y, x), abTEM's Zarr folder.")
+    ],
     out: Annotated[Path, typer.Option(help="The image, .npy, float32 (y, x).")],
-    pixel_size: Annotated[float | None, typer.Option(help="Of the wave, Å; a Zarr knows its own.")] = None,
-    energy_kev: Annotated[float | None, typer.Option(help="Electron energy; a Zarr knows its own.")] = None,
+    pixel_size: Annotated[float | None, typer.Option(help="Of the wave, Å; only an .npy needs it.")] = None,
+    energy_kev: Annotated[float | None, typer.Option(help="Electron energy; only an .npy needs it.")] = None,
     defocus: Defocus = 0.0,
     cs_mm: CsMm = 0.0,
     c5_mm: C5Mm = 0.0,
@@ -144,8 +146,8 @@ def image(
 
     Below a focal spread of 15 Å its envelope is used; above, images at several foci are averaged.
 
-    For example `passband image wave.npy --pixel-size 0.2 --energy-kev 300 --defocus 500 --cs-mm 1.2
-    --focal-spread 30 --dose 400 --out image.npy`.
+    For example `passband image wave.npz --defocus 500 --cs-mm 1.2 --focal-spread 30 --dose 400
+    --out image.npy`.
     """
     from passband.hrtem.wave.files import read_wave, write_array
     from passband.hrtem.wave.imaging import focal_points, simulate_micrographs
@@ -154,7 +156,7 @@ def image(
     exit_wave = read_wave(
         wave, pixel_size=pixel_size, energy=None if energy_kev is None else energy_kev * KEV
     )
-    own = exit_wave.band.extent[0] / exit_wave.band.shape[0]
+    own = exit_wave.pixel_sizes[0]
     conditions = _conditions(
         energy_kev=exit_wave.energy / KEV,
         defocus=defocus,
@@ -192,7 +194,7 @@ def image(
 
 def multislice(
     atoms: Annotated[Path, typer.Argument(help="Atoms in a rectangular cell: extended .xyz or .cif.")],
-    out: Annotated[Path, typer.Option(help="The exit wave, .npy, complex64 (y, x).")],
+    out: Annotated[Path, typer.Option(help="The exit wave: .npz, which keeps pixels and energy, or .npy.")],
     pixel_size: PixelSize = 0.2,
     energy_kev: EnergyKev = 300.0,
     slice_thickness: Annotated[float, typer.Option(help="Å.")] = 2.0,
@@ -207,11 +209,11 @@ def multislice(
     The beam travels towards +z through a cell that is periodic in x and y. Pixels and slices are the
     largest that divide the cell and are no larger than asked for.
 
-    For example `passband multislice atoms.xyz --pixel-size 0.2 --energy-kev 300 --out wave.npy`, then
-    `passband image wave.npy --pixel-size 0.2 --energy-kev 300 --defocus 60 --out image.npy`.
+    For example `passband multislice atoms.xyz --pixel-size 0.2 --energy-kev 300 --out wave.npz`, then
+    `passband image wave.npz --defocus 60 --out image.npy`.
     """
     from passband.hrtem.specimen.files import read_specimen
-    from passband.hrtem.wave.files import write_wave
+    from passband.hrtem.wave.files import EXIT_FACE, write_wave
     from passband.hrtem.wave.scattering import WaveSettings, exit_wave
     from passband.units import KEV
 
@@ -220,9 +222,8 @@ def multislice(
     )
     specimen = read_specimen(atoms, debye_waller=debye_waller)
     wave = exit_wave(specimen, settings, at_exit_face=True)
-    write_wave(out, wave)
-    (height, width), (rows, columns) = wave.band.extent, wave.band.shape
-    sizes = (height / rows, width / columns)
+    write_wave(out, wave, plane=EXIT_FACE)
+    (rows, columns), sizes = wave.band.shape, wave.pixel_sizes
     if json:
         about = {
             "out": str(out),

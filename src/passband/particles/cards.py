@@ -17,8 +17,9 @@ import torch
 from jaxtyping import Float, Float32, Int
 
 from passband.errors import ParameterError, ReadError
-from passband.particles.crop_sets import NPZ_FAULTS, CropSet, npz_fault
+from passband.particles.crop_sets import CropSet
 from passband.particles.networks.warping import Affine, deform
+from passband.store.npz import NPZ_FAULTS, npz_fault
 
 SIZE = 48
 """Side of a card in pixels."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +14,7 @@ from jaxtyping import Float32, Int
 
 from passband.errors import ParameterError, ReadError
 from passband.store.files import write_whole
-
-NPZ_FAULTS = (
-    OSError, ValueError, TypeError, AttributeError, EOFError, KeyError, NotImplementedError, RuntimeError,
-    zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What NumPy raises where an ``.npz`` is damaged, or something else."""
+from passband.store.npz import NPZ_FAULTS, npz_fault
 
 _WANTED = (
     "an .npz with X_lab (n, size, size) and y_lab (n,), and if you like X_unl, y_unl, X_test, y_test and "
@@ -165,11 +158,6 @@ def read_crop_set(path: str | Path) -> CropSet:
         return _crop_set(arrays)
     except (ParameterError, ValueError, TypeError) as e:
         raise ReadError(f"{path}: {e}; wanted {_WANTED}") from e
-
-
-def npz_fault(path: str | Path, error: Exception) -> str:
-    """What is wrong with a file that NumPy did not read: what is no archive, it takes for a pickle."""
-    return str(error) if zipfile.is_zipfile(path) else "it is no .npz archive, or a damaged one"
 
 
 def scaled(values: np.ndarray) -> np.ndarray:

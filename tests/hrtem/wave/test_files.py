@@ -25,6 +25,50 @@ def test_write_then_read_is_identity(tmp_path: Path) -> None:
     assert again.band == wave.band and again.energy == 200e3
 
 
+def test_a_file_of_ours_keeps_what_the_wave_is(tmp_path: Path) -> None:
+    wave = wave_from_array(some_wave(), pixel_size=(0.3, 0.2), energy=200e3)
+    path = write_wave(tmp_path / "w.npz", wave)
+    again = read_wave(path)
+    np.testing.assert_allclose(again.array.numpy(), some_wave(), atol=1e-6)
+    assert again.pixel_sizes == pytest.approx((0.3, 0.2)) and again.energy == 200e3
+    for given, said in (({"energy": 300e3}, "says its energy is 200000 eV"), ({"pixel_size": 0.3}, "is 0.2")):
+        with pytest.raises(ParameterError, match=said):
+            read_wave(path, **given)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no .npz archive"),
+        (b"no archive at all", "no .npz archive"),
+        ({"wave": np.ones((8, 8), complex)}, "pixel_size is not a file in the archive"),
+        ({"wave": np.ones((8, 8)), "pixel_size": 0.2, "energy": 3e5}, "complex array"),
+        ({"wave": np.ones((8, 8), complex), "pixel_size": [1, 2, 3], "energy": 3e5}, "is no exit wave"),
+        ({"wave": np.ones((8, 8), complex), "pixel_size": -1.0, "energy": 3e5}, "must be a positive number"),
+        ({"wave": np.ones((8, 8), complex), "pixel_size": 0.2, "energy": -3.0}, "energy"),
+        ({"wave": np.array([{}], object), "pixel_size": 0.2, "energy": 3e5}, "is no exit wave"),
+    ],
+)
+def test_an_archive_that_holds_no_wave_is_refused(tmp_path: Path, content: object, said: str) -> None:
+    path = tmp_path / "w.npz"
+    if isinstance(content, dict):
+        np.savez(path, **content)
+    else:
+        path.write_bytes(content)
+    with pytest.raises((ReadError, ParameterError), match=said) as e:
+        read_wave(path)
+    assert str(path) in str(e.value)
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.99])
+def test_a_truncated_archive_is_refused(tmp_path: Path, kept: float) -> None:
+    path = write_wave(tmp_path / "w.npz", wave_from_array(some_wave(), pixel_size=0.3, energy=200e3))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(ReadError, match="is no exit wave"):
+        read_wave(path)
+
+
 def abtem_folder(path: Path, *, kind: str = "Waves", shape: tuple[int, ...] = (9, 12)) -> Path:
     """A folder as abTEM 1.0.11 writes it."""
     import zarr

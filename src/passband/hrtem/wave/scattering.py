@@ -111,13 +111,19 @@ class ExitWave:
         """The wave in real space, complex (y, x); its modulus is 1 in vacuum."""
         return self.on_grid(self.band.shape)
 
+    @property
+    def pixel_sizes(self) -> tuple[float, float]:
+        """Of `array`, Å, along y and along x."""
+        (height, width), (rows, columns) = self.band.extent, self.band.shape
+        return height / rows, width / columns
+
     def on_grid(self, shape: tuple[int, int]) -> Tensor:
         """The wave in real space at the points of another grid, at least as many as its frequencies."""
         return from_band(self.spectrum, self.band.on_grid(shape))
 
 
 def wave_from_array(
-    array: np.ndarray, *, pixel_size: float, energy: float, band: float = math.inf
+    array: np.ndarray, *, pixel_size: float | tuple[float, float], energy: float, band: float = math.inf
 ) -> ExitWave:
     """An exit wave from its values in real space.
 
@@ -126,7 +132,7 @@ def wave_from_array(
     array
         Complex (y, x), finite; 1 in vacuum.
     pixel_size
-        Å, positive.
+        Å, positive; (along y, along x) where the two differ.
     energy
         eV.
     band
@@ -158,11 +164,12 @@ def wave_from_array(
         raise ParameterError(
             f"an exit wave must be finite; {(~np.isfinite(array)).sum()} of its values are not"
         )
-    if not (pixel_size > 0 and math.isfinite(pixel_size)):
+    sizes = pixel_size if isinstance(pixel_size, tuple) else (pixel_size, pixel_size)
+    if not all(size > 0 and math.isfinite(size) for size in sizes):
         raise ParameterError(f"pixel_size must be a positive number of Å, got {pixel_size}")
     electron_wavelength(energy)  # refuses an energy that is none
     shape = (array.shape[0], array.shape[1])
-    grid = band_within(shape, (shape[0] * pixel_size, shape[1] * pixel_size), band)
+    grid = band_within(shape, (shape[0] * sizes[0], shape[1] * sizes[1]), band)
     field = torch.as_tensor(array, dtype=torch.complex128 if array.dtype == complex else torch.complex64)
     return ExitWave(spectrum=to_band(field, grid) / array.size, band=grid, energy=energy)
 
