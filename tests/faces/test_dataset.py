@@ -156,6 +156,10 @@ def test_export_to_tiff_and_coco(call, folder, tmp_path) -> None:
                 assert not (covered & (scene.labels == 0)).any()
                 assert (covered != (scene.labels > 0)).sum() < 3 * 64 + 3 * 48  # slivers at the border
                 seen += 1
+        document = json.loads((out / split / "truth.coco.json").read_text())
+        (kind,) = document["categories"]
+        assert (kind["name"], kind["material"], kind["shape"]) == ("Au sphere", "Au", "sphere")
+        assert {a["category_id"] for a in document["annotations"]} == {kind["id"]}
     assert seen == 64
     rows = list(csv.DictReader((out / "conditions.csv").read_text().splitlines()))
     scene = dataset.scene(int(rows[5]["scene"]))

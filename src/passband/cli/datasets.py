@@ -87,6 +87,10 @@ def export_dataset(
 ) -> None:
     """Write a dataset's images as TIFF with COCO truth, or as npz, in a folder for each split.
 
+    Images are float32 (y, x), electrons per pixel. COCO has a mask for each particle, its category the
+    material and shape. An npz has images (image, y, x), labels (y, x) with i on particle i, and each imaging
+    condition (image,), as conditions.csv: lengths in Å, energy in eV, angles in rad, dose in e/Å².
+
     For example `passband dataset export sets/au --out au-tiff --split test`.
     """
     from passband.hrtem.dataset.dataset import open_dataset

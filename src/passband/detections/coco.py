@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,13 @@ def read_image_list(
     return dict(listed if shapes is None else shapes), ids
 
 
-def write_coco(path: str | os.PathLike[str], detections: Mapping[str, Detections]) -> None:
+def write_coco(
+    path: str | os.PathLike[str],
+    detections: Mapping[str, Detections],
+    *,
+    categories: Sequence[Mapping[str, str]] = ({"name": "object"},),
+    kinds: Mapping[str, Sequence[int]] | None = None,
+) -> None:
     """Write detections as one COCO file, with images, annotations, scores and packed run lengths.
 
     Besides COCO's own keys it holds each image's "score_threshold" and "has_masks" and each object's
@@ -133,6 +139,10 @@ def write_coco(path: str | os.PathLike[str], detections: Mapping[str, Detections
         The JSON file; it is never half there.
     detections
         Image file name to `Detections`.
+    categories
+        Each with a "name", and what else is to be said of it; numbered from 1 in the file.
+    kinds
+        Image file name to the place in ``categories`` of each of its objects; all the first if not given.
 
     Raises
     ------
@@ -172,7 +182,7 @@ def write_coco(path: str | os.PathLike[str], detections: Mapping[str, Detections
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": image_id,
-                "category_id": 1,
+                "category_id": 1 + (kinds[name][i] if kinds else 0),
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "bbox_xyxy": box,
                 "area": (x1 - x0) * (y1 - y0),
@@ -191,7 +201,7 @@ def write_coco(path: str | os.PathLike[str], detections: Mapping[str, Detections
         "info": {"description": "detections written by Passband"},
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": 1, "name": "object"}],
+        "categories": [{"id": i, **category} for i, category in enumerate(categories, 1)],
     }
     write_whole(path, json.dumps(document, indent=1) + "\n")
 

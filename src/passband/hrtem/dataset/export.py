@@ -17,6 +17,7 @@ from passband.detections.detections import Detections
 from passband.detections.masks import tight_mask
 from passband.errors import ParameterError
 from passband.hrtem.dataset.dataset import Dataset, Scene
+from passband.hrtem.specimen.materials import MATERIALS
 from passband.hrtem.wave.imaging import focal_points
 from passband.micrographs.write_tiff import imagej_tiff
 from passband.optics.conditions import ImagingConditions
@@ -68,7 +69,15 @@ def truth_of_labels(labels: LabelImage) -> Detections:
     >>> truth_of_labels(labels).boxes_xyxy.tolist()
     [[0.0, 2.0, 3.0, 5.0], [5.0, 2.0, 8.0, 5.0]]
     """
-    masks: list[InstanceMask] = []
+    masks = [mask for _, mask in _objects(labels)]
+    boxes = np.array([m.box_xyxy for m in masks], np.float64).reshape(-1, 4)
+    shape = (labels.shape[0], labels.shape[1])
+    return Detections(image_shape=shape, boxes_xyxy=boxes, scores=np.ones(len(boxes)), masks=tuple(masks))
+
+
+def _objects(labels: LabelImage) -> list[tuple[int, InstanceMask]]:
+    """Each connected part of a particle that is no sliver, with the particle's label."""
+    found: list[tuple[int, InstanceMask]] = []
     for value, where in enumerate(scipy.ndimage.find_objects(labels), 1):
         if where is None:
             continue
@@ -77,10 +86,26 @@ def truth_of_labels(labels: LabelImage) -> Detections:
             mask = tight_mask(parts == part, y=where[0].start, x=where[1].start)
             assert mask is not None
             if not _is_sliver(mask, labels.shape):
-                masks.append(mask)
-    boxes = np.array([m.box_xyxy for m in masks], np.float64).reshape(-1, 4)
-    shape = (labels.shape[0], labels.shape[1])
-    return Detections(image_shape=shape, boxes_xyxy=boxes, scores=np.ones(len(boxes)), masks=tuple(masks))
+                found.append((value, mask))
+    return found
+
+
+def _categories(dataset: Dataset) -> list[dict[str, str]]:
+    """What an object of a dataset may be, in an order that all its splits share."""
+    of = dataset.study.specimen
+    return [
+        {"name": f"{material} {shape}", "supercategory": "particle", "material": material, "shape": shape}
+        for material in of.materials
+        for shape in of.shapes
+        if shape in MATERIALS[material].shapes
+    ]
+
+
+def _kinds(scene: Scene, categories: Sequence[dict[str, str]]) -> list[int]:
+    """Which category each object of `truth_of_labels` is of."""
+    places = {(c["material"], c["shape"]): i for i, c in enumerate(categories)}
+    particles = [scene.specimen.particles[value - 1] for value, _ in _objects(scene.labels)]
+    return [places[p.material, p.shape] for p in particles]
 
 
 def _is_sliver(mask: InstanceMask, shape: tuple[int, ...]) -> bool:
@@ -108,7 +133,8 @@ def export_dataset(
         New or empty, or one where the same export was stopped: what is there is kept.
     form
         A key of `FORMS`. "tiff": ``SPLIT/scene_0000_00.tif`` ..., float32 electrons per pixel with the
-        pixel size, and the outlines of all particles in ``SPLIT/truth.coco.json``. "npz":
+        pixel size, and the outlines of all particles, their materials and shapes as categories, in
+        ``SPLIT/truth.coco.json``. "npz":
         ``SPLIT/scene_0000.npz`` with images (b, y, x), labels (y, x), and each condition (b,).
     splits
         Which.
@@ -129,9 +155,11 @@ def export_dataset(
     stamp = json.dumps({"form": form, "study": dataset.study.values()}, indent=1, sort_keys=True) + "\n"
     _claim(folder, stamp)
     rows: list[dict[str, Any]] = []
+    categories = _categories(dataset)
     total, done = sum(map(len, numbers.values())), 0
     for split, members in numbers.items():
         truth: dict[str, Detections] = {}
+        kinds: dict[str, list[int]] = {}
         for number in members:
             scene = dataset.scene(number)
             if progress:
@@ -143,8 +171,9 @@ def export_dataset(
                 rows.append({**where, **asdict(c), "foci": focal_points(c, scene.wave)})
             if form == "tiff":
                 truth |= dict.fromkeys(names, truth_of_labels(scene.labels))
+                kinds |= dict.fromkeys(names, _kinds(scene, categories))
         if truth:
-            write_coco(folder / split / TRUTH, truth)
+            write_coco(folder / split / TRUTH, truth, categories=categories, kinds=kinds)
     write_whole(folder / CONDITIONS, _table(rows))
     return Export(folder=folder, images=len(rows))
 
