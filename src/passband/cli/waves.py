@@ -193,7 +193,12 @@ def image(
 
 
 def multislice(
-    atoms: Annotated[Path, typer.Argument(help="Atoms in a rectangular cell: extended .xyz or .cif.")],
+    atoms: Annotated[
+        Path,
+        typer.Argument(
+            help="Atoms: extended .xyz or .cif, in a cell that is rectangular or can be repeated to be."
+        ),
+    ],
     out: Annotated[Path, typer.Option(help="The exit wave: .npz, which keeps pixels and energy, or .npy.")],
     pixel_size: PixelSize = 0.2,
     energy_kev: EnergyKev = 300.0,

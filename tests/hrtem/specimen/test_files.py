@@ -130,7 +130,7 @@ BAD = {
     "nocell.xyz": ("1\n\nAu 1 1 1\n", "has no cell; give one in Å"),
     "flat.xyz": (XYZ.replace('0 0 10"', '0 0 0"').format(n=1, atoms="Au 1 1 1"), "has no cell"),
     "oblique.xyz": (
-        XYZ.replace("10 0 0 0 10", "10 0 0 5 10").format(n=1, atoms="Au 1 1 1"),
+        XYZ.replace("10 0 0 0 10", "10 0 0 3.3 10").format(n=1, atoms="Au 1 1 1"),
         "not rectangular",
     ),
     "unknown.xyz": (XYZ.format(n=1, atoms="Qq 1 1 1"), "unknown element"),
@@ -168,6 +168,40 @@ BAD = {
     "cut.cif": (CIF.format(occupancy="1", number=225, x="0.5")[:-20], "cut.cif"),
     "no.pdb": ("ATOM", "are read from .xyz, .extxyz and .cif"),
 }
+
+
+def neighbours(positions, cell, reach):
+    """Distances between atoms of a crystal, sorted, of each atom."""
+    steps = np.stack(np.meshgrid(*[range(-3, 4)] * 3, indexing="ij"), -1).reshape(-1, 3) @ np.asarray(cell)
+    away = np.linalg.norm(positions[None, :, None] + steps - positions[:, None, None], axis=-1)
+    return [np.sort(d[(d > 1e-6) & (d < reach)]) for d in away.reshape(len(positions), -1)]
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "cif"])
+@pytest.mark.parametrize("what", ["graphene", "wurtzite", "skewed", "sixty degrees"])
+def test_a_cell_whose_lattice_has_a_rectangular_one_is_repeated_until_it_is(what, suffix, tmp_path):
+    import ase
+    import ase.build
+    import ase.io
+
+    atoms = {
+        "graphene": lambda: ase.build.graphene(vacuum=5.0),
+        "wurtzite": lambda: ase.build.bulk("ZnO", "wurtzite", a=3.25, c=5.2),
+        "skewed": lambda: ase.Atoms("Au", [(1, 1, 1)], cell=[[4, 0, 0], [2, 5, 0], [0, 0, 6]], pbc=True),
+        "sixty degrees": lambda: ase.build.bulk("Mg", a=3.2, c=5.2).repeat((2, 1, 1)),
+    }[what]()
+    if what == "sixty degrees":
+        cell = atoms.cell.array
+        atoms.set_cell([cell[0], cell[1] + cell[0], cell[2]])
+    ase.io.write(tmp_path / f"a.{suffix}", atoms)
+    specimen = read_specimen(tmp_path / f"a.{suffix}")
+    volume = np.prod(specimen.cell) / abs(np.linalg.det(atoms.cell.array))
+    assert len(specimen.numbers) == pytest.approx(len(atoms) * volume) and round(volume) in (2, 4)
+    here = neighbours(specimen.positions, np.diag(specimen.cell), 4.0)
+    there = neighbours(atoms.positions, atoms.cell.array, 4.0)
+    for number, found in zip(specimen.numbers, here, strict=True):
+        wanted = there[int(np.flatnonzero(atoms.numbers == number)[0])]
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -26,6 +26,8 @@ from passband.store.files import write_whole
 LEAST_DISTANCE = 0.6
 """Å: no two nuclei are nearer; the bond of hydrogen is 0.74."""
 _SIZE_LIMIT = 512 * 2**20  # bytes; five million atoms
+_SKEW = 1e-3  # Å by which a side of a rectangular cell may lie aside
+_MOST_TIMES = 6  # vectors of a cell that are added up to make it rectangular
 _ROUNDING = 1e-3  # Å by which a written coordinate may leave the cell
 
 
@@ -35,8 +37,9 @@ def read_specimen(path: str | os.PathLike[str], *, debye_waller: float = DEFAULT
     Parameters
     ----------
     path
-        Extended xyz (``.xyz``, ``.extxyz``) or CIF (``.cif``) with a rectangular cell along x, y and z; the
-        beam travels towards +z.
+        Extended xyz (``.xyz``, ``.extxyz``) or CIF (``.cif``); the beam travels towards +z. A cell that is
+        not rectangular along x, y and z is repeated until it is, where its lattice allows that: hexagonal
+        ones with c along z do.
     debye_waller
         B of atoms whose file says nothing about their thermal motion, Å².
 
@@ -64,11 +67,11 @@ def read_specimen(path: str | os.PathLike[str], *, debye_waller: float = DEFAULT
     """
     shown = os.fspath(path)
     atoms = _read_atoms(Path(path))
-    lengths = _rectangular(atoms, shown)
+    if not np.isfinite(atoms.positions).all():
+        i = int(np.flatnonzero(~np.isfinite(atoms.positions).all(1))[0])
+        raise ReadError(f"{shown}: the coordinates of atom {i} are not finite: {atoms.positions[i].tolist()}")
+    atoms, lengths = _rectangular(atoms, shown)
     positions = np.array(atoms.positions, np.float64)
-    if not np.isfinite(positions).all():
-        i = int(np.flatnonzero(~np.isfinite(positions).all(1))[0])
-        raise ReadError(f"{shown}: the coordinates of atom {i} are not finite: {positions[i].tolist()}")
     near = (positions > -_ROUNDING) & (positions < lengths + _ROUNDING)
     positions = np.where(near, np.clip(positions, 0, lengths), positions)
     positions[:, :2] = np.where(positions[:, :2] == lengths[:2], 0.0, positions[:, :2])
@@ -357,8 +360,8 @@ def _thermal(block: Any, count: int) -> np.ndarray:
     return np.full(count, np.nan)
 
 
-def _rectangular(atoms: Any, shown: str) -> np.ndarray:
-    """Lengths of the cell."""
+def _rectangular(atoms: Any, shown: str) -> tuple[Any, np.ndarray]:
+    """The atoms in a rectangular cell, and its lengths."""
     cell = np.asarray(atoms.cell.array, np.float64)
     if atoms.cell.rank != 3 or not np.isfinite(cell).all():
         raise ReadError(
@@ -366,12 +369,38 @@ def _rectangular(atoms: Any, shown: str) -> np.ndarray:
             "second line"
         )
     lengths = np.diag(cell)
-    if np.abs(cell - np.diag(lengths)).max() > 1e-3 or (lengths <= 0).any():
+    if np.abs(cell - np.diag(lengths)).max() <= _SKEW and (lengths > 0).all():
+        return atoms, lengths
+    times = _upright(cell)
+    if times is None:
         raise ReadError(
-            f"{shown}: the cell {cell.round(3).tolist()} is not rectangular along x, y and z; cut one that "
-            "is, for example with ase.build.make_supercell"
+            f"{shown}: the cell {cell.round(3).tolist()} is not rectangular along x, y and z, nor is any "
+            "small multiple of it; turn it, or cut one that is, for example with ase.build.make_supercell"
         )
-    return lengths
+    from ase.build import make_supercell
+
+    repeated = make_supercell(atoms, times)  # type: ignore[no-untyped-call]
+    repeated.info = dict(atoms.info)
+    lengths = np.diag(times @ cell)
+    repeated.set_cell(lengths)
+    repeated.pbc = True
+    repeated.wrap(eps=_ROUNDING / lengths.max())
+    return repeated, lengths
+
+
+def _upright(cell: np.ndarray) -> np.ndarray | None:
+    """Whole multiples of a cell's vectors that lie along x, y and z, the shortest; None if there are none."""
+    steps = np.arange(-_MOST_TIMES, _MOST_TIMES + 1)
+    whole = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    vectors = whole @ cell
+    found = []
+    for axis in range(3):
+        aside = np.abs(np.delete(vectors, axis, 1)).max(1)
+        along = np.flatnonzero((aside <= _SKEW) & (vectors[:, axis] > _SKEW))
+        if not len(along):
+            return None
+        found.append(whole[along[vectors[along, axis].argmin()]])
+    return np.array(found)
 
 
 def _refuse_close(positions: np.ndarray, period: np.ndarray | None, shown: str) -> None:
