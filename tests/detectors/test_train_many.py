@@ -113,6 +113,8 @@ def test_what_must_agree_is_named():
 
     with np.errstate(invalid="ignore"), pytest.raises(TrainingError, match=r"network 1 .* step 1"):
         train_many([CONFIG, CONFIG], [blobs(6), broken])
+    with pytest.raises(ParameterError, match="wanted as many sources"):
+        train_many([], [], engine=EngineSettings())
     with np.errstate(invalid="ignore"), pytest.raises(TrainingError, match=r"network 1: .* step 1"):
         train_many([CONFIG, CONFIG], [blobs(6), broken], engine=EngineSettings())
 

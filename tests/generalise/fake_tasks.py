@@ -78,7 +78,7 @@ def without_room(study: dict[str, Any], run: dict[str, Any], folder: str) -> lis
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def prepare(study: dict[str, Any], folder: str, workers: int, progress: Any) -> None:
+def prepare(study: dict[str, Any], folder: str, engine: Any, progress: Any) -> None:
     """Notes that it was called."""
     with Path(folder, "data").open("a") as f:
         f.write(f"prepared {study['name']}\n")

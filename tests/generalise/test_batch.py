@@ -155,7 +155,10 @@ def test_jobs_that_cannot_be_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
         batch_jobs("pbs:queue")
     with pytest.raises(ParameterError, match="how many jobs is not said"):
         EngineSettings(engine="dask", scheduler="lsf:memory=1GB")
-    for where in ("slurm:", "slurm:memory=1GB,color=red", "slurm:memory=1GB,cores=some"):
+    for cores in ("some", "0", "-1", "1.5"):
+        with pytest.raises(ParameterError, match="cores of a job of slurm must be"):
+            EngineSettings(engine="dask", scheduler=f"SLURM:memory=1GB,cores={cores}", workers=1)
+    for where in ("slurm:", "slurm:memory=1GB,color=red"):
         jobs = EngineSettings(engine="dask", scheduler=where, workers=1)
         with pytest.raises(ParameterError, match="slurm does not take these options"):
             list(run_tasks(abs, [1], jobs))

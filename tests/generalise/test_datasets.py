@@ -10,6 +10,7 @@ from passband.engines.settings import EngineSettings
 from passband.errors import ParameterError
 from passband.generalise.run import RunOptions, run_study
 from passband.generalise.study_file import read_study
+from passband.generalise.telling import study_in_words
 from passband.hrtem.dataset.simulate import simulate_dataset
 from passband.hrtem.dataset.study import SimulationStudy, Splits
 from passband.hrtem.specimen.specimen import SpecimenRanges
@@ -96,12 +97,23 @@ def test_a_network_that_knows_the_test_specimens_fails_and_the_others_go_on(data
         ('"one"', '"one"', "[fixed]\npixel_size = 0.2", "has pixel_size 0.4, and the study 0.2"),
         ('"one"', '"one"\nmaterials = "Au"', "", "test.materials is what the dataset says itself"),
         ('"one"', '["one", "one"]', "", "test.dataset holds one@"),
+        ('"one"', "[]", "", "test.dataset is empty"),
+        ('"one"\njitter_nm = -1', '"one"', "", "train.jitter_nm must be 0 to 1000 nm"),
     ],
 )
 def test_what_a_dataset_lacks_is_told(datasets, train, test, more, said):
     with pytest.raises(ParameterError) as raised:
         read_study(written(datasets, train, test, more))
     assert said in str(raised.value), raised.value
+
+
+def test_a_crop_is_compared_with_the_scenes_that_are_cut(datasets):
+    path = written(datasets, '"one"', '"one"')
+    path.write_text(path.read_text().replace("crop = 32", "crop = 96"))
+    with pytest.raises(ParameterError, match="crop of 96 pixels is larger than the scenes of dataset one@"):
+        read_study(path)
+    path.write_text(path.read_text().replace("crop = 96", "crop = 64") + "[structures]\nfield_nm = 0.6\n")
+    assert "scenes of" not in study_in_words(read_study(path))  # no scene is simulated
 
 
 def test_another_dataset_in_the_same_place_fails_what_it_would_have_trained(datasets, tmp_path):

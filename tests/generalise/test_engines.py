@@ -111,13 +111,28 @@ def test_no_thread_is_left(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"engine": "threads"}, "engine must be inline, processes, dask, got 'threads'"),
-        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"workers": 0}, "workers must be 1 to 10,000, got 0"),
+        ({"workers": 10**19}, "workers must be 1 to 10,000, got 1000"),
         ({"engine": "processes", "scheduler": "tcp://a:1"}, "a scheduler is Dask's"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(settings: dict, said: str) -> None:
     with pytest.raises(ParameterError, match=said):
         EngineSettings(**settings)
+
+
+@pytest.mark.parametrize(
+    "where",
+    ["", "foo:bar", "tcp://", "tcp://host", "http://x:1", "tcp://a:notaport", "a b:1", "x:1/y"],
+)
+def test_what_is_no_address_is_refused_before_anything_is_begun(where: str) -> None:
+    with pytest.raises(ParameterError, match=r"a scheduler is an address, as tcp://host:8786"):
+        EngineSettings(engine="dask", scheduler=where)
+
+
+@pytest.mark.parametrize("where", ["tcp://host:8786", "127.0.0.1:80", "tls://[::1]:9", "a.b-c:12345"])
+def test_what_is_an_address_is_one(where: str) -> None:
+    assert EngineSettings(engine="dask", scheduler=where).scheduler == where
 
 
 def test_work_that_cannot_be_sent_is_told_as_such(tmp_path: Path) -> None:

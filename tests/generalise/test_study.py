@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import tomllib
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from passband.errors import ParameterError
 from passband.generalise.conditions import Axes
-from passband.generalise.study import Study, study_from_values
+from passband.generalise.study import Study, StudyFaultsError, study_from_values
 from passband.generalise.study_file import read_study, study_from_tables
+from passband.generalise.work import data_folder
+from passband.hrtem.dataset.study import StudyError
 
 EXAMPLE = """
 [study]
@@ -130,6 +133,19 @@ def test_networks_are_an_axis() -> None:
     [
         ("[study]\nseads = 2", "study.seads is not known; did you mean seeds?"),
         ("seeds = 2", "seeds is not known; it belongs in [study]"),
+        ("[study]\nseed = 2", "study.seed is not known; did you mean seeds? Or it belongs in [structures]"),
+        ("[train]\ndose = [true]\n[fixed]\ndose = 5", "train.dose must be a number, or a list"),
+        ("[train]\ndiameter_nm = [1, 2, 3]\n[structures]\ndiameter_nm = [1, 2]", "train.diameter_nm must be"),
+        (
+            '[structures]\nfield_nm = 2.0\ndiameter_nm = "x"\n[study]\ncrop = 32',
+            "structures.diameter_nm must",
+        ),
+        ("[train]\ndataset = 3", "train.dataset must be the folder of a dataset, or a list of folders"),
+        ("[train]\ndataset = []", "train.dataset is empty"),
+        (
+            "[structures]\nfield_nm = 100\n[fixed]\npixel_size = 0.05",
+            "structures.field_nm and fixed.pixel_size: a field of 1000 x 1000 Å",
+        ),
         ("[train]\nscenes = 9", "train.scenes is not known; it belongs in [structures]"),
         ("[trian]\ndose = 9", "trian is not known; did you mean train?"),
         ("train = 3", "train must be a table, [train], got 3"),
@@ -179,6 +195,18 @@ def test_a_fault_is_told_in_words(text: str, said: str) -> None:
         made(text)
     assert said in str(raised.value)
     assert str(raised.value).startswith("study.toml: 1 fault in the study:")
+
+
+def test_faults_keep_their_words_on_the_way_to_another_process() -> None:
+    for error in (StudyFaultsError(["abc", "de"]), StudyError(["abc", "de"])):
+        other = pickle.loads(pickle.dumps(error))
+        assert (str(other), other.faults) == ("abc; de", ["abc", "de"])
+
+
+def test_ranges_that_differ_by_little_are_told_apart() -> None:
+    axes = made("[train]\ndiameter_nm = [[1.00000001, 1.4], [1.00000002, 1.4]]").train
+    folders = {data_folder("a", point) for point in axes.points()}
+    assert len(folders) == 2 == len({p.columns("train")["train_diameter_nm"] for p in axes.points()})
 
 
 def test_all_faults_are_told_at_once() -> None:

@@ -95,7 +95,7 @@ def test_what_does_not_go_together_is_refused(folder, bundle_path) -> None:
     judge = JudgeFile(path=bundle_path)()
     with pytest.raises(ParameterError, match="neither with detections of a file nor with one frame"):
         Plan(judge=judge, frames=slice(None), reading=Reading(frame=0))
-    for text in ("some", "3", "0:5:0", "-1:3"):
+    for text in ("some", "3", "0:5:0", "-1:3", "10:0", "3:3", ":0"):
         with pytest.raises(ParameterError, match="frames are all, 0:100"):
             frames_from_text(text)
     with pytest.raises(ParameterError, match="only a judge that is in a file"):

@@ -64,7 +64,8 @@ def segment(
     else:
         for s in outcome.done:
             typer.echo(f"{s.path}: {counted(len(s.detections), 'object')}, {100 * s.share:.1f} % of the area")
-        typer.echo(f"wrote {outcome.page}")
+        if outcome.page is not None:
+            typer.echo(f"wrote {outcome.page}")
     for path, words in outcome.errors:
         typer.echo(f"passband: {path}: {words}", err=True)
     raise typer.Exit(2 if outcome.errors else 0)

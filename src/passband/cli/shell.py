@@ -83,9 +83,18 @@ def bundle_from(path: Path | None) -> Bundle:
 
 
 def angstrom(nm: float | None) -> float | None:
-    """Nanometres in Å; None stays None."""
+    """Nanometres in Å; None stays None.
+
+    Raises
+    ------
+    ParameterError
+        If it is no length.
+    """
+    from passband.errors import ParameterError
     from passband.units import NM
 
+    if nm is not None and not 0 < nm < float("inf"):
+        raise ParameterError(f"a length must be a positive number of nm, got {nm:g} nm")
     return None if nm is None else nm * NM
 
 

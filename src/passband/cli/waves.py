@@ -186,7 +186,7 @@ def image(
         typer.echo(json_text.dumps(about))
         return
     how = f"the mean over {foci} foci" if foci else "the quasi-coherent envelope"
-    what = "intensity for an incident wave of 1" if dose is None else "electrons per pixel"
+    what = "electrons per pixel" if math.isfinite(conditions.dose) else "intensity for an incident wave of 1"
     typer.echo(
         f"wrote {out}: {pixels.shape[0]} x {pixels.shape[1]}, {what}, mean {pixels.mean():.4g}, with {how}"
     )

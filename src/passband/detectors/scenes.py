@@ -113,6 +113,10 @@ def train_on_dataset(
     source = SceneImages(dataset, dataset.split("train"))
     draw = varied_images(source, least=config.crop) if varied else source
     held = dataset.split("validation")
+    if config.patience and not held:
+        raise ParameterError(
+            "patience needs scenes to validate on, and the dataset has none; see its [splits]"
+        )
     validation: list[tuple[Image, LabelImage]] = []
     if held:
         kept = SceneImages(dataset, held)

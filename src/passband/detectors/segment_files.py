@@ -50,12 +50,12 @@ class Segmentation:
     errors
         Pairs of a path and what was wrong with it.
     page
-        Of outlines.
+        Of outlines; None where nothing was segmented, and so no file written.
     """
 
     done: tuple[Segmented, ...]
     errors: Errors
-    page: Path
+    page: Path | None
 
 
 class _Shown(NamedTuple):
@@ -129,6 +129,8 @@ def segment_files(
             write_whole(out / f"{names[i]}_labels.tif", _label_tiff(found))
         done.append(Segmented(path, written, found, float(mask.mean())))
         shown.append(_shown(path, micrograph, found, float(mask.mean())))
+    if not done:
+        return Segmentation(done=(), errors=tuple(failed), page=None)
     write_coco(out / "detections.coco.json", {s.path: s.detections for s in done})
     pictures = within_budget([s.picture for s in shown])
     html = page(

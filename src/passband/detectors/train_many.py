@@ -236,6 +236,8 @@ def _train_each(
     trainings: Sequence[_Training], engine: EngineSettings, progress: Progress | None
 ) -> list[Bundle]:
     """Each network by a worker of one thread."""
+    if any(config.device != "cpu" for config, _, _ in trainings):
+        raise ParameterError("an engine trains on CPUs; take device cpu, or train at once without an engine")
     bundles: dict[int, Bundle] = {}
     with closing(run_values(_train_one, enumerate(trainings), engine)) as trained:
         for (place, _), bundle in trained:

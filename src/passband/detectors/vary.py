@@ -194,7 +194,8 @@ def _halfway(labels: LabelImage, darkness: Image) -> LabelImage:
     numbers = np.arange(int(labels.max()) + 1)
     kept = labels
     for _ in range(4):
-        means = scipy.ndimage.mean(darkness, kept, numbers) if len(numbers) else np.zeros(1)
+        with np.errstate(divide="ignore", invalid="ignore"):  # of objects of which nothing is left
+            means = scipy.ndimage.mean(darkness, kept, numbers) if len(numbers) else np.zeros(1)
         kept = np.where(darkness >= 0.5 * np.asarray(means)[labels], labels, 0)
     return np.asarray(kept, labels.dtype)
 

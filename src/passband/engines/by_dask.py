@@ -58,7 +58,7 @@ def by_dask(
             client = stack.enter_context(
                 distributed.Client(where, set_as_default=False, timeout=20)  # type: ignore[no-untyped-call]
             )
-        except OSError as e:
+        except (OSError, ValueError, TypeError) as e:
             raise PassbandError(
                 f"no Dask scheduler answers at {where}; see whether it runs, and its address"
             ) from e

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from passband.errors import ParameterError
@@ -10,6 +11,8 @@ from passband.processes import core_count
 ENGINES = ("inline", "processes", "dask")
 BATCH_SYSTEMS = ("slurm", "pbs", "lsf")
 """That start workers as their jobs."""
+MOST_WORKERS = 10_000
+_ADDRESS = re.compile(r"((tcp|tls|ws|wss|ucx)://)?([^\s/:\[\]]+|\[[0-9a-fA-F:.]+\]):(\d{1,5})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +37,7 @@ def batch_jobs(scheduler: str | None) -> BatchJobs | None:
     Raises
     ------
     ParameterError
-        If an option has no value.
+        If an option has no value, or there is to be no core.
 
     Examples
     --------
@@ -42,7 +45,8 @@ def batch_jobs(scheduler: str | None) -> BatchJobs | None:
     BatchJobs(system='slurm', options=(('memory', '4GB'),))
     >>> batch_jobs("tcp://host:8786")
     """
-    system, _, text = (scheduler or "").partition(":")
+    name, _, text = (scheduler or "").partition(":")
+    system = name.lower()
     if system not in BATCH_SYSTEMS:
         return None
     options = [tuple(part.strip() for part in option.partition("=")) for option in text.split(",") if option]
@@ -51,6 +55,11 @@ def batch_jobs(scheduler: str | None) -> BatchJobs | None:
         raise ParameterError(
             f"options of {system} are name=value with commas between, as slurm:queue=short,memory=4GB; "
             f"got {text!r}"
+        )
+    cores = dict((name, value) for name, _, value in options).get("cores", "1")
+    if not cores.isdecimal() or int(cores) < 1:
+        raise ParameterError(
+            f"cores of a job of {system} must be a whole number of at least 1, got {cores!r}"
         )
     return BatchJobs(system=system, options=tuple((name, value) for name, _, value in options))
 
@@ -85,11 +94,17 @@ class EngineSettings:
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:
             raise ParameterError(f"engine must be {', '.join(ENGINES)}, got {self.engine!r}")
-        if self.workers is not None and self.workers < 1:
-            raise ParameterError(f"workers must be at least 1, got {self.workers}")
+        if self.workers is not None and not 1 <= self.workers <= MOST_WORKERS:
+            raise ParameterError(f"workers must be 1 to {MOST_WORKERS:,}, got {self.workers}")
         if self.scheduler is not None and self.engine != "dask":
             raise ParameterError(f"a scheduler is Dask's, and the engine is {self.engine}; take engine dask")
-        if batch_jobs(self.scheduler) and self.workers is None:
+        jobs = batch_jobs(self.scheduler)
+        if self.scheduler is not None and not jobs and not _ADDRESS.fullmatch(self.scheduler):
+            raise ParameterError(
+                "a scheduler is an address, as tcp://host:8786, or a batch system, as "
+                f"slurm:queue=short,memory=4GB; got {self.scheduler!r}"
+            )
+        if jobs and self.workers is None:
             raise ParameterError("how many jobs is not said: give the number of workers, as --workers 20")
 
 

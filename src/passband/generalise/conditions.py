@@ -190,5 +190,5 @@ def shown(value: Any) -> str:
     if isinstance(value, tuple):
         texts = any(isinstance(v, str) for v in value)
         return ("+" if texts else "-").join(shown(v) for v in dict.fromkeys(value))
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
     return text if len(text) <= 60 else text[:57] + "..."

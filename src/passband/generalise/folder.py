@@ -40,8 +40,8 @@ class Work:
         Called with the study's values, a run's values and the folder; gives one row for each test
         condition, in their order, with at least "f1" and "loss".
     prepare
-        Called once before there are runs to do, with the study's values, the folder, the number of
-        processes it may use and what shows progress; None for nothing. What it made before it keeps.
+        Called once before there are runs to do, with the study's values, the folder, who does the runs
+        and what shows progress; None for nothing. What it made before it keeps.
     """
 
     task: str = "passband.generalise.work:train_and_test"

@@ -15,7 +15,6 @@ from passband.generalise.folder import StudyFolder, Work, begin_study, open_stud
 from passband.generalise.ledger import Ledger, open_ledger, read_ledger
 from passband.generalise.performing import job_of, named_function, perform
 from passband.generalise.study import Study
-from passband.processes import core_count
 from passband.store.folders import sole_writer
 from passband.store.parts import write_part
 from passband.types import Progress
@@ -106,19 +105,17 @@ def run_study(
     with sole_writer(begun.path), open_ledger(begun) as ledger:
         if options.retry_failed:
             ledger.forget_failures()
-        here = options.engine if options.engine and options.engine.scheduler is None else None
-        workers = here.workers if here else None  # of a scheduler are none of this machine
         if ledger.counts()["pending"]:
-            _prepare(begun, workers or core_count(), progress)
+            _prepare(begun, options.engine, progress)
             if options.engine is not None:
                 _do(begun, ledger, options.engine, progress)
         return _status(begun, ledger)
 
 
-def _prepare(folder: StudyFolder, workers: int, progress: Progress | None) -> None:
+def _prepare(folder: StudyFolder, engine: EngineSettings | None, progress: Progress | None) -> None:
     if folder.work.prepare is not None:
         prepare = named_function(folder.work.prepare)
-        prepare(folder.study.values(), str(folder.path), workers, progress)
+        prepare(folder.study.values(), str(folder.path), engine, progress)
     if not (folder.path / PREPARED).exists():
         write_part(folder.path / PREPARED, {"study": folder.digest})
 

@@ -15,7 +15,9 @@ from typing import Any
 
 from passband.errors import ParameterError
 from passband.generalise.conditions import Axes, Point, axes_faults
+from passband.optics.bands import grid_fault
 from passband.store.parts import key
+from passband.units import NM
 
 RECIPE = 2
 """Of how a network is trained and tested; raised when the same run would give other results."""
@@ -32,6 +34,10 @@ class StudyFaultsError(ParameterError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
         self.faults = faults
+
+    def __reduce__(self) -> tuple[type[StudyFaultsError], tuple[list[str]]]:
+        """As another process is told it."""
+        return type(self), (self.faults,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +190,9 @@ class Study:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "networks", tuple(sorted(self.networks)))
-        faults = _training_faults(self) + _structure_faults(self.structures, self.training)
+        faults = _training_faults(self)
+        if not all(axes.dataset and all(axes.dataset) for axes in (self.train, self.test)):
+            faults += _structure_faults(self.structures, self.training)
         for side in ("train", "test"):
             faults += axes_faults(side, getattr(self, side), field_nm=self.structures.field_nm)
         if self.run_count > MOST_RUNS:
@@ -286,6 +294,8 @@ def _structure_faults(of: Structures, training: Training) -> list[str]:
             f"study.crop of {training.crop} pixels, {training.crop * training.pixel_size / 10:g} nm, is "
             f"larger than structures.field_nm, {of.field_nm:g} nm"
         )
+    elif fault := grid_fault((of.field_nm * NM, of.field_nm * NM), max(training.pixel_size, 1e-3)):
+        faults.append(f"structures.field_nm and fixed.pixel_size: {fault}")
     if of.seed < 0:
         faults.append(f"structures.seed must not be negative, got {of.seed}")
     return faults

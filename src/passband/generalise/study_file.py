@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields
@@ -73,7 +74,8 @@ def study_from_tables(tree: Mapping[str, Any], *, source: str, beside: Path | No
     datasets = _Datasets(beside or Path())
     for side in _SIDES:
         faults += datasets.take(side, tables[side], named=tree.get(side))
-    fixed, more = datasets.settings(tables["fixed"])
+    fixed, more = datasets.settings(tables["fixed"], given.get("crop", Training().crop))
+    failed = [fault.split(" ")[0].partition(".") for fault in faults]
     training = {**given, **tables["train"], **fixed}
     try:
         study = Study(
@@ -86,11 +88,11 @@ def study_from_tables(tree: Mapping[str, Any], *, source: str, beside: Path | No
             datasets=datasets.folders(),
         )
     except StudyFaultsError as e:
-        faults += e.faults
+        follow = {f"{side}.{name}" for table, _, name in failed for side in (table, *_SIDES)}
+        faults += [_where_said(f, said) for f in e.faults if f.split(" ")[0] not in follow]
     faults += more
     if faults:
-        named = [_where_said(fault, said) for fault in faults]
-        raise ParameterError(listed(source, list(dict.fromkeys(named)), "the study"))
+        raise ParameterError(listed(source, list(dict.fromkeys(faults)), "the study"))
     return study
 
 
@@ -113,6 +115,8 @@ class _Datasets:
         """Put names in the place of a side's folders, and tell what is wrong with them."""
         if "dataset" not in table:
             return []
+        if not table["dataset"]:
+            return [f"{side}.dataset is empty: give at least one folder, or leave it out"]
         faults, names = [], []
         for folder in table["dataset"]:
             path = (self.beside / folder).resolve()
@@ -131,7 +135,7 @@ class _Datasets:
         table |= {"dataset": tuple(names or [""]), **({n: ((),) for n in _PARTICLES} if names else {})}
         return faults
 
-    def settings(self, fixed: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    def settings(self, fixed: Mapping[str, Any], crop: int) -> tuple[dict[str, Any], list[str]]:
         """Energy and pixels, which datasets say unless the study does, and where they differ."""
         settings, faults = dict(fixed), []
         for name, (path, dataset) in self.found.items():
@@ -142,6 +146,12 @@ class _Datasets:
                         f"dataset {name} in {path} has {key} {value:g}, and the study {settings[key]:g}; "
                         "all scenes of a study share it"
                     )
+            side = min(dataset.study.specimen.cell)
+            if side < crop * float(pixel):  # type: ignore[arg-type]
+                faults.append(
+                    f"study.crop of {crop} pixels is larger than the scenes of dataset {name}, {side:g} Å of "
+                    f"pixels of {pixel:g} Å"
+                )
         return settings, faults
 
     def folders(self) -> tuple[tuple[str, str], ...]:
@@ -210,6 +220,13 @@ def _ranges(value: Any) -> tuple[tuple[float, float], ...]:
         raise _FaultError("[lowest, highest], or a list of such pairs as an axis") from e
 
 
+def _folders(value: Any) -> tuple[str, ...]:
+    try:
+        return _texts(value)
+    except _FaultError as e:
+        raise _FaultError("the folder of a dataset, or a list of folders as an axis") from e
+
+
 def _network(value: Any) -> tuple[str, ...]:
     try:
         return _texts(value)
@@ -237,13 +254,13 @@ _AXIS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_AXES[:-3], _numbers),
     "materials": _materials,
     "diameter_nm": _ranges,
-    "dataset": _texts,
+    "dataset": _folders,
 }
 _FIXED: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(_AXES[:-3], _one(_numbers, "one number")),
     "materials": _one(_materials, "one text"),
     "diameter_nm": _one_range,
-    "dataset": _one(_texts, "one text"),
+    "dataset": _one(_folders, "one folder"),
 }
 _KNOWN: dict[str, dict[str, Callable[[Any], Any]]] = {
     "study": {"name": _text, "network": _network, "seeds": _whole, "steps": _whole, "crop": _whole},
@@ -279,7 +296,10 @@ def _typed(tree: Mapping[str, Any]) -> tuple[dict[str, dict[str, Any]], list[str
         for name, value in content.items():
             if name not in _KNOWN[table]:
                 homes = [t for t in _KNOWN if name in _KNOWN[t]]
-                cure = f"it belongs in [{homes[0]}]" if homes else meant(name, list(_KNOWN[table]))
+                near = difflib.get_close_matches(name, list(_KNOWN[table]), 1, 0.8)
+                cure = meant(name, list(_KNOWN[table])) if near or not homes else ""
+                if homes:
+                    cure += f"{' Or ' if cure else ''}it belongs in [{homes[0]}]"
                 faults.append(f"{table}.{name} is not known; {cure}")
                 continue
             try:

@@ -57,6 +57,12 @@ def study_to_json(folder: str | Path) -> str:
 def study_in_words(study: Study) -> str:
     """What a study is, in a few lines."""
     of, scenes = study.training, study.structures
+    simulated = not all(all(axes.dataset) for axes in (study.train, study.test))
+    made = (
+        f"{counted(scenes.scenes, 'scene')} of {number_text(scenes.field_nm)} nm, {scenes.test_scenes} "
+        f"of them to test on; {_range_words(scenes.particles)} particles "
+        f"on {_range_words(scenes.thickness_nm)} nm of carbon"
+    )
     return "\n".join(
         [
             f"{study.name}: {counted(study.run_count, 'network')}, each tested under "
@@ -68,9 +74,7 @@ def study_in_words(study: Study) -> str:
             f"network {' and '.join(study.networks)}, {counted(of.steps, 'step')} on crops of "
             f"{of.crop} pixels of {number_text(of.pixel_size)} Å, {number_text(of.energy_kev)} keV",
             *(f"dataset {name}: {folder}" for name, folder in study.datasets),
-            f"{counted(scenes.scenes, 'scene')} of {number_text(scenes.field_nm)} nm, {scenes.test_scenes} "
-            f"of them to test on; {_range_words(scenes.particles)} particles "
-            f"on {_range_words(scenes.thickness_nm)} nm of carbon",
+            *([made] if simulated else []),
         ]
     )
 

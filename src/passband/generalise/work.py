@@ -20,6 +20,7 @@ from passband.detectors.scenes import SceneImages
 from passband.detectors.segment import segmenter_of, standardised
 from passband.detectors.train_segmenter import SegmenterConfig, segmentation_loss, targets, train_segmenter
 from passband.detectors.unet import segmenter_network
+from passband.engines.settings import EngineSettings
 from passband.errors import DatasetError, ParameterError
 from passband.generalise.conditions import Point, point_from_values, shown
 from passband.generalise.study import Structures, Study, Training, study_from_values
@@ -46,7 +47,10 @@ BATCH_PIXELS = 32 * 64 * 64
 
 
 def prepare(
-    study: Mapping[str, Any], folder: str, workers: int = 1, progress: Progress | None = None
+    study: Mapping[str, Any],
+    folder: str,
+    engine: EngineSettings | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Simulate the scenes of a study, or find them simulated.
 
@@ -56,16 +60,17 @@ def prepare(
         Of `Study.values`.
     folder
         Of the study; what a condition says of the particles gets a dataset in ``data``.
-    workers
-        Processes.
+    engine
+        Who does it; as many processes as cores if not given.
     progress
         Called as work goes on.
     """
+    workers, scheduler = (None, None) if engine is None else (engine.workers, engine.scheduler)
     of = study_from_values(study)
     points = [*of.train.points(), *of.test.points()]
     for place, point in {data_folder(folder, p): p for p in points if not p.dataset}.items():
         simulation = _simulation(of.structures, of.training, point)
-        simulate_dataset(simulation, place, workers=workers, progress=progress)
+        simulate_dataset(simulation, place, workers=workers, scheduler=scheduler, progress=progress)
 
 
 def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> list[dict[str, Any]]:

@@ -200,10 +200,11 @@ class _Items:
     def __init__(self, *, files: Sequence[str], plan: Plan, given: Mapping[str, Detections] | None) -> None:
         self._given = given
         self._files = [(path, _frames(path, plan.frames)) for path in files]
+        self._count = sum(len(frames) for _, frames in self._files)
         self.first = files[0] if files else ""
 
     def __len__(self) -> int:
-        return sum(len(frames) for _, frames in self._files)
+        return self._count
 
     def __iter__(self) -> Iterator[_Item]:
         images = ((path, frame) for path, frames in self._files for frame in frames)

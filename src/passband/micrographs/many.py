@@ -96,7 +96,7 @@ def frames_from_text(text: str) -> slice:
         return slice(None)
     found = re.fullmatch(r"(\d*):(\d*)(?::(\d+))?", text)
     first, last, step = ((int(p) if p else None) for p in found.groups()) if found else (None, None, 0)
-    if step == 0:
+    if step == 0 or (last is not None and last <= (first or 0)):
         raise ParameterError(f"frames are all, 0:100 (the last left out) or 0:100:5, got {text!r}")
     return slice(first, last, step)
 

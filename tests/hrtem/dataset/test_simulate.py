@@ -215,7 +215,7 @@ def test_a_specimen_that_cannot_be_drawn_names_its_scene(tmp_path) -> None:
     study.write_text(text.replace("count = [6, 6]", "count = [1, 1]"))
     assert run(study, tmp_path / "set").made == 8  # the mistake mended, the same folder will do
     assert (tmp_path / "set" / "study.toml").read_text() == study.read_text()
-    with pytest.raises(ParameterError, match=r"workers must be at least 1"):
+    with pytest.raises(ParameterError, match=r"workers must be 1 to 10,000"):
         run(study, tmp_path / "set", workers=0)
     with pytest.raises(ParameterError, match=r"either workers or a scheduler"):
         run(study, tmp_path / "set", workers=2, scheduler="tcp://nowhere:8786")

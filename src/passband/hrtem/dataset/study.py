@@ -196,6 +196,10 @@ class StudyError(ParameterError):
         super().__init__("; ".join(faults))
         self.faults = faults
 
+    def __reduce__(self) -> tuple[type[StudyError], tuple[list[str]]]:
+        """As another process is told it."""
+        return type(self), (self.faults,)
+
 
 def study_differences(one: SimulationStudy, other: SimulationStudy) -> list[str]:
     """Say where two studies differ.
