@@ -106,13 +106,13 @@ def run_study(
         if options.retry_failed:
             ledger.forget_failures()
         if ledger.counts()["pending"]:
-            _prepare(begun, options.engine, progress)
+            _prepare(begun, options.engine or EngineSettings(engine="processes"), progress)
             if options.engine is not None:
                 _do(begun, ledger, options.engine, progress)
         return _status(begun, ledger)
 
 
-def _prepare(folder: StudyFolder, engine: EngineSettings | None, progress: Progress | None) -> None:
+def _prepare(folder: StudyFolder, engine: EngineSettings, progress: Progress | None) -> None:
     if folder.work.prepare is not None:
         prepare = named_function(folder.work.prepare)
         prepare(folder.study.values(), str(folder.path), engine, progress)

@@ -61,11 +61,12 @@ def prepare(
     folder
         Of the study; what a condition says of the particles gets a dataset in ``data``.
     engine
-        Who does it; as many processes as cores if not given.
+        Who does it; this process if not given.
     progress
         Called as work goes on.
     """
-    workers, scheduler = (None, None) if engine is None else (engine.workers, engine.scheduler)
+    engine = engine or EngineSettings()
+    workers, scheduler = (1 if engine.engine == "inline" else engine.workers), engine.scheduler
     of = study_from_values(study)
     points = [*of.train.points(), *of.test.points()]
     for place, point in {data_folder(folder, p): p for p in points if not p.dataset}.items():
