@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from passband.detections.detections import Detections
-from passband.detectors.bundle import Bundle, default_bundle, open_bundle
+from passband.detectors.bundle import Bundle, bundle_file, default_bundle, open_bundle
 from passband.errors import BundleError, ParameterError
 from passband.judge.about import about_bundle
 from passband.judge.policy import DEFAULT_POLICY, Policy
@@ -126,11 +126,11 @@ class JudgeFile:
         BundleError
             If the file is no bundle, or another one than where this was made.
         """
-        bundle = default_bundle() if self.path is None else read_any(self.path)
+        bundle = default_bundle() if self.path is None else read_any(bundle_file(self.path))
         if self.digest not in (None, bundle.digest):
             raise BundleError(f"{self.path or bundle.name} is another bundle where a worker reads it")
         judge = judge_of(bundle, policy=self.policy, thickness=self.thickness)
-        path = None if self.path is None else self.path.absolute()
+        path = None if self.path is None else bundle_file(self.path).absolute()
         return replace(judge, source=replace(self, path=path, digest=bundle.digest))
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from made_dataset import made_dataset
 from passband.cli import app
+from passband.cli.shell import SHIPPED_BUNDLES
 from passband.detections.files import read_detections
 from passband.detectors.bundle import SHIPPED_NAMES, named_bundle, read_bundle, write_bundle
 from passband.detectors.segment import segment
@@ -116,6 +117,14 @@ def test_assess_takes_a_segmenter_and_says_that_it_is_not_calibrated(call, bundl
     assert "U-Net 4-8" in call("info", bundle).out
 
 
+def test_bundles_that_ship_go_by_their_names_everywhere(call, image, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    found = [call("assess", image, "--bundle", "hrtem", "--json", *words) for words in ((), ("--workers", 1))]
+    assert [done.status for done in found] == [0, 0] and found[0].out == found[1].out
+    assert json.loads(found[0].out)["micrographs"]
+    assert "U-Net" in call("info", "hrtem").out and "Mask R-CNN" in call("info", "cavities").out
+
+
 def test_a_dataset_trains_a_segmenter_by_command(call, tmp_path):
     words = ("--network", "tiny", "--steps", 2, "--crop", 32, "--batch", 2, "--instances", "--seed", 4)
     done = call("train", "segmenter", "--data", made_dataset(4), "--out", tmp_path / "mine", *words)
@@ -130,6 +139,7 @@ def test_the_bundles_that_ship_are_small_and_there():
     for path in SHIPPED_NAMES.values():
         assert path.stat().st_size < 10e6
     assert SHIPPED_NAMES["hrtem"].stat().st_size <= 3e6
+    assert set(SHIPPED_BUNDLES) == set(SHIPPED_NAMES)
     generalist = named_bundle("hrtem")
     assert generalist.training["pixel_size"] == [0.2, pytest.approx(1.2)]  # finer ones are brought there
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passband.cli.shell import (
+    SHIPPED_BUNDLES,
     BundleOption,
     SchedulerOption,
     SidecarOption,
@@ -143,19 +144,21 @@ def assess(
 
 def info(
     path: Annotated[
-        str | None, typer.Argument(help="A micrograph or a bundle; without it, Passband itself.")
+        str | None,
+        typer.Argument(help="A micrograph, a bundle, cavities or hrtem; without it, Passband itself."),
     ] = None,
     frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
 ) -> None:
     """Say what Passband, a bundle or a micrograph file is.
 
-    For example `passband info`, `passband info stack.mrc --frame 0`, `passband info my.safetensors`.
+    For example `passband info`, `passband info stack.mrc --frame 0`, `passband info my.safetensors`,
+    `passband info hrtem`.
     """
     if path is None:
         from passband.judge.about import about_passband
 
         lines = about_passband()
-    elif path.endswith((".safetensors", ".bundle")):
+    elif path.endswith((".safetensors", ".bundle")) or path in SHIPPED_BUNDLES:
         from passband.kinds import about_any
 
         lines = about_any(bundle_of_any_kind(Path(path)))

@@ -49,8 +49,13 @@ def _stop(message: str, status: int) -> None:
     raise typer.Exit(status)
 
 
+SHIPPED_BUNDLES = ("cavities", "hrtem")
+"""By name; what reads them is slow to load."""
 BundleOption = Annotated[
-    Path | None, typer.Option("--bundle", help="Detector and calibration; the shipped one if not given.")
+    Path | None,
+    typer.Option(
+        "--bundle", help="Detector and calibration: a file, cavities or hrtem; cavities if not given."
+    ),
 ]
 SidecarOption = Annotated[
     Path | None,
@@ -69,17 +74,17 @@ SchedulerOption = Annotated[
 
 def bundle_of_any_kind(path: Path | None) -> AnyBundle:
     """The bundle of a file, of whichever kind, or the one that ships."""
-    from passband.detectors.bundle import default_bundle
+    from passband.detectors.bundle import bundle_file, default_bundle
     from passband.kinds import read_any
 
-    return default_bundle() if path is None else read_any(path)
+    return default_bundle() if path is None else read_any(bundle_file(path))
 
 
 def bundle_from(path: Path | None) -> Bundle:
     """The bundle of a file, or the one that ships."""
-    from passband.detectors.bundle import default_bundle, read_bundle
+    from passband.detectors.bundle import default_bundle, named_bundle
 
-    return default_bundle() if path is None else read_bundle(path)
+    return default_bundle() if path is None else named_bundle(path)
 
 
 def angstrom(nm: float | None) -> float | None:

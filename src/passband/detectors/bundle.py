@@ -191,7 +191,18 @@ def named_bundle(name: str | Path) -> Bundle:
     >>> named_bundle("cavities").name
     'cavities-slim'
     """
-    return read_bundle(SHIPPED_NAMES.get(str(name), name))
+    return read_bundle(bundle_file(name))
+
+
+def bundle_file(name: str | Path) -> Path:
+    """Where a bundle is that is named by one of `SHIPPED_NAMES`, or by its path.
+
+    Examples
+    --------
+    >>> bundle_file("hrtem").name, bundle_file("mine.safetensors").name
+    ('hrtem-generalist.safetensors', 'mine.safetensors')
+    """
+    return SHIPPED_NAMES.get(str(name), Path(name))
 
 
 def _config(values: Mapping[str, Any]) -> DetectorConfig | UNetConfig:
