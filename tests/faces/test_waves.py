@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import passband
 from passband.cli import app
 from passband.hrtem.wave.files import read_wave
 from passband.hrtem.wave.imaging import simulate_micrographs
+from passband.optics.about import about_focus, focus_to_json
 from passband.optics.conditions import ImagingConditions
+from passband.optics.thon import ThonFit
 
 ATOMS = """4
 Lattice="8.0 0 0 0 6.4 0 0 0 8.0" Properties=species:S:1:pos:R:3 pbc="T T T"
@@ -166,3 +168,26 @@ def test_focus_finds_the_defocus_of_a_simulated_film(tmp_path: Path) -> None:
     fit = json.loads(call(*words, "--energy-kev", 300, "--json"))
     assert fit["believed"] and fit["defocus"] == pytest.approx(1200, abs=30) and fit["sign"] == 0
     assert "side not told" in call(*words, "--energy-kev", 300)
+    assert fit["astigmatism"] == fit["C12"]
+
+
+def test_a_focus_that_is_not_believed_is_no_number(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).normal(100, 10, (128, 128)).astype(np.float32)
+    np.save(tmp_path / "noise.npy", noise)
+    np.save(tmp_path / "flat.npy", np.ones((128, 128), np.float32))
+    for name in ("noise.npy", "flat.npy"):
+        words = ("focus", tmp_path / name, "--pixel-size-nm", 0.02, "--energy-kev", 300)
+        said = call(*words)
+        assert "believed:           no: " in said and "not told" in said and "±" not in said
+        fit = json.loads(call(*words, "--json"))
+        assert not fit["believed"] and fit["sign"] == 0
+        if fit["rings"] is None or fit["rings"] < 1:
+            assert fit["defocus"] is fit["defocus_error"] is fit["astigmatism"] is None
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_defocus_whose_side_is_told_is_negative_over_focus(sign: int) -> None:
+    numbers = dict.fromkeys((f.name for f in fields(ThonFit)), 1.0)
+    fit = ThonFit(**{**numbers, "defocus": 800.0, "sign": sign, "believed": True, "reason": "rings"})
+    assert json.loads(focus_to_json(fit))["defocus"] == sign * 800.0
+    assert ("underfocus" if sign > 0 else "overfocus") in dict(about_focus(fit))["defocus"]

@@ -76,14 +76,15 @@ def focus(
     ] = None,
     cs_mm: CsMm = 0.0,
     most_defocus: Annotated[float, typer.Option(help="Largest defocus sought, Å.")] = 3500.0,
+    most_astigmatism: Annotated[float, typer.Option(help="Largest astigmatism sought, Å.")] = 120.0,
     json: Json = False,
 ) -> None:
     """Fit defocus and astigmatism to a micrograph's Thon rings, and say whether to believe them.
 
     For example `passband focus image.dm4 --energy-kev 300 --cs-mm 1.2`.
 
-    The focus is that of the amorphous film. A negative --cs-mm is refused. Exit status:
-    0 also where the fit is not to be believed.
+    The focus is that of the amorphous film. A fit that is not believed tells no defocus: widen the search, or
+    give the right energy, Cs and pixel size. A negative --cs-mm is refused. Exit status: 0 also then.
     """
     from passband.micrographs.readers import read_micrograph
     from passband.optics.about import about_focus, focus_of, focus_to_json
@@ -94,6 +95,7 @@ def focus(
         energy=None if energy_kev is None else energy_kev * KEV,
         C30=cs_mm * MM,
         most_defocus=most_defocus,
+        most_astigmatism=most_astigmatism,
     )
     if json:
         sys.stdout.write(focus_to_json(fit))

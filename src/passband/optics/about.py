@@ -13,7 +13,7 @@ from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.optics.conditions import ImagingConditions
 from passband.optics.resolution import first_zero, information_limit, scherzer_defocus, transfer_profile
-from passband.optics.thon import ThonFit, fit_thon_rings
+from passband.optics.thon import LEAST_RINGS, ThonFit, fit_thon_rings
 from passband.types import Lines
 from passband.units import KEV, MM, NM, electron_wavelength
 
@@ -76,7 +76,12 @@ def _lens(conditions: ImagingConditions) -> dict[str, Any]:
 
 
 def focus_of(
-    micrograph: Micrograph, *, energy: float | None = None, C30: float = 0.0, most_defocus: float = 3500.0
+    micrograph: Micrograph,
+    *,
+    energy: float | None = None,
+    C30: float = 0.0,
+    most_defocus: float = 3500.0,
+    most_astigmatism: float = 120.0,
 ) -> ThonFit:
     """Defocus and astigmatism of a micrograph, with what its file says of pixel size and energy.
 
@@ -86,7 +91,7 @@ def focus_of(
         With a pixel size.
     energy
         eV, in place of the file's.
-    C30, most_defocus
+    C30, most_defocus, most_astigmatism
         As in `fit_thon_rings`, Å.
 
     Returns
@@ -110,14 +115,20 @@ def focus_of(
         energy=known["energy"],
         C30=C30,
         most_defocus=most_defocus,
+        most_astigmatism=most_astigmatism,
     )
 
 
 def about_focus(fit: ThonFit) -> Lines:
-    """A fit of Thon rings, in words."""
+    """A fit of Thon rings, in words; one that is not believed gives no number as its answer."""
+    if not fit.believed:
+        lines = [("believed", f"no: {fit.reason}"), ("defocus", "not told"), ("astigmatism", "not told")]
+        if fit.rings >= LEAST_RINGS:
+            lines.append(("best fit, not to use", f"{fit.defocus:.0f} Å, {fit.rings:.1f} rings in view"))
+        return lines
     side = {1: "underfocus", -1: "overfocus", 0: "side not told"}[fit.sign]
     return [
-        ("believed", f"{'yes' if fit.believed else 'no'}: {fit.reason}"),
+        ("believed", f"yes: {fit.reason}"),
         ("defocus", f"{fit.defocus:.0f} ± {fit.defocus_error:.0f} Å, {side}"),
         ("astigmatism", f"{fit.C12:.0f} ± {fit.C12_error:.0f} Å at {math.degrees(fit.phi12):.0f}°"),
         ("information limit", f"{fit.information_limit:.2f} 1/Å, {fit.rings:.1f} rings below it"),
@@ -130,10 +141,20 @@ def focus_to_json(fit: ThonFit) -> str:
     Returns
     -------
     str
-        All values of `ThonFit`.
+        All values of `ThonFit`, and "astigmatism", which is C12. "defocus" is negative where overfocus is
+        told. Where under one ring is in view and the fit is not believed, what it would say of the lens is
+        null.
     """
     values = {k: v if not isinstance(v, float) or math.isfinite(v) else None for k, v in vars(fit).items()}
+    if fit.sign < 0:
+        values["defocus"] = -fit.defocus
+    if not fit.believed and not fit.rings >= LEAST_RINGS:
+        values |= dict.fromkeys(_OF_THE_LENS)
+    values["astigmatism"] = values["C12"]
     return json.dumps(values, indent=1, default=float) + "\n"
+
+
+_OF_THE_LENS = ("defocus", "defocus_error", "C12", "C12_error", "phi12", "phi12_error")
 
 
 def conditions_in_words(
