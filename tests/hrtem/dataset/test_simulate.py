@@ -206,6 +206,17 @@ def test_a_worker_that_sees_another_folder_is_told(tmp_path) -> None:
         simulation._make_shard_of(str(folder), "0" * 64, 0)
 
 
+def test_a_cell_that_pixels_do_not_divide_is_refused_before_it_is_begun(tmp_path) -> None:
+    study = tmp_path / "study.toml"
+    text = write_study(tmp_path, scenes=8).read_text()
+    study.write_text(text.replace("cell = [25.6, 19.2]", "cell = [25.6, 19.3]"))
+    with pytest.raises(
+        ParameterError, match=r"no whole number of image pixels of 0.4 Å; take .*\[25.6, 19.2\]"
+    ):
+        run(study, tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
 def test_a_specimen_that_cannot_be_drawn_names_its_scene(tmp_path) -> None:
     study = tmp_path / "study.toml"
     text = write_study(tmp_path, scenes=8).read_text().replace("count = [1, 1]", "count = [6, 6]")

@@ -113,6 +113,8 @@ def simulate_dataset(
         If workers die, memory runs out, or the scheduler is lost.
     """
     chosen_engine(workers, scheduler, most=1)  # faults of the arguments are told before a folder is made
+    if not has_dataset(folder):
+        _refuse_uneven(study)
     store = begin_dataset(folder, study, study_text=study_text)
     settings = chosen_engine(workers, scheduler, most=store.shards)
     done = made = 0
@@ -132,6 +134,19 @@ def simulate_dataset(
             if not here:
                 advance(f"scene {span[-1]}" if new else "", len(span))
     return SimulationOutcome(dataset=open_dataset(folder), made=made, kept=done - made)
+
+
+def _refuse_uneven(study: SimulationStudy) -> None:
+    """Sides that images do not divide into pixels of the size that they say."""
+    cell, size = study.specimen.cell, study.imaging.pixel_size
+    assert isinstance(size, (int, float))
+    pixels = [max(1, round(side / size)) for side in cell]
+    if any(abs(side / size / count - 1) > 1e-4 for side, count in zip(cell, pixels, strict=True)):
+        whole = ", ".join(f"{count * size:.6g}" for count in pixels)
+        raise ParameterError(
+            f"a cell of {cell[0]:g} x {cell[1]:g} Å is no whole number of image pixels of {size:g} Å; "
+            f"take [specimen] cell = [{whole}], or another pixel_size"
+        )
 
 
 def has_dataset(folder: str | Path) -> bool:
