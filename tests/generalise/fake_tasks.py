@@ -78,6 +78,16 @@ def without_room(study: dict[str, Any], run: dict[str, Any], folder: str) -> lis
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def keep_much(task: int) -> int:
+    """Take 400 MB, but at first, keep them, and wait until memory is looked at; the process."""
+    kept.append(b"x" * 400_000_000 if task == 1 else b"")
+    time.sleep(1.2)
+    return os.getpid()
+
+
+kept: list[Any] = []
+
+
 def prepare(study: dict[str, Any], folder: str, engine: Any, progress: Any) -> None:
     """Notes that it was called."""
     with Path(folder, "data").open("a") as f:

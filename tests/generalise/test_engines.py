@@ -135,6 +135,11 @@ def test_what_is_an_address_is_one(where: str) -> None:
     assert EngineSettings(engine="dask", scheduler=where).scheduler == where
 
 
+def test_a_worker_that_takes_much_memory_is_kept() -> None:
+    settings = EngineSettings(engine="processes", workers=1, parcel_seconds=0.1)
+    assert len({o.value for o in run_tasks(fake_tasks.keep_much, range(4), settings)}) == 1
+
+
 def test_work_that_cannot_be_sent_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(PassbandError, match="cannot be handed to another process"):
         list(run_tasks(fake_tasks.twice, [threading.Lock()], PROCESSES))

@@ -15,6 +15,9 @@ from passband.engines.settings import EngineSettings
 from passband.errors import PassbandError
 from passband.processes import ONE_THREAD, core_count
 
+_NO_LEAK = {"LOKY_MAX_MEMORY_LEAK_SIZE": "1e18"}
+"""What large images take and give back is no leak, for which loky would begin a worker again, and say so."""
+
 
 def in_processes(
     function: Callable[[Any], Any], tasks: Iterable[Any], settings: EngineSettings
@@ -24,7 +27,7 @@ def in_processes(
     from loky.process_executor import BrokenProcessPool
 
     def start() -> Any:
-        return ProcessPoolExecutor(1, initializer=begin_worker, env=ONE_THREAD)
+        return ProcessPoolExecutor(1, initializer=begin_worker, env=ONE_THREAD | _NO_LEAK)
 
     parcels = Parcels(tasks, settings.parcel_seconds)
     idle: list[Any] = [None] * (settings.workers or core_count())
