@@ -112,6 +112,7 @@ def test_no_thread_is_left(tmp_path: Path) -> None:
     [
         ({"engine": "threads"}, "engine must be inline, processes, dask, got 'threads'"),
         ({"workers": 0}, "workers must be 1 to 10,000, got 0"),
+        ({"engine": "dask", "scheduler": "tcp://a:1", "workers": 2}, "either workers or a scheduler"),
         ({"workers": 10**19}, "workers must be 1 to 10,000, got 1000"),
         ({"engine": "processes", "scheduler": "tcp://a:1"}, "a scheduler is Dask's"),
     ],

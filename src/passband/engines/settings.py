@@ -104,6 +104,8 @@ class EngineSettings:
                 "a scheduler is an address, as tcp://host:8786, or a batch system, as "
                 f"slurm:queue=short,memory=4GB; got {self.scheduler!r}"
             )
+        if self.scheduler is not None and not jobs and self.workers is not None:
+            raise ParameterError("a scheduler has workers of its own; give either workers or a scheduler")
         if jobs and self.workers is None:
             raise ParameterError("how many jobs is not said: give the number of workers, as --workers 20")
 
@@ -132,8 +134,6 @@ def chosen_engine(workers: int | None, scheduler: str | None, *, most: int) -> E
     EngineSettings(engine='processes', workers=3, scheduler=None, parcel_seconds=2.0)
     """
     if scheduler is not None:
-        if workers is not None and batch_jobs(scheduler) is None:
-            raise ParameterError("a scheduler has workers of its own; give either workers or a scheduler")
         return EngineSettings(engine="dask", scheduler=scheduler, workers=workers)
     wanted = EngineSettings(workers=core_count() if workers is None else workers)
     count = max(1, min(wanted.workers or 1, most))
