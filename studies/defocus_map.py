@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import statistics
 import sys
 from pathlib import Path
 
@@ -20,7 +21,16 @@ def main() -> None:
     kept = [[f"{float(row[c]):.5g}" for c in COLUMNS] for row in rows]
     kept.sort(key=lambda row: [float(v) for v in row[:3]])
     write_whole(out, rows_csv([COLUMNS, *kept]))
-    print(f"{len(kept)} rows in {out}")
+    cells: dict[tuple[str, str], list[float]] = {}
+    for train, test, _, f1, _ in kept:
+        cells.setdefault((train, test), []).append(float(f1))
+    home = [statistics.mean(v) for (train, test), v in cells.items() if train == test]
+    deviations = [statistics.stdev(v) for v in cells.values() if len(v) > 1]
+    print(
+        f"{len(kept)} rows in {out}; mean F1 at home {min(home):.2f} to {max(home):.2f}, least of all cells "
+        f"{min(map(statistics.mean, cells.values())):.2f}; deviation of a cell's networks "
+        f"{statistics.median(deviations):.2f} in the median, {max(deviations):.2f} at most"
+    )
 
 
 if __name__ == "__main__":

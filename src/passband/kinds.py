@@ -126,11 +126,11 @@ class JudgeFile:
         BundleError
             If the file is no bundle, or another one than where this was made.
         """
-        bundle = default_bundle() if self.path is None else read_any(bundle_file(self.path))
+        path = None if self.path is None else bundle_file(self.path).absolute()
+        bundle = default_bundle() if path is None else read_any(path)
         if self.digest not in (None, bundle.digest):
             raise BundleError(f"{self.path or bundle.name} is another bundle where a worker reads it")
         judge = judge_of(bundle, policy=self.policy, thickness=self.thickness)
-        path = None if self.path is None else bundle_file(self.path).absolute()
         return replace(judge, source=replace(self, path=path, digest=bundle.digest))
 
 

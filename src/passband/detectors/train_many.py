@@ -221,8 +221,7 @@ def _stocks(configs: Sequence[SegmenterConfig], draws: Sequence[Draw]) -> list[S
     shared: dict[tuple[Any, ...], Stock] = {}
     stocks = []
     for config, draw in zip(configs, draws, strict=True):
-        seed = config.seed if config.image_seed is None else config.image_seed
-        alike = id(draw), seed, config.stock, config.fresh
+        alike = id(draw), config.images_seed, config.stock, config.fresh
         if alike not in shared:
             shared[alike] = Stock(draw, config, 0)
         stocks.append(shared[alike])

@@ -89,6 +89,11 @@ class SegmenterConfig:
     precision: str = "auto"
     device: str = "cpu"
 
+    @property
+    def images_seed(self) -> int:
+        """What the images follow from."""
+        return self.seed if self.image_seed is None else self.image_seed
+
     def __post_init__(self) -> None:
         faults = [
             f"{n} must be at least 1, got {getattr(self, n)}"
@@ -334,14 +339,13 @@ class Stock:
 
     def __init__(self, draw: Draw, config: SegmenterConfig, step: int) -> None:
         self.draw, self.config = draw, config
-        self.seed = config.seed if config.image_seed is None else config.image_seed
         self.images: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         drawn = config.stock + step * config.fresh
         for place in range(drawn - config.stock, drawn):
             self._add(place)
 
     def _add(self, place: int) -> None:
-        pixels, labels = self.draw(np.random.default_rng([self.seed, 2, place]))
+        pixels, labels = self.draw(np.random.default_rng([self.config.images_seed, 2, place]))
         if min(pixels.shape) < self.config.crop:
             raise ParameterError(
                 f"an image of {pixels.shape[0]} x {pixels.shape[1]} pixels is smaller than a crop of "

@@ -60,7 +60,7 @@ def by_dask(
             )
         except (OSError, ValueError, TypeError) as e:
             raise PassbandError(
-                f"no Dask scheduler answers at {where}; see whether it runs, and its address"
+                f"no Dask scheduler answers at {where} ({words_of(e)}); see whether it runs, and its address"
             ) from e
         for outcome in _by_client(client, function, tasks, settings):
             if outcome is not None:

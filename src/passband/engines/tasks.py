@@ -12,6 +12,8 @@ import contextlib
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+from passband.engines.by_dask import by_dask
+from passband.engines.local import in_processes
 from passband.engines.parcels import Outcome, done
 from passband.engines.settings import EngineSettings
 from passband.errors import PassbandError
@@ -51,9 +53,6 @@ def run_tasks(
     ["TypeError: bad operand type for abs(): 'str'"]
     """
     settings = settings or EngineSettings()
-    from passband.engines.by_dask import by_dask
-    from passband.engines.local import in_processes
-
     engines = {"inline": _inline, "processes": in_processes, "dask": by_dask}
     return engines[settings.engine](function, tasks, settings)
 
