@@ -165,10 +165,16 @@ def test_focus_finds_the_defocus_of_a_simulated_film(tmp_path: Path) -> None:
     np.save(tmp_path / "film.npy", pixels)
     words = ("focus", tmp_path / "film.npy", "--pixel-size-nm", 0.02)
     assert "says nothing of its energy" in call(*words, status=2)
-    fit = json.loads(call(*words, "--energy-kev", 300, "--json"))
+    fit = json.loads(call(*words, "--energy-kev", 300, "--cs-mm", 0, "--json"))
     assert fit["believed"] and fit["defocus"] == pytest.approx(1200, abs=30) and fit["sign"] == 0
-    assert "side not told" in call(*words, "--energy-kev", 300)
-    assert fit["astigmatism"] == fit["C12"]
+    said = call(*words, "--energy-kev", 300, "--cs-mm", 0)
+    assert "side not told" in said and "Cs:                 0 mm" in said
+    assert fit["astigmatism"] == fit["C12"] and fit["C30_error"] == 0
+    bounded = json.loads(call(*words, "--energy-kev", 300, "--cs-mm", 0, "--most-defocus", 500, "--json"))
+    assert not bounded["believed"] and "beyond the 500 Å" in bounded["reason"]
+    # Not given, Cs is what the rings tell, and not 0 in silence.
+    free = json.loads(call(*words, "--energy-kev", 300, "--json"))
+    assert free["C30_error"] > 0
 
 
 def test_a_focus_that_is_not_believed_is_no_number(tmp_path: Path) -> None:

@@ -74,17 +74,26 @@ def focus(
     pixel_size_nm: Annotated[
         float | None, typer.Option(help="nm per pixel, in place of what the file says.")
     ] = None,
-    cs_mm: CsMm = 0.0,
-    most_defocus: Annotated[float, typer.Option(help="Largest defocus sought, Å.")] = 3500.0,
-    most_astigmatism: Annotated[float, typer.Option(help="Largest astigmatism sought, Å.")] = 120.0,
+    cs_mm: Annotated[
+        float | None,
+        typer.Option(help="Spherical aberration; without it the rings must tell it."),
+    ] = None,
+    least_cs_mm: Annotated[float, typer.Option(help="Smallest Cs sought where it is not given.")] = 0.0,
+    most_cs_mm: Annotated[float, typer.Option(help="Largest Cs sought where it is not given.")] = 3.5,
+    most_defocus: Annotated[float, typer.Option(help="Largest defocus to be believed, Å.")] = 20000.0,
+    most_astigmatism: Annotated[
+        float | None, typer.Option(help="Largest astigmatism to be believed, Å; otherwise half the defocus.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Fit defocus and astigmatism to a micrograph's Thon rings, and say whether to believe them.
 
     For example `passband focus image.dm4 --energy-kev 300 --cs-mm 1.2`.
 
-    The focus is that of the amorphous film. A fit that is not believed tells no defocus: widen the search, or
-    give the right energy, Cs and pixel size. A negative --cs-mm is refused. Exit status: 0 also then.
+    The focus is that of the amorphous film. An answer is believed if its rings explain the whole spectrum and
+    no other defocus, astigmatism or Cs does, in twice the range; otherwise no number is given, and the reason
+    says what failed and what would fit. Without much Cs the rings cannot check pixel size and energy: the
+    defocus goes with the square of the pixel size. Exit status: 0 also where it is not believed.
     """
     from passband.micrographs.readers import read_micrograph
     from passband.optics.about import about_focus, focus_of, focus_to_json
@@ -93,7 +102,7 @@ def focus(
     fit = focus_of(
         read_micrograph(micrograph, pixel_size=angstrom(pixel_size_nm)),
         energy=None if energy_kev is None else energy_kev * KEV,
-        C30=cs_mm * MM,
+        C30=(least_cs_mm * MM, most_cs_mm * MM) if cs_mm is None else cs_mm * MM,
         most_defocus=most_defocus,
         most_astigmatism=most_astigmatism,
     )

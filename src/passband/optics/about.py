@@ -13,7 +13,8 @@ from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.optics.conditions import ImagingConditions
 from passband.optics.resolution import first_zero, information_limit, scherzer_defocus, transfer_profile
-from passband.optics.thon import LEAST_RINGS, ThonFit, fit_thon_rings
+from passband.optics.ring_doubts import LEAST_RINGS
+from passband.optics.thon import ThonFit, fit_thon_rings
 from passband.types import Lines
 from passband.units import KEV, MM, NM, electron_wavelength
 
@@ -75,14 +76,7 @@ def _lens(conditions: ImagingConditions) -> dict[str, Any]:
     }
 
 
-def focus_of(
-    micrograph: Micrograph,
-    *,
-    energy: float | None = None,
-    C30: float = 0.0,
-    most_defocus: float = 3500.0,
-    most_astigmatism: float = 120.0,
-) -> ThonFit:
+def focus_of(micrograph: Micrograph, *, energy: float | None = None, **asked: Any) -> ThonFit:
     """Defocus and astigmatism of a micrograph, with what its file says of pixel size and energy.
 
     Parameters
@@ -91,8 +85,8 @@ def focus_of(
         With a pixel size.
     energy
         eV, in place of the file's.
-    C30, most_defocus, most_astigmatism
-        As in `fit_thon_rings`, Å.
+    asked
+        Any of C30, most_defocus, most_astigmatism of `fit_thon_rings`, Å.
 
     Returns
     -------
@@ -109,14 +103,7 @@ def focus_of(
     if lacking:
         raise ParameterError(f"{micrograph.name}: says nothing of its {' and '.join(lacking)}; give it")
     assert known["pixel size"] is not None and known["energy"] is not None
-    return fit_thon_rings(
-        micrograph.pixels,
-        pixel_size=known["pixel size"],
-        energy=known["energy"],
-        C30=C30,
-        most_defocus=most_defocus,
-        most_astigmatism=most_astigmatism,
-    )
+    return fit_thon_rings(micrograph.pixels, pixel_size=known["pixel size"], energy=known["energy"], **asked)
 
 
 def about_focus(fit: ThonFit) -> Lines:
@@ -131,8 +118,13 @@ def about_focus(fit: ThonFit) -> Lines:
         ("believed", f"yes: {fit.reason}"),
         ("defocus", f"{fit.defocus:.0f} ± {fit.defocus_error:.0f} Å, {side}"),
         ("astigmatism", f"{fit.C12:.0f} ± {fit.C12_error:.0f} Å at {math.degrees(fit.phi12):.0f}°"),
+        ("Cs", f"{fit.C30 / MM:.3g}{_error(fit.C30_error / MM)} mm"),
         ("information limit", f"{fit.information_limit:.2f} 1/Å, {fit.rings:.1f} rings below it"),
     ]
+
+
+def _error(error: float) -> str:
+    return f" ± {error:.2g}" if error else ""
 
 
 def focus_to_json(fit: ThonFit) -> str:

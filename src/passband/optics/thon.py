@@ -13,43 +13,50 @@ import numpy as np
 from scipy import special
 
 from passband.errors import ParameterError
-from passband.optics.thon_fit import (
-    Candidate,
-    RingModel,
-    RingProblem,
-    RingSearch,
-    find_candidates,
-    fit_rings,
+from passband.optics.periodogram import (
     fit_trend,
-    log_likelihood,
-    refit_without_spots,
     ring_medians,
     take_periodogram,
     trend_basis,
 )
+from passband.optics.ring_doubts import (
+    MOST_C30,
+    MOST_DEFOCUS,
+    Asked,
+    checked,
+    doubts_of,
+    information_limit,
+    rings_below,
+    tilt_of,
+)
+from passband.optics.ring_model import (
+    FOCUS,
+    SPHERICAL,
+    STEPS,
+    Fitted,
+    RingModel,
+    RingProblem,
+    Start,
+    climb,
+    fit_rings,
+    refit_without_spots,
+)
+from passband.optics.ring_search import SAME, different, find_starts
 from passband.types import Image, Vector
 from passband.units import electron_wavelength
 
 SMALLEST = 64
 """Pixels along the shorter side below which no ring is sought."""
-# The first three were chosen on the set "choose" of studies/thon_rings.py, and are judged there on another.
-LEAST_GAIN = 25.0
-"""Evidence, nats, of a fit to be believed: noise, searched all over, gives some too."""
-LEAST_MARGIN = 4.0
-"""Nats above the next best defocus of a fit to be believed."""
-LEAST_RINGS = 1.0
-"""Rings below the information limit of a fit to be believed: less could be the film's own spectrum."""
-MOST_SPOTS = 0.5
-"""Share of crystals' spots in the spectrum of a fit to be believed: above it, too little film is seen."""
 SURE_SIGN = 0.99
 """Probability from which a sign is told."""
-SAME = 20.0
-"""Å; answers nearer than this are one."""
 PULL = 50.0
 """Å, times the share of spots: how far crystals, which lie in another plane, pull the film's focus."""
-_TRIED = 3
-_STEP, _BAND = 0.02, 5  # 1/Å, and how many such steps make a band in which rings are looked for
-_SEEN = 3.0  # nats: rings of a band that gain less cannot be told from noise
+LARGEST_C30 = 1e8
+"""Å, of either sign."""
+BEYOND = 1.1
+"""Times the information limit: as far as the last fit looks."""
+_TRIED = 4
+_FIRST = 0.42  # 1/Å; how far out starts are compared before the best are followed to the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,66 +79,6 @@ class RingProfile:
     power: Vector
     background: Vector
     signal: Vector
-
-
-@dataclass(frozen=True, kw_only=True)
-class ThonFit:
-    """Defocus and astigmatism told by a micrograph's Thon rings.
-
-    Parameters
-    ----------
-    defocus
-        Size of the mean defocus, Å, not negative. The plane in focus is that of the matter whose rings
-        are seen, as a rule the middle of the amorphous film and not of what lies on it.
-    defocus_error
-        Standard error of `defocus`, Å.
-    sign
-        +1 underfocus, -1 overfocus, 0 where the fit is not believed or the spectrum does not tell: |sin chi|
-        of the two differs by spherical aberration alone.
-    sign_confidence
-        Probability of the likelier sign, from 0.5 to 1.
-    C12, C12_error
-        Size of the twofold astigmatism and its standard error, Å.
-    phi12, phi12_error
-        Azimuth at which C10 + C12 cos 2(phi - phi12) is largest, from the x towards the y axis, in
-        [0, pi), and its standard error, rad. With `sign` 0 it is that of underfocus; overfocus would
-        add pi/2.
-    information_limit
-        Highest frequency up to which rings stand out of the noise, 1/Å.
-    rings
-        How many rings lie below the information limit.
-    gain
-        Log-likelihood of the rings above that of a spectrum without rings.
-    margin
-        Log-likelihood above that of the next best defocus that differs; infinite if none was found.
-    spots
-        Share of the frequencies left out as spots of crystals.
-    believed
-        Whether the defocus should be used.
-    reason
-        Why, or why not.
-    """
-
-    defocus: float
-    defocus_error: float
-    sign: int
-    sign_confidence: float
-    C12: float
-    C12_error: float
-    phi12: float
-    phi12_error: float
-    information_limit: float
-    rings: float
-    gain: float
-    margin: float
-    spots: float
-    believed: bool
-    reason: str
-
-    @property
-    def C10(self) -> float | None:  # noqa: N802
-        """Defocus coefficient, Å, negative at underfocus; None where the sign is not told."""
-        return -self.sign * self.defocus if self.sign else None
 
 
 def ring_profile(pixels: Image, pixel_size: float) -> RingProfile:
@@ -172,34 +119,100 @@ def ring_profile(pixels: Image, pixel_size: float) -> RingProfile:
     return RingProfile(frequency=frequency, power=power, background=background, signal=power / background - 1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ThonFit:
+    """Defocus and astigmatism told by a micrograph's Thon rings.
+
+    Parameters
+    ----------
+    defocus
+        Size of the mean defocus, Å, not negative. The plane in focus is that of the matter whose rings
+        are seen, as a rule the middle of the amorphous film and not of what lies on it.
+    defocus_error
+        Standard error of `defocus`, Å.
+    sign
+        +1 underfocus, -1 overfocus, 0 where the fit is not believed or the spectrum does not tell: |sin chi|
+        of the two differs by spherical aberration alone.
+    sign_confidence
+        Probability of the likelier sign, from 0.5 to 1.
+    C12, C12_error
+        Size of the twofold astigmatism and its standard error, Å.
+    phi12, phi12_error
+        Azimuth at which C10 + C12 cos 2(phi - phi12) is largest, from the x towards the y axis, in
+        [0, pi), and its standard error, rad. With `sign` 0 it is that of underfocus; overfocus would
+        add pi/2.
+    C30, C30_error
+        Spherical aberration, Å: as given, with an error of 0, or fitted.
+    information_limit
+        Highest frequency up to which rings stand out of the noise, 1/Å.
+    rings
+        How many rings lie below the information limit.
+    gain
+        Log-likelihood of the rings above that of a spectrum without rings.
+    margin
+        Log-likelihood above that of the next best defocus that differs; infinite if none was found.
+    spots
+        Share of the frequencies left out as spots of crystals.
+    believed
+        Whether the defocus should be used.
+    reason
+        Why, or what failed and what to try.
+    """
+
+    defocus: float
+    defocus_error: float
+    sign: int
+    sign_confidence: float
+    C12: float
+    C12_error: float
+    phi12: float
+    phi12_error: float
+    C30: float
+    C30_error: float
+    information_limit: float
+    rings: float
+    gain: float
+    margin: float
+    spots: float
+    believed: bool
+    reason: str
+
+    @property
+    def C10(self) -> float | None:  # noqa: N802
+        """Defocus coefficient, Å, negative at underfocus; None where the sign is not told."""
+        return -self.sign * self.defocus if self.sign else None
+
+
 def fit_thon_rings(
     pixels: Image,
     *,
     pixel_size: float,
     energy: float,
-    C30: float = 0.0,
-    most_defocus: float = 3500.0,
-    most_astigmatism: float = 120.0,
+    C30: float | tuple[float, float] | None = None,
+    most_defocus: float = MOST_DEFOCUS,
+    most_astigmatism: float | None = None,
 ) -> ThonFit:
     """Defocus and astigmatism of a micrograph, from the Thon rings of its amorphous film.
 
-    Focal spread, illumination, dose and camera need not be known.
+    Focal spread, illumination, dose, drift and camera need not be known. An answer is believed only if its
+    rings explain the spectrum: every zero where the lens puts it, no rings left over, and no better answer
+    of either sign, of another spherical aberration, or in twice the range.
 
     Parameters
     ----------
     pixels
         float32 (y, x), at least 64 x 64, finite, in any unit.
     pixel_size
-        Å.
+        Å. It can be checked by the rings only where C30 is large: the defocus goes with its square.
     energy
         eV.
     C30
-        Third-order spherical aberration, Å. A negative one, which a corrected instrument may have, is
-        refused.
+        Third-order spherical aberration, Å; negative in an instrument that is corrected so. A pair is a
+        range in which it is fitted; None is the range of uncorrected lenses, 0 to 3.5e7.
     most_defocus
-        Largest size of C10 sought, Å.
+        Largest size of C10 to be believed, Å.
     most_astigmatism
-        Largest C12 sought, Å.
+        Largest C12 to be believed, Å; by default half of the defocus.
 
     Returns
     -------
@@ -220,58 +233,92 @@ def fit_thon_rings(
     --------
     >>> import numpy as np
     >>> noise = np.random.default_rng(0).normal(size=(256, 256)).astype(np.float32)
-    >>> fit_thon_rings(noise, pixel_size=0.2, energy=300e3).believed
+    >>> fit_thon_rings(noise, pixel_size=0.2, energy=300e3, C30=0.0).believed
     False
     """
+    spherical = (0.0, MOST_C30) if C30 is None else C30 if isinstance(C30, tuple) else (C30, C30)
+    limits = {} if most_astigmatism is None else {"most_astigmatism": most_astigmatism}
     _check(
         pixels,
         {"pixel_size": pixel_size, "energy": energy, "most_defocus": most_defocus},
-        {"C30": C30, "most_astigmatism": most_astigmatism},
+        limits,
+        spherical,
     )
     if pixels.min() == pixels.max():
         return _nothing("the image is constant")
     seen = take_periodogram(pixels, pixel_size)
     if len(seen.power) < 500:
         return _nothing(f"only {len(seen.power)} frequencies are left beside the spots of crystals")
-    search = RingSearch(
-        wavelength=electron_wavelength(energy),
-        C30=C30,
-        most_defocus=most_defocus,
-        most_astigmatism=most_astigmatism,
+    problem = RingProblem(seen=seen, wavelength=electron_wavelength(energy))
+    asked = Asked(
+        pixel_size=pixel_size,
+        energy=energy,
+        C30=(min(spherical), max(spherical)),
+        defocus=most_defocus,
+        astigmatism=most_astigmatism,
     )
-    problem = RingProblem(seen, search)
-    found = find_candidates(problem)
-    tried = _different(found)[:_TRIED]
+    models = _compete(problem, asked)
+    if not models:
+        return _nothing("no frequency of the image is low enough to look for rings")
+    whole = refit_without_spots(problem, models[0].lens, free_C30=asked.free_C30)
+    # Beyond the rings' end only noise would be followed, and closely, as rings are fine there.
+    limit = information_limit(*whole)
+    part = whole[0] if math.isnan(limit) else whole[0].below(BEYOND * limit)
+    best = climb(part, whole[1].lens, free_C30=asked.free_C30, steps=2 * STEPS)
+    if best.lens[SPHERICAL] < 0 <= asked.C30[0] < asked.C30[1]:  # a lens and its opposite have one spectrum
+        best = replace(best, lens=best.lens * np.array([-1, -1, -1, -1, -1, 1, 1]))
+    return _told(pixels, (part, best), whole, asked, models)
+
+
+def _compete(problem: RingProblem, asked: Asked) -> list[RingModel]:
+    """Fits from the most striking starts, the best first."""
+    starts = find_starts(problem, asked.reach)
+    if not starts:
+        return []
+    tried = different(starts)[: 2 * _TRIED if asked.free_C30 else _TRIED]
+    if any(asked.C30):  # the best of the other sign, too
+        tried += different([s for s in starts if s.lens[0] * tried[0].lens[0] < 0])[:1]
     # Where few rings are in view the trend can follow the slow ones, and twice the focus stands out.
-    tried.append(replace(tried[0], lens=tried[0].lens / 2))
-    if C30:  # the best of the other sign, too
-        tried += _different([c for c in found if c.lens[0] * tried[0].lens[0] <= 0])[:1]
-    models = sorted((fit_rings(problem, c) for c in tried), key=lambda m: -m.gain)
-    best = models[0]
-    size = abs(best.lens[0])
-    margin = best.gain - max((m.gain for m in models if abs(abs(m.lens[0]) - size) > SAME), default=-math.inf)
-    lead = best.gain - max((m.gain for m in models if m.lens[0] * best.lens[0] < 0), default=-math.inf)
-    problem, best = refit_without_spots(problem, best)
-    return _told(problem, best, margin, lead)
+    half = tried[0].lens * np.array([0.5, 0.5, 0.5, 1, 1, 1, 1])
+    tried.append(replace(tried[0], lens=half))
+    near = problem.below(_FIRST)
+    first = [(fit_rings(near, s, free_C30=asked.free_C30), s) for s in tried]
+    first.sort(key=lambda pair: -pair[0].gain)
+    if near is problem:
+        return [model for model, _ in first]
+    # To the end go the best two, and what is seen only far out.
+    best = [Start(lens=m.lens, cut=_FIRST, score=s.score) for m, s in first[:2]]
+    far = different([s for s in starts if s.cut > _FIRST])[:2]
+    chosen = different(best + far)
+    return sorted((fit_rings(problem, s, free_C30=asked.free_C30) for s in chosen), key=lambda m: -m.gain)
 
 
-def _told(problem: RingProblem, model: RingModel, margin: float, lead: float) -> ThonFit:
+def _told(pixels: Image, fit: Fitted, whole: Fitted, asked: Asked, others: list[RingModel]) -> ThonFit:
     """A fitted model in the user's terms."""
-    focus, a, b = model.lens
-    deviation = math.sqrt(model.covariance[0, 0])
+    problem, model = fit
+    focus, a, b = model.lens[:3]
+    free = model if asked.free_C30 else climb(problem, model.lens, model.trend, model.contrast, free_C30=True)
+    rivals = [m for m in others[1:] if not _alike(m, others[0])]
+    rival = max(rivals, key=lambda m: m.gain, default=None)
+    margin = math.inf if rival is None else others[0].gain - rival.gain
+    opposite = max((m.gain for m in others if m.lens[FOCUS] * others[0].lens[FOCUS] < 0), default=-math.inf)
+    lead = others[0].gain - opposite
+    doubts = doubts_of(fit, whole, free, asked, (margin, 0.0 if rival is None else float(rival.lens[FOCUS])))
+    doubts = doubts or tilt_of(pixels, problem, model, asked)
+    limit = information_limit(problem, model)
+    deviation = math.sqrt(model.covariance[FOCUS, FOCUS])
     # Both the spectra of two signs and zero between them may leave the sign open.
-    certainty = min(special.expit(lead), special.ndtr(abs(focus) / deviation)) if problem.search.C30 else 0.5
-    limit = _information_limit(problem, model)
-    k2 = np.linspace(problem.seen.low**2, max(limit, problem.seen.low) ** 2, 2000)
-    rings = float(np.abs(np.diff(problem.search.cycles(k2, focus))).sum())
-    believed, reason = _judge(model.gain, margin, problem.seen.spots, rings)
-    sign = (-1 if focus > 0 else 1) if believed and certainty >= SURE_SIGN else 0
+    certainty = min(special.expit(lead), special.ndtr(abs(focus) / deviation)) if any(asked.C30) else 0.5
+    if asked.free_C30:  # it is its C30's sign that tells, where one is ruled out
+        known = float(model.lens[SPHERICAL]) / max(math.sqrt(model.covariance[SPHERICAL, SPHERICAL]), 1e-9)
+        certainty = special.ndtr(known) if asked.C30[0] >= 0 else 0.5
+    sign = (-1 if focus > 0 else 1) if not doubts and certainty >= SURE_SIGN else 0
     if sign == 0 and focus > 0:
         a, b = -a, -b
     size = math.hypot(a, b)
     angle = math.atan2(b, a)
     along, across = (np.array([math.cos(t), math.sin(t)]) for t in (angle, angle + math.pi / 2))
-    plane = model.covariance[1:, 1:]
+    plane = model.covariance[1:3, 1:3]
     return ThonFit(
         defocus=float(abs(focus)),
         defocus_error=math.hypot(deviation, PULL * problem.seen.spots),
@@ -281,68 +328,49 @@ def _told(problem: RingProblem, model: RingModel, margin: float, lead: float) ->
         C12_error=math.sqrt(along @ plane @ along),
         phi12=0.5 * angle % math.pi,
         phi12_error=min(0.5 * math.sqrt(across @ plane @ across) / max(size, 1e-9), math.pi / math.sqrt(12)),
+        C30=float(model.lens[SPHERICAL]),
+        C30_error=math.sqrt(model.covariance[SPHERICAL, SPHERICAL]),
         information_limit=limit,
-        rings=rings,
+        rings=rings_below(problem, model, limit),
         gain=model.gain,
         margin=margin,
         spots=problem.seen.spots,
-        believed=believed,
-        reason=reason,
+        believed=not doubts,
+        reason="; ".join(doubts) or _why(model, free, asked, limit),
     )
 
 
-def _judge(gain: float, margin: float, spots: float, rings: float) -> tuple[bool, str]:
-    """Whether a fit should be used, and a sentence on it."""
-    evidence = f"evidence {gain:.0f}, where {LEAST_GAIN:.0f} is enough"
-    if spots > MOST_SPOTS:
-        return False, f"spots of crystals hold {100 * spots:.0f} % of the spectrum: too little film is seen"
-    if gain < LEAST_GAIN:
-        return False, f"no rings stand out ({evidence}): in focus, too noisy or without amorphous film"
-    if margin < LEAST_MARGIN:
-        return False, f"another defocus fits nearly as well (lead {margin:.1f}, {LEAST_MARGIN:.0f} wanted)"
-    if not rings >= LEAST_RINGS:  # NaN where no band shows any
-        return False, f"only {rings:.1f} rings in view, {LEAST_RINGS:.0f} wanted: too near to focus"
-    return True, f"rings stand out with {evidence}"
+def _why(model: RingModel, free: RingModel, asked: Asked, limit: float) -> str:
+    """What a believed fit rests on, and what it takes as given."""
+    rings = f"the rings explain the spectrum to {limit:.2f} /Å (evidence {model.gain:.0f})"
+    if asked.free_C30:
+        return f"{rings}, with the Cs that they tell"
+    given = "pixel size and energy are taken as given"
+    if checked(free):
+        return f"{rings}, and tell the Cs given"
+    return f"{rings}; {given}: without much Cs rings cannot check them"
 
 
-def _information_limit(problem: RingProblem, model: RingModel) -> float:
-    """Upper end of the bands, around the clearest, in which rings explain the power better than the trend."""
-    seen = problem.seen
-    trend, rings = problem.parts(model.lens, model.trend, model.contrast)
-    gained = seen.looks * (log_likelihood(seen, trend * rings) - log_likelihood(seen, trend))
-    by_step = np.bincount(((seen.frequency - seen.low) / _STEP).astype(np.intp), gained)
-    below = np.concatenate([[0.0], np.cumsum(by_step)])
-    wide = min(_BAND, len(by_step))
-    bands = below[wide:] - below[:-wide]
-    clearest = int(bands.argmax())
-    if bands[clearest] < _SEEN:
-        return math.nan
-    faint = bands[clearest:] < _SEEN
-    last = clearest + (int(faint.argmax()) if faint.any() else len(faint)) - 1
-    # Half of a band that shows rings only just lies beyond them.
-    return seen.low + _STEP * (last + wide / 2 if faint.any() else len(by_step))
-
-
-def _different(found: list[Candidate]) -> list[Candidate]:
-    """Candidates of different defocus, the most striking of each."""
-    kept: list[Candidate] = []
-    for c in found:
-        if all(abs(c.lens[0] - k.lens[0]) > SAME for k in kept):
-            kept.append(c)
-    return kept
+def _alike(one: RingModel, other: RingModel) -> bool:
+    """Whether two fits are one answer, within their errors; the sign left aside."""
+    error = 3 * math.sqrt(max(one.covariance[FOCUS, FOCUS], other.covariance[FOCUS, FOCUS]))
+    return abs(abs(float(one.lens[FOCUS])) - abs(float(other.lens[FOCUS]))) <= max(SAME, error)
 
 
 def _nothing(reason: str) -> ThonFit:
     """The answer for an image in which nothing can be fitted."""
-    unknown = dict.fromkeys(
-        ("defocus", "defocus_error", "C12", "C12_error", "phi12", "phi12_error", "information_limit"),
-        math.nan,
-    )
+    unknown = ("defocus", "defocus_error", "C12", "C12_error", "phi12", "phi12_error", "C30", "C30_error")
+    nan = dict.fromkeys((*unknown, "information_limit"), math.nan)
     zero = dict.fromkeys(("rings", "gain", "margin", "spots"), 0.0)
-    return ThonFit(**unknown, **zero, sign=0, sign_confidence=0.5, believed=False, reason=reason)
+    return ThonFit(**nan, **zero, sign=0, sign_confidence=0.5, believed=False, reason=reason)
 
 
-def _check(pixels: Image, positive: dict[str, float], others: dict[str, float] | None = None) -> None:
+def _check(
+    pixels: Image,
+    positive: dict[str, float],
+    others: dict[str, float] | None = None,
+    C30: tuple[float, ...] = (),
+) -> None:
     """Every fault of the arguments at once."""
     faults = [
         f"{name} must be a positive number, got {v!r}"
@@ -354,6 +382,11 @@ def _check(pixels: Image, positive: dict[str, float], others: dict[str, float] |
         for name, v in (others or {}).items()
         if not (math.isfinite(v) and v >= 0)
     ]
+    if not all(abs(v) <= LARGEST_C30 for v in C30) or len(C30) > 2:
+        given = C30[0] if len(set(C30)) == 1 else C30
+        faults.append(
+            f"C30 must be a number of Å of at most {LARGEST_C30:g} (10 mm), or a pair of them, got {given!r}"
+        )
     if pixels.ndim != 2 or min(pixels.shape) < SMALLEST:
         wanted = f"rings are sought in a (y, x) image of at least {SMALLEST} x {SMALLEST} pixels"
         faults.append(f"{wanted}, got shape {pixels.shape}")
