@@ -56,6 +56,7 @@ class Pose:
 
     @property
     def words(self) -> str:
+        """As the tables have it."""
         if self.zone is None:
             return "random"
         return f"[{' '.join(map(str, self.zone))}]" + (f" + {self.tilt:g}°" if self.tilt else "")
@@ -76,9 +77,7 @@ def sphere(material: str, pose: Pose) -> Specimen:
     ball = Particle(
         material=material, diameter=DIAMETER, x=middle, y=middle, rotation=turned, offset=(0.1, 0.2, 0.3)
     )
-    return build_specimen(
-        SpecimenRecord(cell=(SIDE, SIDE), thickness=0.0, particles=(ball,), materials=(m,))
-    )
+    return build_specimen(SpecimenRecord(cell=(SIDE, SIDE), thickness=0.0, particles=(ball,), materials=(m,)))
 
 
 def images(wave: ExitWave) -> torch.Tensor:
@@ -95,6 +94,7 @@ class Judge:
         self.right = [image[self.inside] for image in images(converged)]
 
     def __call__(self, wave: ExitWave) -> float:
+        """The error at the worst focus."""
         found = [image[self.inside] for image in images(wave)]
         return max(
             float((f - r).square().mean().sqrt() / r.std()) for f, r in zip(found, self.right, strict=True)
@@ -124,7 +124,10 @@ def in_bins(specimen: Specimen, thickness: float) -> Specimen:
 
 def limited_wave(specimen: Specimen, settings: WaveSettings) -> ExitWave:
     """The exit wave with transmission and propagation limited to two thirds of the Nyquist frequency."""
-    grid, slices = sampling_band(specimen, settings.pixel_size), slice_count(specimen, settings.slice_thickness)
+    grid, slices = (
+        sampling_band(specimen, settings.pixel_size),
+        slice_count(specimen, settings.slice_thickness),
+    )
     thick = specimen.cell[2] / slices
     potential = slice_potential([specimen], grid, slices, thick, "cpu")
     limited = antialias_band(grid)
@@ -153,8 +156,14 @@ def every_way() -> Iterator[list[object]]:
         "percent_off_converged",
         "percent_off_quarter_slices",
     ]
-    cases = [("Au", Pose(zone=(0, 1, 1))), ("Au", Pose(zone=(0, 0, 1), tilt=3.0)), ("CdSe", Pose(zone=(0, 0, 1)))]
-    ways = [(p, 2.0, limited, binned) for limited, binned in ((1, 1), (1, 0), (0, 1), (0, 0)) for p in PIXELS[::2]]
+    cases = [
+        ("Au", Pose(zone=(0, 1, 1))),
+        ("Au", Pose(zone=(0, 0, 1), tilt=3.0)),
+        ("CdSe", Pose(zone=(0, 0, 1))),
+    ]
+    ways = [
+        (p, 2.0, limited, binned) for limited, binned in ((1, 1), (1, 0), (0, 1), (0, 0)) for p in PIXELS[::2]
+    ]
     ways += [(0.06, t, False, binned) for binned in (True, False) for t in (0.5, 1.0, 2.0, 3.0)]
     for material, pose in cases:
         specimen = sphere(material, pose)

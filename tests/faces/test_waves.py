@@ -57,14 +57,14 @@ def test_image_gives_intensity_for_an_incident_wave_of_one(wave: Path, tmp_path:
     out = tmp_path / "image.npy"
     common = ("image", wave, "--pixel-size", 0.2, "--energy-kev", 300, "--cs-mm", 1.2, "--out", out)
     said = call(*common, "--defocus", 500, "--focal-spread", 30, "--angular-spread-mrad", 0)
-    assert "foci" in said
+    assert "coherent images for the focal spread" in said
     intensity = np.load(out)
     assert intensity.shape == (32, 40) and intensity.mean() == pytest.approx(1, abs=0.01)
     call(*common, "--defocus", 500, "--dose", 400)
     counts = np.load(out)
     assert counts.mean() == pytest.approx(16, abs=1) and (counts == counts.round()).all()
-    about = json.loads(call(*common, "--focal-spread", 5, "--json"))
-    assert about["foci"] == 0 and about["shape"] == [32, 40]
+    about = json.loads(call(*common, "--focal-spread", 0.5, "--json"))
+    assert about["terms"] == 1 and about["shape"] == [32, 40]
 
 
 @pytest.mark.parametrize(

@@ -146,13 +146,14 @@ def image(
 ) -> None:
     """Image an exit wave: intensity for an incident wave of 1, or counts where a dose is given.
 
-    Below a focal spread of 15 Å its envelope is used; above, images at several foci are averaged.
+    The focal spread is averaged over as a sum of coherent images, as many as keep the error under 1 %.
 
     For example `passband image wave.npz --defocus 500 --cs-mm 1.2 --focal-spread 30 --dose 400
     --out image.npy`.
     """
     from passband.hrtem.wave.files import read_wave, write_array
-    from passband.hrtem.wave.imaging import focal_points, simulate_micrographs
+    from passband.hrtem.wave.focal_average import focal_nodes
+    from passband.hrtem.wave.imaging import simulate_micrographs
     from passband.units import KEV
 
     exit_wave = read_wave(
@@ -182,12 +183,12 @@ def image(
     )
     pixels = simulate_micrographs(exit_wave, [conditions], seed=seed)[0].numpy()
     write_array(out, pixels)
-    foci = focal_points(conditions, exit_wave)
+    terms = len(focal_nodes(conditions, exit_wave))
     if json:
-        about = {"out": str(out), "shape": pixels.shape, "mean": float(pixels.mean()), "foci": foci}
+        about = {"out": str(out), "shape": pixels.shape, "mean": float(pixels.mean()), "terms": terms}
         typer.echo(json_text.dumps(about))
         return
-    how = f"the mean over {foci} foci" if foci else "the quasi-coherent envelope"
+    how = f"{terms} coherent images for the focal spread" if terms > 1 else "the quasi-coherent envelope"
     what = "electrons per pixel" if math.isfinite(conditions.dose) else "intensity for an incident wave of 1"
     typer.echo(
         f"wrote {out}: {pixels.shape[0]} x {pixels.shape[1]}, {what}, mean {pixels.mean():.4g}, with {how}"

@@ -85,8 +85,10 @@ def test_an_atom_is_shared_by_the_slices_around_it() -> None:
 
 def test_an_image_does_not_depend_on_where_slices_are_cut() -> None:
     """Half a slice higher, in focus as before: atoms counted by slices alone would stand elsewhere."""
-    s = replace(atoms(60), positions=atoms(60).positions * (1, 1, 0.7) + (0, 0, 1.5), focus_plane=6.0)
-    lifted = replace(s, positions=s.positions + (0, 0, 1.0), focus_plane=7.0)
+    s = replace(
+        atoms(60), positions=atoms(60).positions * (1, 1, 0.7) + np.array([0, 0, 1.5]), focus_plane=6.0
+    )
+    lifted = replace(s, positions=s.positions + np.array([0, 0, 1.0]), focus_plane=7.0)
     one, other = (exit_wave(x, WaveSettings(pixel_size=0.1)).array.abs() ** 2 for x in (s, lifted))
     assert (one - other).std() < 0.02 * one.std()
 
