@@ -15,7 +15,6 @@ from passband.cli.shell import angstrom
 if TYPE_CHECKING:
     from passband.optics.conditions import ImagingConditions
 
-PixelSize = Annotated[float, typer.Option(help="Å.")]
 EnergyKev = Annotated[float, typer.Option(help="Electron energy.")]
 Defocus = Annotated[float, typer.Option(help="Å; positive is underfocus.")]
 CsMm = Annotated[float, typer.Option(help="Third-order spherical aberration.")]
@@ -203,9 +202,13 @@ def multislice(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The exit wave: .npz, which keeps pixels and energy, or .npy.")],
-    pixel_size: PixelSize = 0.2,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="Å.", show_default="what the elements need")
+    ] = None,
     energy_kev: EnergyKev = 300.0,
-    slice_thickness: Annotated[float, typer.Option(help="Å.")] = 2.0,
+    slice_thickness: Annotated[
+        float | None, typer.Option(help="Å.", show_default="what the elements need")
+    ] = None,
     debye_waller: Annotated[
         float, typer.Option(help="B of atoms whose file gives none, Å²; 0 leaves them at rest.")
     ] = 0.0,
@@ -214,10 +217,10 @@ def multislice(
 ) -> None:
     """Calculate the exit wave of atoms: the wave at the cell's exit face, 1 in vacuum.
 
-    The beam travels towards +z through a cell that is periodic in x and y. Pixels and slices are the
-    largest that divide the cell and are no larger than asked for.
+    The beam travels towards +z through a cell that is periodic in x and y. Pixels and slices divide the cell
+    and are no larger than asked for; left out, they are as fine as images within 2 % need.
 
-    For example `passband multislice atoms.xyz --pixel-size 0.2 --energy-kev 300 --out wave.npz`, then
+    For example `passband multislice atoms.xyz --energy-kev 300 --out wave.npz`, then
     `passband image wave.npz --defocus 60 --out image.npy`.
     """
     from passband.hrtem.specimen.files import read_specimen

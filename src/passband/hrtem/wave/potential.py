@@ -14,6 +14,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
+import scipy.fft
 import torch
 from torch import Tensor
 
@@ -44,7 +45,7 @@ def sampling_band(specimen: Specimen, pixel_size: float) -> Band:
     Returns
     -------
     Band
-        Of the grid.
+        Of a grid as fine or just finer, whose numbers of points have no prime factor above five.
 
     Raises
     ------
@@ -54,10 +55,11 @@ def sampling_band(specimen: Specimen, pixel_size: float) -> Band:
     extent = (specimen.cell[1], specimen.cell[0])
     if fault := grid_fault(extent, pixel_size):
         raise ParameterError(fault)
-    shape = (math.ceil(extent[0] / pixel_size - 1e-6), math.ceil(extent[1] / pixel_size - 1e-6))
-    if min(shape) < 8:
+    least = (math.ceil(extent[0] / pixel_size - 1e-6), math.ceil(extent[1] / pixel_size - 1e-6))
+    shape = (scipy.fft.next_fast_len(least[0], real=True), scipy.fft.next_fast_len(least[1], real=True))
+    if min(least) < 8:
         raise ParameterError(
-            f"a cell of {extent[1]:g} x {extent[0]:g} Å has {shape[1]} x {shape[0]} pixels of "
+            f"a cell of {extent[1]:g} x {extent[0]:g} Å has {least[1]} x {least[0]} pixels of "
             f"{pixel_size:g} Å; at least 8 x 8 are needed: repeat the cell or take smaller pixels"
         )
     return band_within(shape, extent, math.inf)

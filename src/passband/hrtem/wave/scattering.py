@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from passband.errors import ParameterError
+from passband.errors import CoarseSamplingWarning, ParameterError
 from passband.hrtem.specimen.specimen import Specimen
 from passband.hrtem.wave.potential import (
     antialias_cutoff,
@@ -27,6 +28,7 @@ from passband.hrtem.wave.potential import (
     slice_count,
     slice_potential,
 )
+from passband.hrtem.wave.sampling import Sampling, good_sampling, sampling_fault
 from passband.optics.bands import Band, band_within, crop, from_band, to_band
 from passband.units import electron_wavelength, interaction_constant
 
@@ -48,9 +50,11 @@ class WaveSettings:
     energy
         Electron energy, eV.
     pixel_size
-        Wanted sampling, Å; the grid's is the nearest below it that divides the cell.
+        Wanted sampling, Å; the grid's is one just below it that divides the cell into a number of points
+        that is transformed fast. None for `good_sampling` of the specimen's particles.
     slice_thickness
-        Wanted thickness of a slice, Å; the slices' is the nearest below it that divides the cell.
+        Wanted thickness of a slice, Å; the slices' is the nearest below it that divides the cell. None as
+        above.
     band
         The highest frequency kept in the stored wave, 1/Å; infinity keeps what the sampling carries.
         An aperture wider than this is accepted, but nothing is there for it to pass.
@@ -67,20 +71,28 @@ class WaveSettings:
     """
 
     energy: float = 300e3
-    pixel_size: float = 0.2
-    slice_thickness: float = 2.0
+    pixel_size: float | None = None
+    slice_thickness: float | None = None
     band: float = 1.25
 
     def __post_init__(self) -> None:
         faults = [
             f"{name} must be {low:g} to {high:g} {unit}, got {getattr(self, name):g}"
             for name, (low, high, unit) in _LIMITS.items()
-            if not low <= getattr(self, name) <= high
+            if getattr(self, name) is not None and not low <= getattr(self, name) <= high
         ]
         if not self.band > 0:
             faults.append(f"band must be a positive number, got {self.band}")
         if faults:
             raise ParameterError("wave settings: " + "; ".join(faults))
+
+    def sampling(self, numbers: Iterable[int]) -> Sampling:
+        """Pixels and slices for particles of some elements, chosen where the settings leave it."""
+        good = good_sampling(numbers, self.energy)
+        return Sampling(
+            pixel_size=self.pixel_size or good.pixel_size,
+            slice_thickness=self.slice_thickness or good.slice_thickness,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -289,8 +301,8 @@ def exit_wave(
     ...     numbers=np.array([79]), positions=np.array([[4.0, 4.0, 1.0]]), particle=np.array([1], np.int32),
     ...     thermal=np.array([0.006]), cell=(8.0, 8.0, 2.0), focus_plane=1.0,
     ... )
-    >>> exit_wave(atom).array.shape
-    torch.Size([40, 40])
+    >>> exit_wave(atom).array.shape  # 0.12 Å
+    torch.Size([72, 72])
     """
     return exit_waves([specimen], settings, at_exit_face=at_exit_face, device=device)[0]
 
@@ -331,7 +343,13 @@ def exit_waves(
     2
     """
     settings = settings or WaveSettings()
-    counts = [slice_count(s, settings.slice_thickness) for s in specimens]
+    numbers = np.unique(np.concatenate([_matter(s) for s in specimens])).tolist()
+    sampling = settings.sampling(numbers)
+    if fault := sampling_fault(numbers, settings.energy, sampling):
+        warnings.warn(
+            f"{fault}; leave the sampling out, and it is chosen", CoarseSamplingWarning, stacklevel=2
+        )
+    counts = [slice_count(s, sampling.slice_thickness) for s in specimens]
     thicknesses = [s.cell[2] / n for s, n in zip(specimens, counts, strict=True)]
     first, thickness = specimens[0], thicknesses[0]
     if any(s.cell[:2] != first.cell[:2] for s in specimens) or np.ptp(thicknesses) > 1e-9 * thickness:
@@ -340,7 +358,7 @@ def exit_waves(
             f"a batch needs cells of one width and slices of one thickness, got cells {cells[:3]}; "
             "calculate them one by one"
         )
-    band = sampling_band(first, settings.pixel_size)
+    band = sampling_band(first, sampling.pixel_size)
     begin, incident = 0, None
     if len(specimens) == 1:
         begin, slab = _upstream(first, counts[0])
@@ -369,6 +387,12 @@ def exit_waves(
         focused = values * torch.polar(torch.ones_like(back), back).to(values.dtype)
         waves.append(ExitWave(spectrum=focused, band=kept, energy=settings.energy))
     return waves
+
+
+def _matter(specimen: Specimen) -> np.ndarray:
+    """Atomic numbers of the particles; of all where there is none."""
+    inside = specimen.particle > 0
+    return specimen.numbers[inside] if inside.any() else specimen.numbers
 
 
 @dataclass(frozen=True, kw_only=True)
