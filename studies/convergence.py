@@ -16,13 +16,15 @@ import csv
 import io
 import math
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from passband.errors import CoarseSamplingWarning
 from passband.hrtem.specimen.crystals import zone_directions
 from passband.hrtem.specimen.labels import disc_labels
 from passband.hrtem.specimen.materials import MATERIALS
@@ -33,6 +35,7 @@ from passband.hrtem.specimen.specimen import Specimen, build_specimen
 from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.hrtem.wave.imaging import image_intensity
 from passband.hrtem.wave.potential import antialias_band, sampling_band, slice_count, slice_potential
+from passband.hrtem.wave.sampling import Sampling, good_sampling
 from passband.hrtem.wave.scattering import ExitWave, WaveSettings, exit_wave, multislice
 from passband.optics.bands import band_within, crop
 from passband.optics.conditions import ImagingConditions
@@ -42,7 +45,7 @@ from passband.units import electron_wavelength
 
 RESULTS = Path("studies/results")
 TABLE, WAYS = RESULTS / "convergence.csv", RESULTS / "convergence_ways.csv"
-ENERGIES, PIXELS = (300e3, 80e3), (0.2, 0.18, 0.16, 0.14, 0.12, 0.1)
+ENERGIES, PIXELS = (300e3, 200e3, 80e3), (0.2, 0.18, 0.16, 0.14, 0.12)
 SIDE, DIAMETER, SHAPE, FOCI = 64.0, 50.0, (320, 320), (0.0, -100.0, 100.0)
 CONVERGED = WaveSettings(pixel_size=0.05, slice_thickness=1.0)
 
@@ -102,15 +105,17 @@ class Judge:
 
 
 def every_material() -> Iterator[list[object]]:
-    yield ["material", "energy_kev", "pose", "pixel_size", "slice_thickness", "error_percent"]
+    yield ["material", "energy_kev", "pose", "pixel_size", "slice_thickness", "chosen", "error_percent"]
     for material in MATERIALS:
         for pose in poses(material):
             specimen = sphere(material, pose)
             for energy in ENERGIES:
                 off = Judge(specimen, exit_wave(specimen, replace(CONVERGED, energy=energy)))
-                for pixel in PIXELS:
-                    wave = exit_wave(specimen, WaveSettings(energy=energy, pixel_size=pixel))
-                    row = [material, f"{energy / 1e3:g}", pose.words, pixel, 2.0, f"{100 * off(wave):.2f}"]
+                good = good_sampling(np.unique(specimen.numbers).tolist(), energy)
+                for at in (*(Sampling(pixel_size=p, slice_thickness=2.0) for p in PIXELS), good):
+                    wave = exit_wave(specimen, WaveSettings(energy=energy, **asdict(at)))
+                    row = [material, f"{energy / 1e3:g}", pose.words, at.pixel_size, at.slice_thickness]
+                    row += ["yes" if at == good else "no", f"{100 * off(wave):.2f}"]
                     print(*row, flush=True)
                     yield row
 
@@ -197,23 +202,35 @@ def write(path: Path, rows: Sequence[Sequence[object]]) -> None:
 
 
 def shown() -> str:
-    """The worst pose of each material, as a table in Markdown."""
+    """The worst pose of each material, as a table in Markdown: slices of 2 Å, and the sampling chosen."""
     with TABLE.open(encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
-    worst: dict[tuple[str, str], dict[str, float]] = {}
-    for r in rows:
-        of = worst.setdefault((r["material"], r["energy_kev"]), {})
-        of[r["pixel_size"]] = max(of.get(r["pixel_size"], 0.0), float(r["error_percent"]))
     sizes = [str(p) for p in PIXELS]
-    lines = [f"| | keV | {' | '.join(f'{p} Å' for p in sizes)} |", "|---|---|" + "---|" * len(sizes)]
-    for (material, energy), errors in worst.items():
-        lines.append(f"| {material} | {energy} | {' | '.join(f'{errors[p]:.1f}' for p in sizes)} |")
+    lines = [
+        f"| | keV | {' | '.join(f'{p} Å' for p in sizes)} | chosen: pixels, slices | error |",
+        "|---|---|" + "---|" * (len(sizes) + 2),
+    ]
+    for material, energy in dict.fromkeys((r["material"], r["energy_kev"]) for r in rows):
+        worst, chosen = dict.fromkeys(sizes, 0.0), {}
+        for r in rows:
+            if (r["material"], r["energy_kev"]) != (material, energy):
+                continue
+            error = float(r["error_percent"])
+            if r["chosen"] == "yes":
+                words = f"{r['pixel_size']} Å, {float(r['slice_thickness']):g} Å"
+                chosen[words] = max(chosen.get(words, 0.0), error)
+            if float(r["slice_thickness"]) == 2.0:
+                worst[r["pixel_size"]] = max(worst[r["pixel_size"]], error)
+        ((words, best),) = chosen.items()
+        errors = " | ".join(f"{worst[p]:.1f}" for p in sizes)
+        lines.append(f"| {material} | {energy} | {errors} | {words} | {best:.1f} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
+    warnings.simplefilter("ignore", CoarseSamplingWarning)
     what = sys.argv[1] if len(sys.argv) > 1 else ""
     if what == "ways":
         write(WAYS, list(every_way()))

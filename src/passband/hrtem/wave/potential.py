@@ -184,27 +184,32 @@ def slice_potential(
     order = np.lexsort((kind[atom], layer))
     atom, layer, share = atom[order], layer[order], share[order]
     start = np.searchsorted(layer, np.arange(slices + 1))
-    pixels, weights = _spread(position, band, device, dtype)
-    factors = torch.stack(
-        [_atom_factor(band, int(numbers[i]), float(thermal[i]), dtype).to(device) for i in first]
-    )
+    of, kind = of[atom], kind[atom]
+    (rows, shares_y), (columns, shares_x) = _spread(position, band, device, dtype)
+    those = torch.as_tensor(atom, device=device)
+    rows, columns = rows[those] * band.shape[1], columns[those]
+    shares_y = shares_y[those] * torch.as_tensor(share, device=device, dtype=dtype)[:, None]
+    shares_x = shares_x[those]
+    complex_type = torch.complex128 if dtype == torch.float64 else torch.complex64
+    factors = [_atom_factor(band, int(numbers[i]), float(thermal[i])).to(device, complex_type) for i in first]
     height, width = band.shape
 
     def potential(i: int) -> Tensor | None:
         here = slice(int(start[i]), int(start[i + 1]))
         if here.start == here.stop:
             return None
-        present, plane = np.unique(kind[atom[here]], return_inverse=True)
-        planes = torch.as_tensor(plane * len(specimens) + of[atom[here]], device=device)[:, None]
-        those = torch.as_tensor(atom[here], device=device)
-        part = torch.as_tensor(share[here], device=device, dtype=dtype)[:, None]
+        present, plane = np.unique(kind[here], return_inverse=True)
+        planes = torch.as_tensor((plane * len(specimens) + of[here]) * (height * width), device=device)
+        if len(present) * len(specimens) * height * width < 2**31:
+            planes = planes.int()  # half the memory to go through
+        places = (rows[here] + planes[:, None])[:, :, None] + columns[here][:, None, :]
+        parts = shares_y[here][:, :, None] * shares_x[here][:, None, :]
         grid = torch.zeros(len(present) * len(specimens) * height * width, dtype=dtype, device=device)
-        grid.index_add_(
-            0, (pixels[those] + planes * (height * width)).flatten(), (weights[those] * part).flatten()
-        )
+        grid.index_add_(0, places.flatten(), parts.flatten())
         spectra = torch.fft.rfft2(grid.view(len(present), len(specimens), height, width))
-        spectra *= factors[torch.as_tensor(present, device=device)][:, None]
-        summed = spectra[0] if len(present) == 1 else spectra.sum(0)
+        summed = spectra[0].mul_(factors[present[0]])
+        for spectrum, k in zip(spectra[1:], present[1:], strict=True):
+            summed += spectrum.mul_(factors[k])
         v: Tensor = torch.fft.irfft2(summed, s=(height, width), norm="forward")
         return v
 
@@ -213,20 +218,16 @@ def slice_potential(
 
 def _spread(
     position: np.ndarray, band: Band, device: torch.device | str, dtype: torch.dtype
-) -> tuple[Tensor, Tensor]:
-    """For each atom the grid points near it, (n, KERNEL²), and its share on each."""
-    points, shares = [], []
+) -> tuple[tuple[Tensor, Tensor], ...]:
+    """Along y and along x: the grid points near each atom, (n, KERNEL), and its share on each."""
+    spread = []
     for axis, (n, length) in enumerate(zip(band.shape, band.extent, strict=True)):
         at = position[:, 1 - axis] * (n / length)
-        first = np.ceil(at - KERNEL / 2)
-        near = first[:, None] + np.arange(KERNEL)
-        points.append(torch.as_tensor(near.astype(np.int64) % n, device=device))
-        shares.append(
-            torch.as_tensor(_kernel((near - at[:, None]) / (KERNEL / 2)), device=device, dtype=dtype)
-        )
-    pixels = points[0][:, :, None] * band.shape[1] + points[1][:, None, :]
-    weights = shares[0][:, :, None] * shares[1][:, None, :]
-    return pixels.flatten(1), weights.flatten(1)
+        near = np.ceil(at - KERNEL / 2)[:, None] + np.arange(KERNEL)
+        points = torch.as_tensor(near.astype(np.int32) % n, device=device)
+        shares = _kernel((near - at[:, None]) / (KERNEL / 2))
+        spread.append((points, torch.as_tensor(shares, device=device, dtype=dtype)))
+    return tuple(spread)
 
 
 # The exponential of a semicircle, and its width for a band of that share of the grid's.
@@ -246,7 +247,7 @@ def _kernel_transform(half: int, n: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=32)
-def _atom_factor(grid: Band, number: int, thermal: float, dtype: torch.dtype) -> Tensor:
+def _atom_factor(grid: Band, number: int, thermal: float) -> Tensor:
     """What turns the spectrum of spread atoms of one kind into that of their potential; (y, x), x >= 0."""
     band = potential_band(grid)
     ky, kx = (k.numpy() for k in band.frequencies())
@@ -259,4 +260,4 @@ def _atom_factor(grid: Band, number: int, thermal: float, dtype: torch.dtype) ->
     factor = np.zeros((grid.shape[0], grid.shape[1] // 2 + 1))
     rows = np.r_[: band.half[0] + 1, grid.shape[0] - band.half[0] : grid.shape[0]]
     factor[rows, : band.half[1] + 1] = (smeared / (spread_y * spread_x * area)).T
-    return torch.as_tensor(factor, dtype=dtype)
+    return torch.as_tensor(factor)

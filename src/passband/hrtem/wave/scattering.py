@@ -232,8 +232,10 @@ def multislice(
     >>> wave[0, 0].item(), wave.abs().sum().item()
     ((1+0j), 1.0)
     """
-    spectrum = incident
-    step = _limited_step if band.kept != band.shape else _whole_step
+    whole = band.kept == band.shape
+    step = _whole_step if whole else _limited_step
+    # The plain transform's order is (y, x), that of a band is transposed.
+    spectrum = incident.mT.contiguous() if whole and incident is not None else incident
     for v in potential:
         if spectrum is None:
             double = v is not None and v.dtype == torch.float64
@@ -246,18 +248,23 @@ def multislice(
         spectrum = step(spectrum, torch.complex(torch.cos(phase), torch.sin(phase)), band, through)
     if spectrum is None:
         raise ParameterError("multislice needs at least one slice")
-    return spectrum
+    return spectrum.mT.contiguous() if whole else spectrum
 
 
 def _whole_step(spectrum: Tensor, transmission: Tensor, band: Band, through: _Propagator) -> Tensor:
-    """One slice and the way to the next, with all frequencies of the grid."""
-    wave = torch.fft.ifft2(spectrum.mT, norm="forward")
-    after: Tensor = torch.fft.fft2(wave * transmission).mT
-    return after * through.step
+    """One slice and the way to the next, with all frequencies of the grid; spectra are (y, x)."""
+    wave = _times(transmission, torch.fft.ifft2(spectrum, norm="forward"))
+    return _times(torch.fft.fft2(wave), through.step)
+
+
+def _times(own: Tensor, other: Tensor) -> Tensor:
+    """Their product, in the place of the first where that is as large and no gradient is asked for."""
+    fits = own.ndim >= other.ndim and not (own.requires_grad or other.requires_grad)
+    return own.mul_(other) if fits else own * other
 
 
 def _limited_step(spectrum: Tensor, transmission: Tensor, band: Band, through: _Propagator) -> Tensor:
-    """The same, with transmission and wave limited to the band."""
+    """The same, with transmission and wave limited to the band; spectra are (u, v)."""
     limited = from_band(to_band(transmission, band) * through.limit, band)
     return to_band(from_band(spectrum, band) * limited, band) * through.step
 
@@ -431,16 +438,18 @@ def _behind(slab: _Slab, band: Band, energy: float, thickness: float, device: to
 
 
 def _plane_wave(band: Band, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    spectrum = torch.zeros(band.kept[::-1], dtype=dtype, device=device)
+    whole = band.kept == band.shape
+    spectrum = torch.zeros(band.kept if whole else band.kept[::-1], dtype=dtype, device=device)
     spectrum[0, 0] = 1
     return spectrum
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Propagator:
-    """What spectra are multiplied by, (u, v): the antialiasing limit, free space, and what follows a slice.
+    """What spectra are multiplied by: the antialiasing limit, free space, and what follows a slice.
 
-    The first and the last are over the number of points: there and back multiplies by as much.
+    The first and the last are over the number of points: there and back multiplies by as much. They are
+    (y, x) with all frequencies of the grid, else (u, v).
     """
 
     limit: Tensor
@@ -464,4 +473,6 @@ def _propagator(
     phase = -math.pi * electron_wavelength(energy) * thickness * k2
     limit = limit / (band.shape[0] * band.shape[1])
     free = torch.polar(torch.ones_like(phase), phase)
+    if band.kept == band.shape:
+        limit, free = limit.mT.contiguous(), free.mT.contiguous()
     return _Propagator(limit=limit.to(dtype), free=free.to(dtype), step=(limit * free).to(dtype))
