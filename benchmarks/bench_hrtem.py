@@ -261,7 +261,8 @@ def whole_scenes(count: int) -> None:
     print("  " + ", ".join(f"{n} {v / count:.3f} s" for n, v in spent.items()))
     print(f"  {each:.2f} s a scene: 2000 scenes take {2000 * each / 60:.0f} min (45 at most; 20 moonshot),")
     print("  calculated from these; on disk come compressing and writing")
-    print(f"  memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GB at most (1.5), what was held of abTEM among it")
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"  memory {most:.2f} GB at most (1.5), with what this process held of abTEM")
 
 
 def parts() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import groupby
 
 import numpy as np
@@ -147,10 +147,12 @@ def simulate_micrographs(
 
     for (_, shape, filtered), run in groupby(conditions, alike):
         together = list(run)
+        # In double precision: chi runs to thousands of radians.
+        lenses = lens_of(together, dtype=torch.float64, device=device)
         for start in range(0, len(together), size):
             batch = together[start : start + size]
-            # In double precision: chi runs to thousands of radians.
-            lens = lens_of(batch, dtype=torch.float64, device=device)
+            members = {f.name: getattr(lenses, f.name)[start : start + size] for f in fields(lenses)}
+            lens = Lens(**members)
             grid = _working_grid(wave.band, shape, filtered)
             nodes = torch.tensor([focal_nodes(c, wave) for c in batch], dtype=torch.float64, device=device)
             intensity = image_intensity(wave, lens, nodes=nodes, shape=grid)
