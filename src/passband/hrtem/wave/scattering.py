@@ -259,7 +259,7 @@ def _whole_step(spectrum: Tensor, transmission: Tensor, band: Band, through: _Pr
 
 def _times(own: Tensor, other: Tensor) -> Tensor:
     """Their product, in the place of the first where that is as large and no gradient is asked for."""
-    fits = own.shape == torch.broadcast_shapes(own.shape, other.shape)
+    fits = list(own.shape) == list(np.broadcast_shapes(own.shape, other.shape))
     return own.mul_(other) if fits and not (own.requires_grad or other.requires_grad) else own * other
 
 
