@@ -115,6 +115,13 @@ evidence: setup
 strangers: setup
 	$(PY) studies/strangers.py
 
+# How near images are to converged ones, by material and sampling; ways of multislice; of the focal average.
+.PHONY: convergence
+convergence: setup
+	$(PY) studies/convergence.py
+	$(PY) studies/convergence.py ways
+	$(PY) studies/focal_average.py
+
 # Focus and astigmatism from Thon rings, on simulated micrographs whose own are known.
 thon: setup
 	$(PY) studies/thon_rings.py

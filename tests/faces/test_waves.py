@@ -53,18 +53,29 @@ def test_multislice_writes_a_wave_with_axes_y_x(wave: Path) -> None:
     assert (np.abs(array) ** 2).mean() == pytest.approx(1, abs=0.01)
 
 
+def test_multislice_chooses_a_sampling_and_says_in_a_line_what_is_too_coarse(tmp_path: Path) -> None:
+    (tmp_path / "atoms.xyz").write_text(ATOMS)
+    out = tmp_path / "wave.npz"
+    common = ("multislice", tmp_path / "atoms.xyz", "--out", out)
+    assert "too coarse" not in call(*common)
+    assert max(read_wave(out).pixel_sizes) <= 0.12
+    said = call(*common, "--pixel-size", 0.2)
+    assert said.startswith("passband: pixels of 0.2 Å are too coarse for Au at 300 keV"), said
+    assert said.count("\n") == 2 and "0.12 Å" in said  # the warning and what was written
+
+
 def test_image_gives_intensity_for_an_incident_wave_of_one(wave: Path, tmp_path: Path) -> None:
     out = tmp_path / "image.npy"
     common = ("image", wave, "--pixel-size", 0.2, "--energy-kev", 300, "--cs-mm", 1.2, "--out", out)
     said = call(*common, "--defocus", 500, "--focal-spread", 30, "--angular-spread-mrad", 0)
-    assert "foci" in said
+    assert "coherent images for the focal spread" in said
     intensity = np.load(out)
     assert intensity.shape == (32, 40) and intensity.mean() == pytest.approx(1, abs=0.01)
     call(*common, "--defocus", 500, "--dose", 400)
     counts = np.load(out)
     assert counts.mean() == pytest.approx(16, abs=1) and (counts == counts.round()).all()
-    about = json.loads(call(*common, "--focal-spread", 5, "--json"))
-    assert about["foci"] == 0 and about["shape"] == [32, 40]
+    about = json.loads(call(*common, "--focal-spread", 0.5, "--json"))
+    assert about["terms"] == 1 and about["shape"] == [32, 40]
 
 
 @pytest.mark.parametrize(

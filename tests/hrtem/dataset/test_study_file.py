@@ -134,7 +134,7 @@ def test_a_fault_is_one_fault_and_names_its_limit(text: str, said: str, tmp_path
 
 
 def test_an_aperture_that_the_wave_does_not_carry_is_refused_before_anything_is_simulated(tmp_path) -> None:
-    text = "scenes = 10\n[imaging]\naperture = {low = 0.01, high = %g}"
+    text = "scenes = 10\n[wave]\npixel_size = 0.2\n[imaging]\naperture = {low = 0.01, high = %g}"
     assert study(text % 0.049, tmp_path).scenes == 10  # wavelength / (2 x 0.2 Å) is 0.0492 rad
     with pytest.raises(ParameterError, match=r"aperture must be at most 0.0492 rad"):
         study(text % 0.05, tmp_path)

@@ -18,7 +18,7 @@ from passband.detections.masks import tight_mask
 from passband.errors import ParameterError
 from passband.hrtem.dataset.dataset import Dataset, Scene
 from passband.hrtem.specimen.materials import MATERIALS
-from passband.hrtem.wave.imaging import focal_points
+from passband.hrtem.wave.focal_average import focal_nodes
 from passband.micrographs.write_tiff import imagej_tiff
 from passband.optics.conditions import ImagingConditions
 from passband.store.columns import rows_csv
@@ -37,8 +37,8 @@ class Export:
     Parameters
     ----------
     folder
-        With a folder for each split, and ``conditions.csv``: of each image its conditions, and over how
-        many foci it is averaged (0: the quasi-coherent envelope).
+        With a folder for each split, and ``conditions.csv``: of each image its conditions, and of
+        how many coherent images, its ``terms``, the focal average is the sum (1: the envelope alone).
     images
         How many micrographs.
     """
@@ -168,7 +168,7 @@ def export_dataset(
             names = FORMS[form](folder / split, scene)
             for place, (name, c) in enumerate(zip(names, scene.conditions, strict=True)):
                 where = {"image": f"{split}/{name}", "split": split, "scene": number, "place": place}
-                rows.append({**where, **asdict(c), "foci": focal_points(c, scene.wave)})
+                rows.append({**where, **asdict(c), "terms": len(focal_nodes(c, scene.wave))})
             if form == "tiff":
                 truth |= dict.fromkeys(names, truth_of_labels(scene.labels))
                 kinds |= dict.fromkeys(names, _kinds(scene, categories))

@@ -12,7 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from passband.errors import ParameterError
+from passband.hrtem.specimen.crystals import atomic_number
+from passband.hrtem.specimen.materials import MATERIALS
 from passband.hrtem.specimen.specimen import SpecimenRanges
+from passband.hrtem.wave.sampling import sampling_fault
 from passband.hrtem.wave.scattering import WaveSettings
 from passband.optics.bands import grid_fault
 from passband.optics.conditions import ConditionRanges, Grid, ImagingConditions, Normal, Range, Uniform
@@ -102,7 +105,8 @@ class SimulationStudy:
         "disc": the closed union of discs about a particle's atoms; "phase": where the phase of its own
         exit wave exceeds pi/16, which costs one more wave for each particle.
     specimen, wave, imaging
-        What specimens are drawn from, how their waves are computed, what images are drawn from.
+        What specimens are drawn from, how their waves are computed, what images are drawn from. A sampling
+        of the waves that is left out is chosen for the materials, and stands here as chosen.
 
     Raises
     ------
@@ -120,6 +124,8 @@ class SimulationStudy:
     imaging: ConditionRanges = field(default_factory=ConditionRanges)
 
     def __post_init__(self) -> None:
+        sampling = self.wave.sampling(self._elements)
+        object.__setattr__(self, "wave", replace(self.wave, **asdict(sampling)))
         faults = []
         for name, least, most in (("scenes", 1, MOST), ("images_per_scene", 1, MOST), ("seed", 0, math.inf)):
             value = getattr(self, name)
@@ -141,19 +147,37 @@ class SimulationStudy:
         if not isinstance(self.imaging.pixel_size, (int, float)):
             faults.append("imaging pixel_size must be one number: all images of a dataset have one shape")
         else:
-            grids = {self.imaging.pixel_size: "imaging", self.wave.pixel_size: "wave"}
+            grids = {self.imaging.pixel_size: "imaging", sampling.pixel_size: "wave"}
             for pixel, name in grids.items():
                 if fault := grid_fault(self.specimen.cell, pixel):
                     faults.append(f"{name} pixel_size: {fault}")
-            carried = electron_wavelength(self.wave.energy) / (2 * self.wave.pixel_size)
+                    break  # one field is told of once
+            carried = electron_wavelength(self.wave.energy) / (2 * sampling.pixel_size)
             widest = max((a for a in _ends(self.imaging.aperture) if math.isfinite(a)), default=0.0)
             if widest > carried:
                 faults.append(
                     f"imaging aperture must be at most {carried:.3g} rad, which the wave's pixels of "
-                    f"{self.wave.pixel_size:g} Å carry, got {widest:g}; take smaller ones in [wave]"
+                    f"{sampling.pixel_size:g} Å carry, got {widest:g}; take smaller ones in [wave]"
                 )
         if faults:
             raise StudyError(faults)
+
+    @property
+    def _elements(self) -> list[int]:
+        """Atomic numbers of all particles that may be drawn."""
+        sites = [site for name in self.specimen.materials for site in MATERIALS[name].sites]
+        return sorted({atomic_number(site.element) for site in sites})
+
+    @property
+    def sampling_fault(self) -> str | None:
+        """What is too coarse in the waves' sampling for some material, in words; None for nothing."""
+        sampling = self.wave.sampling(self._elements)
+        found = []
+        for name in self.specimen.materials:
+            numbers = [atomic_number(site.element) for site in MATERIALS[name].sites]
+            if fault := sampling_fault(numbers, self.wave.energy, sampling, name=name):
+                found.append(fault)
+        return "; ".join(found) or None
 
     def scene_seed(self, scene: int, purpose: str) -> int:
         """Seed of one scene for one purpose, below 2**53 so that any JSON reader keeps it.

@@ -119,7 +119,7 @@ def _prepared(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _shared_defaults() -> dict[str, Any]:
     """What images have in common with the wave, where the study does not say."""
-    return {f.name: f.default for f in fields(WaveSettings) if f.name in ("energy", "pixel_size")}
+    return {f.name: f.default for f in fields(ConditionRanges) if f.name in ("energy", "pixel_size")}
 
 
 def _negated(value: Any) -> Any:
