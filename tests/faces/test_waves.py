@@ -53,6 +53,15 @@ def test_multislice_writes_a_wave_with_axes_y_x(wave: Path) -> None:
     assert (np.abs(array) ** 2).mean() == pytest.approx(1, abs=0.01)
 
 
+def test_absorption_takes_electrons_from_the_wave(wave: Path, tmp_path: Path) -> None:
+    atoms, out, kept = tmp_path / "atoms.xyz", tmp_path / "hot.npy", []
+    for share in (0, 1):
+        call("multislice", atoms, "--debye-waller", 0.6, "--absorption", share, "--out", out)
+        kept.append((np.abs(np.load(out)) ** 2).mean())
+    assert kept[1] < kept[0] - 1e-4
+    assert "0 to 1" in call("multislice", atoms, "--absorption", 2, "--out", out, status=2)
+
+
 def test_image_gives_intensity_for_an_incident_wave_of_one(wave: Path, tmp_path: Path) -> None:
     out = tmp_path / "image.npy"
     common = ("image", wave, "--pixel-size", 0.2, "--energy-kev", 300, "--cs-mm", 1.2, "--out", out)

@@ -208,6 +208,10 @@ def multislice(
     debye_waller: Annotated[
         float, typer.Option(help="B of atoms whose file gives none, Å²; 0 leaves them at rest.")
     ] = 0.0,
+    absorption: Annotated[
+        float,
+        typer.Option(help="Share of the electrons scattered by thermal motion that is lost, 0 to 1."),
+    ] = 0.0,
     plot: Annotated[Path | None, typer.Option(help="Draw amplitude and phase: .png, .svg or .pdf.")] = None,
     json: Json = False,
 ) -> None:
@@ -225,7 +229,11 @@ def multislice(
     from passband.units import KEV
 
     settings = WaveSettings(
-        energy=energy_kev * KEV, pixel_size=pixel_size, slice_thickness=slice_thickness, band=math.inf
+        energy=energy_kev * KEV,
+        pixel_size=pixel_size,
+        slice_thickness=slice_thickness,
+        band=math.inf,
+        absorption=absorption,
     )
     specimen = read_specimen(atoms, debye_waller=debye_waller)
     wave = exit_wave(specimen, settings, at_exit_face=True)

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from passband.errors import ParameterError
-from passband.hrtem.dataset.study import SimulationStudy, Splits, study_differences
+from passband.hrtem.dataset.study import ADDED, SimulationStudy, Splits, study_differences
 from passband.hrtem.dataset.study_file import read_study, study_from_values
+from passband.hrtem.wave.scattering import WaveSettings
 from passband.optics.conditions import ConditionRanges, Grid, Normal, Uniform
 
-STUDIES = sorted(Path(__file__).parents[2].glob("studies/*.toml"))
+STUDIES = sorted(Path(__file__).parents[3].glob("studies/hrtem_*.toml"))
+DIGEST_OF_0_1 = "92dd217a8b55abcc1e6883b4c6ed9b25241134913a536ea35f4cb260495f5b91"
+"""Of `SimulationStudy(scenes=8)`, as the version before absorption gave it."""
 
 
 def study(text: str, folder: Path) -> SimulationStudy:
@@ -189,3 +193,16 @@ def test_differences_name_what_differs() -> None:
     one = SimulationStudy(scenes=10, imaging=ConditionRanges(C10=-30.0))
     other = SimulationStudy(scenes=10, imaging=ConditionRanges(C10=Uniform(low=-30.0, high=0.0)))
     assert study_differences(one, other) == ['imaging.C10: -30, {"low": -30.0, "high": 0.0}']
+
+
+def test_a_study_of_an_older_version_is_the_same_study(tmp_path) -> None:
+    """Names that came later are not told where they change nothing: digests, ids and manifests stay."""
+    assert SimulationStudy(scenes=8).digest() == DIGEST_OF_0_1
+    plain = SimulationStudy(scenes=8).values()
+    for table, names in ADDED.items():
+        assert not set(names) & set(plain[table])
+        for name in names:
+            assert hasattr(getattr(SimulationStudy(scenes=8), table), name)
+    told = replace(SimulationStudy(scenes=8), wave=WaveSettings(absorption=0.5))
+    assert told.values()["wave"]["absorption"] == 0.5 and told.digest() != DIGEST_OF_0_1
+    assert study_from_values(told.values(), source="here") == told

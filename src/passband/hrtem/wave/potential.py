@@ -16,6 +16,7 @@ from torch import Tensor
 
 from passband.errors import ParameterError
 from passband.hrtem.specimen.specimen import Specimen
+from passband.hrtem.wave.absorption import diffuse_factor
 from passband.hrtem.wave.scattering_factors import scattering_factor
 from passband.optics.bands import Band, band_within, grid_fault, real_from_band, real_to_band
 from passband.units import POTENTIAL_PER_SCATTERING_FACTOR
@@ -134,8 +135,13 @@ def slice_potential(
     thickness: float,
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
+    *,
+    absorbing: float = 0.0,
 ) -> Potential:
-    """The potential of slice i of a batch of specimens, (b, y, x), or None where all are empty."""
+    """The potential of slice i of a batch of specimens, (b, y, x), or None where all are empty.
+
+    Where ``absorbing`` is not 0 it is complex: its imaginary part is that many times `diffuse_factor`'s.
+    """
     of = np.repeat(np.arange(len(specimens)), [len(s.numbers) for s in specimens])
     numbers = np.concatenate([s.numbers for s in specimens])
     thermal = np.concatenate([s.thermal for s in specimens])
@@ -150,6 +156,11 @@ def slice_potential(
     factors = torch.stack(
         [_atom_factor(band, int(numbers[i]), float(thermal[i]), dtype).to(device) for i in first]
     )
+    losses = (
+        torch.stack([_loss_factor(band, int(numbers[i]), float(thermal[i]), dtype).to(device) for i in first])
+        if absorbing
+        else None
+    )
     height, width = band.shape
 
     def potential(i: int) -> Tensor | None:
@@ -161,8 +172,12 @@ def slice_potential(
         grid = torch.zeros(len(present) * len(specimens) * height * width, dtype=dtype, device=device)
         grid.index_add_(0, (pixels[here] + planes * (height * width)).flatten(), weights[here].flatten())
         spectra = real_to_band(grid.view(len(present), len(specimens), height, width), band)
-        summed = (spectra * factors[torch.as_tensor(present, device=device)][:, None]).sum(0)
-        return real_from_band(summed, band)
+        kinds = torch.as_tensor(present, device=device)
+        real = real_from_band((spectra * factors[kinds][:, None]).sum(0), band)
+        if losses is None:
+            return real
+        lost = real_from_band((spectra * losses[kinds][:, None]).sum(0), band)
+        return torch.complex(real, absorbing * lost)
 
     return potential
 
@@ -204,11 +219,22 @@ def _kernel_transform(half: int, n: int) -> np.ndarray:
 @lru_cache(maxsize=32)
 def _atom_factor(band: Band, number: int, thermal: float, dtype: torch.dtype) -> Tensor:
     """What turns the spectrum of spread atoms of one kind into that of their potential; (u, v), u >= 0."""
+    k2, spread = _of_spread_atoms(band)
+    potential = POTENTIAL_PER_SCATTERING_FACTOR * scattering_factor(number, k2)
+    return torch.as_tensor(potential * np.exp(-2 * np.pi**2 * thermal * k2) / spread, dtype=dtype)
+
+
+@lru_cache(maxsize=32)
+def _loss_factor(band: Band, number: int, thermal: float, dtype: torch.dtype) -> Tensor:
+    """The same for the variance of their potential as they move."""
+    k2, spread = _of_spread_atoms(band)
+    return torch.as_tensor(diffuse_factor(number, thermal, k2) / spread, dtype=dtype)
+
+
+def _of_spread_atoms(band: Band) -> tuple[np.ndarray, np.ndarray]:
+    """Squared frequencies, and what the spectrum of one spread atom is there times the cell's area."""
     ky, kx = (k.numpy() for k in band.frequencies())
     k2 = ky**2 + kx[: band.half[1] + 1] ** 2
     spread_y = _kernel_transform(band.half[0], band.shape[0])
     spread_x = _kernel_transform(band.half[1], band.shape[1])[: band.half[1] + 1, None]
-    potential = POTENTIAL_PER_SCATTERING_FACTOR * scattering_factor(number, k2)
-    smeared = potential * np.exp(-2 * np.pi**2 * thermal * k2)
-    area = band.extent[0] * band.extent[1]
-    return torch.as_tensor(smeared / (spread_y * spread_x * area), dtype=dtype)
+    return k2, spread_y * spread_x * (band.extent[0] * band.extent[1])
