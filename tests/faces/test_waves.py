@@ -87,6 +87,17 @@ def test_image_gives_intensity_for_an_incident_wave_of_one(wave: Path, tmp_path:
         (("--image-pixel-size", 0.4), {"pixel_size": 0.4}),
         (("--image-pixel-size", 0.4, "--integrate-pixels"), {"pixel_size": 0.4, "integrate_pixels": True}),
         (("--dose", 200, "--seed", 3), {"dose": 200.0}),
+        (("--vibration", 0.6), {"vibration": 0.6}),
+        (("--inelastic-share", 0.3), {"inelastic_share": 0.3}),
+        (("--dose", 200, "--quantum-efficiency", 0.5), {"dose": 200.0, "quantum_efficiency": 0.5}),
+        (
+            ("--dose", 200, "--mtf-half", 0.2, "--dqe-falloff", 0.5),
+            {"dose": 200.0, "mtf_half": 0.2, "dqe_falloff": 0.5},
+        ),
+        (
+            ("--dose", 200, "--gain", 5, "--offset", 90, "--readout", 3, "--gain-noise", 0.01),
+            {"dose": 200.0, "gain": 5.0, "offset": 90.0, "readout": 3.0, "gain_noise": 0.01},
+        ),
     ],
 )
 def test_every_condition_of_python_is_one_of_the_command(
@@ -132,6 +143,10 @@ def test_ctf_says_draws_and_gives_numbers(tmp_path: Path) -> None:
         (("--dose", -5), "dose must be more than zero"),
         (("--aperture-mrad", 90), "sample it at"),
         (("--focal-spread", -1), "focal_spread must not be negative"),
+        (("--vibration", -1), "vibration must not be negative"),
+        (("--inelastic-share", 1.5), "inelastic_share must be 0 to 1, got 1.5"),
+        (("--quantum-efficiency", 0), "quantum_efficiency must be above 0 and at most 1"),
+        (("--gain", 0), "gain must be more than zero"),
     ],
 )
 def test_impossible_conditions_are_named_and_nothing_is_written(

@@ -141,6 +141,25 @@ def image(
         float | None,
         typer.Option(help="e/Å²; gives electrons counted with Poisson's noise instead of intensity."),
     ] = None,
+    vibration: Annotated[
+        float, typer.Option(help="Standard deviation of the specimen's place along each axis, Å.")
+    ] = 0.0,
+    inelastic_share: Annotated[
+        float, typer.Option(help="Share of electrons that lost energy: an even background, 0 to 1.")
+    ] = 0.0,
+    quantum_efficiency: Annotated[
+        float, typer.Option(help="The camera's DQE for what varies slowly, up to 1.")
+    ] = 1.0,
+    dqe_falloff: Annotated[
+        float,
+        typer.Option(help="DQE falls as MTF to twice this power; 0: noise is blurred as signal, 1: white."),
+    ] = 0.0,
+    gain: Annotated[float, typer.Option(help="Counts for an electron.")] = 1.0,
+    offset: Annotated[float, typer.Option(help="Counts without electrons.")] = 0.0,
+    readout: Annotated[float, typer.Option(help="Standard deviation of a pixel's reading, counts.")] = 0.0,
+    gain_noise: Annotated[
+        float, typer.Option(help="Standard deviation of the pixels' gains, over their mean.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the counting noise.")] = 0,
     json: Json = False,
 ) -> None:
@@ -178,6 +197,14 @@ def image(
         drift_x=drift_x,
         drift_y=drift_y,
         integrate_pixels=integrate_pixels,
+        vibration=vibration,
+        inelastic_share=inelastic_share,
+        quantum_efficiency=quantum_efficiency,
+        dqe_falloff=dqe_falloff,
+        gain=gain,
+        offset=offset,
+        readout=readout,
+        gain_noise=gain_noise,
         pixel_size=own if image_pixel_size is None else image_pixel_size,
     )
     pixels = simulate_micrographs(exit_wave, [conditions], seed=seed)[0].numpy()
@@ -188,7 +215,8 @@ def image(
         typer.echo(json_text.dumps(about))
         return
     how = f"the mean over {foci} foci" if foci else "the quasi-coherent envelope"
-    what = "electrons per pixel" if math.isfinite(conditions.dose) else "intensity for an incident wave of 1"
+    counts = "electrons" if (gain, offset) == (1, 0) else "counts"
+    what = f"{counts} per pixel" if math.isfinite(conditions.dose) else "intensity for an incident wave of 1"
     typer.echo(
         f"wrote {out}: {pixels.shape[0]} x {pixels.shape[1]}, {what}, mean {pixels.mean():.4g}, with {how}"
     )

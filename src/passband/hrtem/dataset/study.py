@@ -23,7 +23,19 @@ MOST = 1_000_000
 """Scenes, and images of a scene."""
 
 
-ADDED: Mapping[str, Mapping[str, Any]] = {"wave": {"absorption": 0.0}}
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "wave": {"absorption": 0.0},
+    "imaging": {
+        "vibration": 0.0,
+        "inelastic_share": 0.0,
+        "quantum_efficiency": 1.0,
+        "dqe_falloff": 0.0,
+        "gain": 1.0,
+        "offset": 0.0,
+        "readout": 0.0,
+        "gain_noise": 0.0,
+    },
+}
 """Names that came after the first format, by table, each with the value that leaves everything as it was."""
 
 
