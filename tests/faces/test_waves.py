@@ -74,6 +74,9 @@ def test_image_gives_intensity_for_an_incident_wave_of_one(wave: Path, tmp_path:
     assert counts.mean() == pytest.approx(16, abs=1) and (counts == counts.round()).all()
     about = json.loads(call(*common, "--focal-spread", 5, "--json"))
     assert about["foci"] == 0 and about["shape"] == [32, 40]
+    told = about["conditions"]
+    assert told["C10"] == 0 and told["C30"] == 1.2e7 and told["dose"] == "inf" and told["vibration"] == 0
+    assert ImagingConditions(**{k: float(v) if v == "inf" else v for k, v in told.items()}).energy == 300e3
 
 
 @pytest.mark.parametrize(

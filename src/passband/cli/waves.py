@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_text
 import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -211,7 +212,9 @@ def image(
     write_array(out, pixels)
     foci = focal_points(conditions, exit_wave)
     if json:
-        about = {"out": str(out), "shape": pixels.shape, "mean": float(pixels.mean()), "foci": foci}
+        told = {k: v if math.isfinite(v) else str(v) for k, v in asdict(conditions).items()}
+        mean = float(pixels.mean())
+        about = {"out": str(out), "shape": pixels.shape, "mean": mean, "foci": foci, "conditions": told}
         typer.echo(json_text.dumps(about))
         return
     how = f"the mean over {foci} foci" if foci else "the quasi-coherent envelope"

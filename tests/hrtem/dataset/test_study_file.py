@@ -25,7 +25,8 @@ def study(text: str, folder: Path) -> SimulationStudy:
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_the_studies_of_the_repository_can_be_read(path: Path) -> None:
-    assert read_study(path).scenes >= 12
+    assert len(STUDIES) >= 4
+    assert read_study(path).images_per_scene >= 4
 
 
 def test_values_and_back_is_the_same_study(tmp_path) -> None:
@@ -206,3 +207,14 @@ def test_a_study_of_an_older_version_is_the_same_study(tmp_path) -> None:
     told = replace(SimulationStudy(scenes=8), wave=WaveSettings(absorption=0.5))
     assert told.values()["wave"]["absorption"] == 0.5 and told.digest() != DIGEST_OF_0_1
     assert study_from_values(told.values(), source="here") == told
+
+
+def test_conditions_that_came_later_are_ranges_of_a_study_too(tmp_path) -> None:
+    text = "scenes = 10\n[wave]\nabsorption = 0.9\n[imaging]\nvibration = {low = 0.2, high = 0.7}\ngain = 4"
+    made = study(text, tmp_path)
+    assert made.imaging.vibration == Uniform(low=0.2, high=0.7) and made.imaging.gain == 4
+    assert made.values()["imaging"]["vibration"] == {"low": 0.2, "high": 0.7}
+    with pytest.raises(ParameterError) as fault:
+        study(text + "\ndqe_falloff = {low = 0, high = 2}\nreadout = -1\nvibratoin = 1", tmp_path)
+    for words in ("dqe_falloff must be 0 to 1, got 2", "readout must not be negative, got -1", "vibration?"):
+        assert words in str(fault.value)

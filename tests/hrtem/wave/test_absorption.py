@@ -11,11 +11,12 @@ import torch
 
 from passband.errors import ParameterError
 from passband.hrtem.specimen.specimen import Specimen, SpecimenRanges, build_specimen, draw_specimen, isolate
-from passband.hrtem.wave.absorption import diffuse_factor
+from passband.hrtem.wave.absorption import diffuse_factor, diffuse_share_beyond
 from passband.hrtem.wave.potential import projected_potential, sampling_band, slice_potential
 from passband.hrtem.wave.scattering import WaveSettings, exit_wave, exit_waves
+from passband.hrtem.wave.scattering_factors import scattering_factor
 from passband.optics.bands import from_band, to_band
-from passband.units import interaction_constant
+from passband.units import POTENTIAL_PER_SCATTERING_FACTOR, interaction_constant
 
 SETTINGS = WaveSettings(band=math.inf)
 
@@ -72,6 +73,25 @@ def test_the_mean_over_displacements_is_the_wave_that_is_left(
     assert error < off * without
     lost, said = (float((1 - m.abs() ** 2).mean()) for m in (mean, model))
     assert said == pytest.approx(lost, rel=off)
+
+
+@pytest.mark.parametrize(("number", "thermal"), [(79, 0.008), (6, 0.008)])
+def test_what_is_absorbed_is_what_is_scattered_diffusely(number: int, thermal: float) -> None:
+    """The potential's variance over the plane is the integral of the diffuse intensity over angles."""
+    k = np.linspace(0, 40, 40_001)
+    potential = POTENTIAL_PER_SCATTERING_FACTOR * scattering_factor(number, k**2)
+    intensity = potential**2 * (1 - np.exp(-4 * np.pi**2 * thermal * k**2))
+    scattered = np.trapezoid(2 * np.pi * k * intensity, k)
+    assert diffuse_factor(number, thermal, np.zeros(1))[0] == pytest.approx(scattered, rel=0.01)
+
+
+def test_an_aperture_that_is_closed_stops_all_and_a_wide_one_little() -> None:
+    shares = [diffuse_share_beyond(79, 0.008, energy=300e3, angle=a) for a in (0.0, 0.01, 0.03, 0.3)]
+    assert shares[0] == 1 and shares == sorted(shares, reverse=True) and shares[-1] < 0.06
+    # Atoms that move more scatter diffusely at smaller angles.
+    assert diffuse_share_beyond(79, 0.03, energy=300e3, angle=0.03) < shares[2]
+    with pytest.raises(ParameterError, match="atoms that move"):
+        diffuse_share_beyond(79, 0.0, energy=300e3, angle=0.01)
 
 
 def test_absorption_only_takes_away_and_more_of_it_more() -> None:

@@ -19,8 +19,9 @@ import scipy.fft
 from jaxtyping import Float64
 from scipy.interpolate import CubicSpline
 
+from passband.errors import ParameterError
 from passband.hrtem.wave.scattering_factors import scattering_factor
-from passband.units import POTENTIAL_PER_SCATTERING_FACTOR
+from passband.units import POTENTIAL_PER_SCATTERING_FACTOR, electron_wavelength
 
 _POINTS, _STEP = 512, 0.02  # Å; at half the step the mean changes by 0.3 %
 
@@ -69,6 +70,54 @@ def diffuse_factor(number: int, thermal: float, k2: np.ndarray) -> Float64[np.nd
     k = np.sqrt(k2)
     spline = _spline(number, thermal)
     return np.asarray(np.where(k <= spline.x[-1], spline(np.minimum(k, spline.x[-1])), 0.0))
+
+
+def diffuse_share_beyond(number: int, thermal: float, *, energy: float, angle: float) -> float:
+    """Share of an atom's thermal diffuse scattering that goes beyond an angle.
+
+    What an objective aperture stops is lost, so this is a value for ``absorption`` of `WaveSettings`.
+
+    Parameters
+    ----------
+    number, thermal
+        Atomic number, and mean square displacement along one axis, Å², above 0.
+    energy
+        Electron energy, eV.
+    angle
+        Semi-angle of the aperture, rad.
+
+    Returns
+    -------
+    float
+        0 to 1.
+
+    Raises
+    ------
+    ParameterError
+        If the element has no scattering factor, atoms do not move, or the angle is negative.
+
+    Examples
+    --------
+    Of gold at 300 keV, beyond 15 mrad and beyond 25:
+
+    >>> thermal = 0.63 / (8 * np.pi**2)
+    >>> [round(diffuse_share_beyond(79, thermal, energy=300e3, angle=a), 2) for a in (15e-3, 25e-3)]
+    [0.9, 0.74]
+    """
+    if not (thermal > 0 and angle >= 0):
+        raise ParameterError(
+            "diffuse scattering needs atoms that move, thermal above 0 Å², and an angle of 0 rad or more, "
+            f"got {thermal} and {angle}"
+        )
+    k = np.linspace(0, 0.5 / _STEP, 25_001)
+    rings = _diffuse_intensity(number, thermal, k) * k
+    beyond = k * electron_wavelength(energy) >= angle
+    return float(rings[beyond].sum() / rings.sum())
+
+
+def _diffuse_intensity(number: int, thermal: float, k: np.ndarray) -> np.ndarray:
+    """Of an atom, in arbitrary units: Einstein's model."""
+    return np.asarray(scattering_factor(number, k**2) ** 2 * -np.expm1(-4 * np.pi**2 * thermal * k**2))
 
 
 @lru_cache(maxsize=64)
