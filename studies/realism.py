@@ -15,6 +15,7 @@ Real tiles are drawn into FOLDER only; without the data they are left out, and t
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -63,12 +64,14 @@ ELASTIC = {"inelastic_share": 0.0}
 COUNTING = {"quantum_efficiency": 1.0, "dqe_falloff": 0.0}
 DISORDERED = "all, carbon without order"
 NEAR, FAR, ALL = "near focus", "far under focus", "all together"
+OPEN = {"aperture": math.inf}
 WAYS: dict[str, tuple[bool, dict[str, float]]] = {
-    "as before": (False, STILL | ELASTIC | COUNTING),
-    "absorption alone": (True, STILL | ELASTIC | COUNTING),
-    "motion alone": (False, ELASTIC | COUNTING),
-    "background alone": (False, STILL | COUNTING),
-    "camera's DQE alone": (False, STILL | ELASTIC),
+    "as before": (False, STILL | ELASTIC | COUNTING | OPEN),
+    "absorption alone": (True, STILL | ELASTIC | COUNTING | OPEN),
+    "aperture alone": (False, STILL | ELASTIC | COUNTING),
+    "motion alone": (False, ELASTIC | COUNTING | OPEN),
+    "background alone": (False, STILL | COUNTING | OPEN),
+    "camera's DQE alone": (False, STILL | ELASTIC | OPEN),
     ALL: (True, {}),
     DISORDERED: (True, {}),
 }
@@ -330,6 +333,7 @@ def draw(images: Sequence[Shown], real: Sequence[Shown]) -> Figure:
         rings.semilogy(all_of_them[0][0], middle, color=colour, label=name)
         rings.fill_between(all_of_them[0][0], low, high, color=colour, alpha=0.15, lw=0)
     histogram.set(xlabel="pixel, in the carbon's deviations", ylabel="density")
+    histogram.set_ylim(0, 0.65)
     rings.set(xlabel="cycles per pixel", ylabel="power density")
     for axes in (scatter, histogram, rings):
         axes.legend(fontsize=7, edgecolor="none")
@@ -358,7 +362,11 @@ def main(folder: Path) -> None:
     write_whole(RESULTS / "realism.txt", text)
     cells = [[s.of, s.way, s.scene, *(f"{v:.3f}" for v in s.measures())] for s in [*images, *real]]
     write_whole(RESULTS / "realism.csv", rows_csv([["of", "way", "scene", *NAMES], *cells]))
-    print(save_figure(draw(images, real), GALLERY / "realism.png", dpi=110))
+    path = save_figure(draw(images, real), GALLERY / "realism.png", dpi=100)
+    with Pictures.open(path) as picture:
+        small = picture.convert("RGB").quantize(128)
+    small.save(path, optimize=True)
+    print(path)
     if real:
         print(save_figure(draw_beside(images, real), folder / "beside.png"))
 

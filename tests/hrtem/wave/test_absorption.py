@@ -101,6 +101,21 @@ def test_absorption_only_takes_away_and_more_of_it_more() -> None:
     assert 0.5 < (whole - half) / (whole - full) < 0.55
 
 
+def test_a_wave_loses_what_its_atoms_absorb() -> None:
+    """Of one slice: the mean of 1 - exp(-2 sigma W), W the imaginary part of the potential."""
+    one, sigma = atom(14, 0.006), interaction_constant(300e3)
+    band = sampling_band(one, 0.05)
+    v = slice_potential([one], band, 1, 2.0, "cpu", absorbing=sigma / 2)(0)
+    assert v is not None
+    lost = float((1 - torch.exp(-2 * sigma * v.imag)).mean())
+    fine = replace(SETTINGS, pixel_size=0.05, absorption=1.0)
+    kept = [
+        float((exit_wave(one, s).spectrum.abs().double() ** 2).sum())
+        for s in (fine, replace(fine, absorption=0.0))
+    ]
+    assert kept[1] - kept[0] == pytest.approx(lost, rel=0.03)
+
+
 def test_atoms_at_rest_lose_nothing() -> None:
     still = replace(scene(), thermal=np.zeros(len(scene().numbers)))
     assert intensity(still, absorption=1.0) == pytest.approx(intensity(still), abs=1e-6)
