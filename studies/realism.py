@@ -348,7 +348,7 @@ def draw_beside(images: Sequence[Shown], real: Sequence[Shown]) -> Figure:
     figure = Figure(figsize=(2.2 * count, 4.8), layout="constrained")
     for line, group, name in zip(figure.subplots(2, count), (real, wide), ("real", "simulated"), strict=True):
         for axes, s in zip(line, group[:: max(1, len(group) // count)], strict=False):
-            show(axes, s, name, TILE)
+            show(axes, s, name)
     return figure
 
 
@@ -364,7 +364,7 @@ def main(folder: Path) -> None:
     write_whole(RESULTS / "realism.csv", rows_csv([["of", "way", "scene", *NAMES], *cells]))
     path = save_figure(draw(images, real), GALLERY / "realism.png", dpi=100)
     with Pictures.open(path) as picture:
-        small = picture.convert("RGB").quantize(128)
+        small = picture.convert("RGB").quantize(256, method=Pictures.Quantize.FASTOCTREE)  # keeps the hues
     small.save(path, optimize=True)
     print(path)
     if real:
