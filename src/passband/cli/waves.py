@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_text
 import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -140,6 +141,25 @@ def image(
         float | None,
         typer.Option(help="e/Å²; gives electrons counted with Poisson's noise instead of intensity."),
     ] = None,
+    vibration: Annotated[
+        float, typer.Option(help="Standard deviation of the specimen's place along each axis, Å.")
+    ] = 0.0,
+    inelastic_share: Annotated[
+        float, typer.Option(help="Share of electrons that lost energy: an even background, 0 to 1.")
+    ] = 0.0,
+    quantum_efficiency: Annotated[
+        float, typer.Option(help="The camera's DQE for what varies slowly, up to 1.")
+    ] = 1.0,
+    dqe_falloff: Annotated[
+        float,
+        typer.Option(help="DQE falls as MTF to twice this power; 0: noise is blurred as signal, 1: white."),
+    ] = 0.0,
+    gain: Annotated[float, typer.Option(help="Counts for an electron.")] = 1.0,
+    offset: Annotated[float, typer.Option(help="Counts without electrons.")] = 0.0,
+    readout: Annotated[float, typer.Option(help="Standard deviation of a pixel's reading, counts.")] = 0.0,
+    gain_noise: Annotated[
+        float, typer.Option(help="Standard deviation of the pixels' gains, over their mean.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the counting noise.")] = 0,
     json: Json = False,
 ) -> None:
@@ -178,17 +198,28 @@ def image(
         drift_x=drift_x,
         drift_y=drift_y,
         integrate_pixels=integrate_pixels,
+        vibration=vibration,
+        inelastic_share=inelastic_share,
+        quantum_efficiency=quantum_efficiency,
+        dqe_falloff=dqe_falloff,
+        gain=gain,
+        offset=offset,
+        readout=readout,
+        gain_noise=gain_noise,
         pixel_size=own if image_pixel_size is None else image_pixel_size,
     )
     pixels = simulate_micrographs(exit_wave, [conditions], seed=seed)[0].numpy()
     write_array(out, pixels)
     terms = len(focal_nodes(conditions, exit_wave))
     if json:
-        about = {"out": str(out), "shape": pixels.shape, "mean": float(pixels.mean()), "terms": terms}
+        told = {k: v if math.isfinite(v) else str(v) for k, v in asdict(conditions).items()}
+        mean = float(pixels.mean())
+        about = {"out": str(out), "shape": pixels.shape, "mean": mean, "terms": terms, "conditions": told}
         typer.echo(json_text.dumps(about))
         return
     how = f"{terms} coherent images for the focal spread" if terms > 1 else "the quasi-coherent envelope"
-    what = "electrons per pixel" if math.isfinite(conditions.dose) else "intensity for an incident wave of 1"
+    counts = "electrons" if (gain, offset) == (1, 0) else "counts"
+    what = f"{counts} per pixel" if math.isfinite(conditions.dose) else "intensity for an incident wave of 1"
     typer.echo(
         f"wrote {out}: {pixels.shape[0]} x {pixels.shape[1]}, {what}, mean {pixels.mean():.4g}, with {how}"
     )
@@ -212,6 +243,10 @@ def multislice(
     debye_waller: Annotated[
         float, typer.Option(help="B of atoms whose file gives none, Å²; 0 leaves them at rest.")
     ] = 0.0,
+    absorption: Annotated[
+        float,
+        typer.Option(help="Share of the electrons scattered by thermal motion that is lost, 0 to 1."),
+    ] = 0.0,
     plot: Annotated[Path | None, typer.Option(help="Draw amplitude and phase: .png, .svg or .pdf.")] = None,
     json: Json = False,
 ) -> None:
@@ -229,7 +264,11 @@ def multislice(
     from passband.units import KEV
 
     settings = WaveSettings(
-        energy=energy_kev * KEV, pixel_size=pixel_size, slice_thickness=slice_thickness, band=math.inf
+        energy=energy_kev * KEV,
+        pixel_size=pixel_size,
+        slice_thickness=slice_thickness,
+        band=math.inf,
+        absorption=absorption,
     )
     specimen = read_specimen(atoms, debye_waller=debye_waller)
     wave = exit_wave(specimen, settings, at_exit_face=True)

@@ -136,7 +136,10 @@ def test_one_image_drawn_alone_is_that_of_the_series_bit_for_bit() -> None:
         replace(BASE, dose=900.0, C12=30.0, mtf_half=0.3),
         replace(BASE, dose=100.0, focal_spread=40.0, drift_y=2.0),
         replace(BASE, dose=100.0, integrate_pixels=True),
-    ]
+        replace(BASE, dose=100.0, vibration=0.5, inelastic_share=0.2, mtf_half=0.3),
+        replace(BASE, dose=100.0, mtf_half=0.3, quantum_efficiency=0.7, dqe_falloff=0.5, gain=3.0,
+                offset=9.0, readout=2.0, gain_noise=0.01),
+    ]  # fmt: skip
     wave = phase_object()
     series = simulate_micrographs(wave, c, seed=5)
     for i in range(len(c)):
@@ -190,6 +193,30 @@ def test_drift_blurs_along_its_direction_alone() -> None:
     along, across = (torch.diff(moved, dim=d).std() / torch.diff(still, dim=d).std() for d in (0, 1))
     assert along < 0.5 * across
     assert moved.mean().item() == pytest.approx(still.mean().item(), abs=1e-4)
+
+
+def test_vibration_is_the_mean_over_places_of_the_specimen() -> None:
+    wave = phase_object(0.5)
+    moved = image(wave, replace(BASE, vibration=0.8))
+    still = image(wave, replace(BASE, pixel_size=PIXEL / 2))  # fine enough for every frequency of |wave|²
+    k = torch.fft.fftfreq(2 * N, PIXEL / 2)
+    envelope = torch.exp(-2 * math.pi**2 * 0.8**2 * (k[:, None] ** 2 + k[None, :] ** 2))
+    blurred = torch.fft.ifft2(torch.fft.fft2(still) * envelope).real
+    torch.testing.assert_close(moved, blurred[::2, ::2], atol=1e-5, rtol=0)
+    assert moved.std() < 0.5 * still.std()
+
+
+def test_electrons_that_lost_energy_damp_the_contrast_and_are_still_counted() -> None:
+    wave = phase_object(0.5)
+    sharp, damped = (image(wave, replace(BASE, inelastic_share=s)) for s in (0.0, 0.3))
+    torch.testing.assert_close(damped - damped.mean(), 0.7 * (sharp - sharp.mean()), atol=1e-5, rtol=0)
+    assert damped.mean().item() == pytest.approx(sharp.mean().item(), rel=1e-5)
+    assert image(wave, replace(BASE, inelastic_share=1.0)).std() < 1e-6
+
+
+def test_what_needs_a_dose_does_nothing_to_an_intensity() -> None:
+    camera = {"quantum_efficiency": 0.5, "gain": 7.0, "offset": 3.0, "readout": 2.0, "gain_noise": 0.1}
+    assert torch.equal(image(phase_object(), replace(BASE, **camera)), image(phase_object(), BASE))
 
 
 def test_images_are_differentiable_in_the_lens() -> None:

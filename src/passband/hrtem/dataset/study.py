@@ -26,6 +26,22 @@ MOST = 1_000_000
 """Scenes, and images of a scene."""
 
 
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "wave": {"absorption": 0.0},
+    "imaging": {
+        "vibration": 0.0,
+        "inelastic_share": 0.0,
+        "quantum_efficiency": 1.0,
+        "dqe_falloff": 0.0,
+        "gain": 1.0,
+        "offset": 0.0,
+        "readout": 0.0,
+        "gain_noise": 0.0,
+    },
+}
+"""Names that came after the first format, by table, each with the value that leaves everything as it was."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Splits:
     """Shares of the specimens that are trained on, chosen with, and tested on.
@@ -204,8 +220,16 @@ class SimulationStudy:
         return int.from_bytes(digest[:8], "big") >> 11
 
     def values(self) -> dict[str, Any]:
-        """All values, the defaults too, as JSON has them; infinity is the text "inf"."""
+        """All values, as JSON has them; infinity is the text "inf".
+
+        Defaults are there too, but for those of names that older datasets do not know: what a study follows
+        from does not change when there is more that it might say.
+        """
         tree: dict[str, Any] = json.loads(json.dumps(_finite(asdict(self))))
+        for table, names in ADDED.items():
+            for name, default in names.items():
+                if tree[table][name] == default:
+                    del tree[table][name]
         return tree
 
     def digest(self) -> str:

@@ -16,9 +16,9 @@ from passband.errors import ParameterError
 from passband.hrtem.wave.focal_average import focal_factors, focal_nodes
 from passband.hrtem.wave.scattering import ExitWave
 from passband.optics.bands import Band, from_band, grid_fault, real_from_band, real_to_band
-from passband.optics.camera import Noise, blur, count_electrons
+from passband.optics.camera import Noise, blur, expose
 from passband.optics.conditions import ImagingConditions
-from passband.optics.transfer import Lens, is_round, lens_of, transfer_function
+from passband.optics.transfer import Lens, is_round, lens_of, motion_envelope, transfer_function
 from passband.units import electron_wavelength
 
 _GPU_BATCH = 32
@@ -96,8 +96,9 @@ def simulate_micrographs(
 ) -> Tensor:
     """Micrographs of one specimen under many imaging conditions.
 
-    The expected intensity is that of the lens, moved by the drift and, where asked, integrated over
-    the pixels; electrons are counted in each pixel, and the camera blurs signal and noise alike.
+    The expected intensity is that of the lens, blurred by drift and vibration and, where asked, integrated
+    over the pixels; the inelastic share of it is spread evenly over the image; the camera counts electrons,
+    blurs and reads them, as `optics.camera.expose` tells.
 
     Parameters
     ----------
@@ -108,14 +109,15 @@ def simulate_micrographs(
     seed
         Image i has the counting noise of (seed, first + i), whatever the others are.
     noise
-        As in `physics.camera.count_electrons`.
+        As in `optics.camera.count_electrons`.
     first
         Place of the first image in a series, from 0: so a part of it can be drawn by itself.
 
     Returns
     -------
     Tensor
-        float32 (b, y, x): electrons per pixel, or intensity where the dose is infinite.
+        float32 (b, y, x): electrons per pixel (times ``gain``, with ``offset``), or intensity where the dose
+        is infinite.
 
     Raises
     ------
@@ -142,8 +144,7 @@ def simulate_micrographs(
     done = 0
 
     def alike(c: ImagingConditions) -> tuple[int, tuple[int, int], bool]:
-        filtered = bool(c.integrate_pixels or c.drift_y or c.drift_x)
-        return len(focal_nodes(c, wave)), image_shape(wave, c.pixel_size), filtered
+        return len(focal_nodes(c, wave)), image_shape(wave, c.pixel_size), _is_filtered(c)
 
     for (_, shape, filtered), run in groupby(conditions, alike):
         together = list(run)
@@ -158,12 +159,13 @@ def simulate_micrographs(
             intensity = image_intensity(wave, lens, nodes=nodes, shape=grid)
             for c, values in zip(batch, intensity, strict=True):
                 expected = _on_pixels(values, wave.band.extent, shape, c).float()
+                if c.inelastic_share:
+                    expected = torch.lerp(expected, expected.mean(), c.inelastic_share)
                 if math.isfinite(c.dose):
                     area = wave.band.extent[0] * wave.band.extent[1] / (shape[0] * shape[1])
-                    expected = count_electrons(
-                        expected * (c.dose * area), seed=(seed, first + done), noise=noise
-                    )
-                if math.isfinite(c.mtf_half):
+                    electrons = expected * (c.dose * area)
+                    expected = expose(electrons, c, seed=(seed, first + done), noise=noise)
+                elif math.isfinite(c.mtf_half):
                     expected = blur(expected, c.mtf_half)
                 images[done] = expected
                 done += 1
@@ -224,6 +226,11 @@ def _refuse_unfit(wave: ExitWave, conditions: Sequence[ImagingConditions]) -> No
         raise ParameterError("images of one call must have one shape; simulate each pixel size by itself")
 
 
+def _is_filtered(c: ImagingConditions) -> bool:
+    """Whether the intensity between grid points counts: it is integrated, or moves."""
+    return bool(c.integrate_pixels or c.drift_y or c.drift_x or c.vibration)
+
+
 def _working_grid(band: Band, shape: tuple[int, int], filtered: bool) -> tuple[int, int]:
     """The image's grid where it will do, or a finer one whose intensity has no aliases."""
     enough = all(n >= (2 * kept - 2 if filtered else kept) for n, kept in zip(shape, band.kept, strict=True))
@@ -236,16 +243,17 @@ def _working_grid(band: Band, shape: tuple[int, int], filtered: bool) -> tuple[i
 def _on_pixels(
     intensity: Tensor, extent: tuple[float, float], shape: tuple[int, int], conditions: ImagingConditions
 ) -> Tensor:
-    """Intensity moved by the drift, integrated over pixels, on the image's grid."""
+    """Intensity blurred by the specimen's motion, integrated over pixels, on the image's grid."""
     grid = (intensity.shape[0], intensity.shape[1])
     c = conditions
-    if grid == shape and not (c.integrate_pixels or c.drift_y or c.drift_x):
+    if grid == shape and not _is_filtered(c):
         return intensity
     kept = tuple(n if n == m else min(n, m) - 1 | 1 for n, m in zip(shape, grid, strict=True))
     fine = Band(shape=grid, extent=extent, kept=(kept[0], kept[1]))
     ky, kx = fine.frequencies(dtype=intensity.dtype, device=intensity.device)
     kx = kx[: fine.half[1] + 1]
-    spectrum = real_to_band(intensity, fine) * torch.sinc(ky * c.drift_y + kx * c.drift_x)
+    motion = motion_envelope(ky, kx, vibration=c.vibration, drift_y=c.drift_y, drift_x=c.drift_x)
+    spectrum = real_to_band(intensity, fine) * motion
     if c.integrate_pixels:
         spectrum = spectrum * (
             torch.sinc(ky * (extent[0] / shape[0])) * torch.sinc(kx * (extent[1] / shape[1]))

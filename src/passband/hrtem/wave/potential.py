@@ -20,6 +20,7 @@ from torch import Tensor
 
 from passband.errors import ParameterError
 from passband.hrtem.specimen.specimen import Specimen
+from passband.hrtem.wave.absorption import diffuse_factor
 from passband.hrtem.wave.scattering_factors import scattering_factor
 from passband.optics.bands import Band, band_within, grid_fault
 from passband.units import POTENTIAL_PER_SCATTERING_FACTOR
@@ -171,8 +172,13 @@ def slice_potential(
     thickness: float,
     device: torch.device | str,
     dtype: torch.dtype = torch.float32,
+    *,
+    absorbing: float = 0.0,
 ) -> Potential:
-    """The potential of slice i of a batch of specimens, (b, y, x), or None where all are empty."""
+    """The potential of slice i of a batch of specimens, (b, y, x), or None where all are empty.
+
+    Where ``absorbing`` is not 0 it is complex: its imaginary part is that many times `diffuse_factor`'s.
+    """
     of = np.repeat(np.arange(len(specimens)), [len(s.numbers) for s in specimens])
     numbers = np.concatenate([s.numbers for s in specimens])
     thermal = np.concatenate([s.thermal for s in specimens])
@@ -191,7 +197,9 @@ def slice_potential(
     shares_y = shares_y[those] * torch.as_tensor(share, device=device, dtype=dtype)[:, None]
     shares_x = shares_x[those]
     complex_type = torch.complex128 if dtype == torch.float64 else torch.complex64
-    factors = [_atom_factor(band, int(numbers[i]), float(thermal[i])).to(device, complex_type) for i in first]
+    kinds = [(band, int(numbers[i]), float(thermal[i])) for i in first]
+    factors = [_atom_factor(*k).to(device, complex_type) for k in kinds]
+    losses = [(absorbing * _loss_factor(*k)).to(device, complex_type) for k in kinds if absorbing]
     height, width = band.shape
 
     def potential(i: int) -> Tensor | None:
@@ -207,11 +215,14 @@ def slice_potential(
         grid = torch.zeros(len(present) * len(specimens) * height * width, dtype=dtype, device=device)
         grid.index_add_(0, places.flatten(), parts.flatten())
         spectra = torch.fft.rfft2(grid.view(len(present), len(specimens), height, width))
+        lost = [spectrum * losses[k] for spectrum, k in zip(spectra, present, strict=True) if absorbing]
         summed = spectra[0].mul_(factors[present[0]])
         for spectrum, k in zip(spectra[1:], present[1:], strict=True):
             summed += spectrum.mul_(factors[k])
         v: Tensor = torch.fft.irfft2(summed, s=(height, width), norm="forward")
-        return v
+        if not absorbing:
+            return v
+        return torch.complex(v, torch.fft.irfft2(sum(lost), s=(height, width), norm="forward"))
 
     return potential
 
@@ -249,15 +260,30 @@ def _kernel_transform(half: int, n: int) -> np.ndarray:
 @lru_cache(maxsize=32)
 def _atom_factor(grid: Band, number: int, thermal: float) -> Tensor:
     """What turns the spectrum of spread atoms of one kind into that of their potential; (y, x), x >= 0."""
-    band = potential_band(grid)
+    k2 = _squared_frequencies(potential_band(grid))
+    potential = POTENTIAL_PER_SCATTERING_FACTOR * scattering_factor(number, k2)
+    return _of_spread_atoms(potential * np.exp(-2 * np.pi**2 * thermal * k2), grid)
+
+
+@lru_cache(maxsize=32)
+def _loss_factor(grid: Band, number: int, thermal: float) -> Tensor:
+    """The same for the variance of their potential as they move."""
+    return _of_spread_atoms(diffuse_factor(number, thermal, _squared_frequencies(potential_band(grid))), grid)
+
+
+def _squared_frequencies(band: Band) -> np.ndarray:
+    """(u, v), u >= 0."""
     ky, kx = (k.numpy() for k in band.frequencies())
-    k2 = ky**2 + kx[: band.half[1] + 1] ** 2
+    return np.asarray(ky**2 + kx[: band.half[1] + 1] ** 2)
+
+
+def _of_spread_atoms(atom: np.ndarray, grid: Band) -> Tensor:
+    """The spectrum of an atom, (u, v), over that of a spread one and the cell's area; (y, x), x >= 0."""
+    band = potential_band(grid)
     spread_y = _kernel_transform(band.half[0], band.shape[0])
     spread_x = _kernel_transform(band.half[1], band.shape[1])[: band.half[1] + 1, None]
-    potential = POTENTIAL_PER_SCATTERING_FACTOR * scattering_factor(number, k2)
-    smeared = potential * np.exp(-2 * np.pi**2 * thermal * k2)
     area = band.extent[0] * band.extent[1]
     factor = np.zeros((grid.shape[0], grid.shape[1] // 2 + 1))
     rows = np.r_[: band.half[0] + 1, grid.shape[0] - band.half[0] : grid.shape[0]]
-    factor[rows, : band.half[1] + 1] = (smeared / (spread_y * spread_x * area)).T
+    factor[rows, : band.half[1] + 1] = (atom / (spread_y * spread_x * area)).T
     return torch.as_tensor(factor)

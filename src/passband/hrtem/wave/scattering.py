@@ -58,6 +58,9 @@ class WaveSettings:
     band
         The highest frequency kept in the stored wave, 1/Å; infinity keeps what the sampling carries.
         An aperture wider than this is accepted, but nothing is there for it to pass.
+    absorption
+        Share, 0 to 1, of the electrons scattered diffusely by thermal motion that is lost to the image
+        (`hrtem.wave.absorption`); 0 loses none, as if all came back in their old places.
 
     Raises
     ------
@@ -74,6 +77,7 @@ class WaveSettings:
     pixel_size: float | None = None
     slice_thickness: float | None = None
     band: float = 1.25
+    absorption: float = 0.0
 
     def __post_init__(self) -> None:
         faults = [
@@ -83,6 +87,8 @@ class WaveSettings:
         ]
         if not self.band > 0:
             faults.append(f"band must be a positive number, got {self.band}")
+        if not 0 <= self.absorption <= 1:
+            faults.append(f"absorption must be a share of 0 to 1, got {self.absorption}")
         if faults:
             raise ParameterError("wave settings: " + "; ".join(faults))
 
@@ -203,7 +209,7 @@ def multislice(
     ----------
     potential
         Projected potential of each slice, real (..., y, x) in V Å, in the order the beam meets them;
-        None is vacuum. float64 is calculated in double precision.
+        None is vacuum. float64 is calculated in double precision. An imaginary part absorbs.
     band
         Of the grid, from `sampling_band`; from `antialias_band`, transmission and propagation are limited
         to two thirds of the Nyquist frequency.
@@ -238,14 +244,14 @@ def multislice(
     spectrum = incident.mT.contiguous() if whole and incident is not None else incident
     for v in potential:
         if spectrum is None:
-            double = v is not None and v.dtype == torch.float64
+            double = v is not None and v.dtype in (torch.float64, torch.complex128)
             spectrum = _plane_wave(band, torch.complex128 if double else torch.complex64, device)
         through = _propagator(band, energy, slice_thickness, spectrum.dtype, spectrum.device)
         if v is None:
             spectrum = spectrum * through.free
             continue
-        phase = interaction_constant(energy) * v
-        spectrum = step(spectrum, torch.complex(torch.cos(phase), torch.sin(phase)), band, through)
+        transmission = _transmission(interaction_constant(energy) * v)
+        spectrum = step(spectrum, transmission, band, through)
     if spectrum is None:
         raise ParameterError("multislice needs at least one slice")
     return spectrum.mT.contiguous() if whole else spectrum
@@ -370,8 +376,9 @@ def exit_waves(
     if len(specimens) == 1:
         begin, slab = _upstream(first, counts[0])
         if slab is not None:
-            incident = _behind(slab, band, settings.energy, thickness, torch.device(device))
-    potential = slice_potential(specimens, band, max(counts), thickness, device)
+            incident = _behind(slab, band, settings, thickness, torch.device(device))
+    absorbing = settings.absorption * interaction_constant(settings.energy) / 2
+    potential = slice_potential(specimens, band, max(counts), thickness, device, absorbing=absorbing)
     spectrum = multislice(
         (potential(i) for i in range(begin, max(counts))),
         band,
@@ -424,17 +431,27 @@ def _upstream(specimen: Specimen, slices: int) -> tuple[int, _Slab | None]:
 
 
 @lru_cache(maxsize=4)
-def _behind(slab: _Slab, band: Band, energy: float, thickness: float, device: torch.device) -> Tensor:
+def _behind(
+    slab: _Slab, band: Band, settings: WaveSettings, thickness: float, device: torch.device
+) -> Tensor:
     """The wave behind a slab: calculated once for all specimens on one and the same substrate."""
     slices = slice_count(slab.specimen, thickness)
-    potential = slice_potential([slab.specimen], band, slices, thickness, device)
+    absorbing = settings.absorption * interaction_constant(settings.energy) / 2
+    potential = slice_potential([slab.specimen], band, slices, thickness, device, absorbing=absorbing)
     return multislice(
         (potential(i) for i in range(slab.count)),
         band,
-        energy=energy,
+        energy=settings.energy,
         slice_thickness=thickness,
         device=device,
     )
+
+
+def _transmission(phase: Tensor) -> Tensor:
+    """exp(i phase) of a slice; the imaginary part of a complex phase damps."""
+    if not phase.is_complex():
+        return torch.complex(torch.cos(phase), torch.sin(phase))
+    return torch.polar(torch.exp(-phase.imag), phase.real)
 
 
 def _plane_wave(band: Band, dtype: torch.dtype, device: torch.device | str) -> Tensor:
