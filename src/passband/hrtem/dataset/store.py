@@ -29,7 +29,8 @@ from passband.hrtem.dataset.study import (
     SimulationStudy,
 )
 from passband.hrtem.dataset.study_file import study_from_values
-from passband.hrtem.specimen.specimen import SpecimenRecord
+from passband.hrtem.specimen.amorphous import DENSITY
+from passband.hrtem.specimen.specimen import SpecimenRanges, SpecimenRecord
 from passband.store.arrays import DESCRIPTION, Description, open_zarr, refuse_other_description
 from passband.store.folders import StoreKind, lost_manifest
 from passband.store.folders import read_manifest as read_any_manifest
@@ -41,13 +42,15 @@ if TYPE_CHECKING:
 DATASET = StoreKind(
     noun="dataset",
     format="passband simulated dataset",
-    version=2,
+    version=3,
     manifest="manifest.json",
     stems=r"manifest|study|shard_\d+",
     make="make one with `passband simulate hrtem STUDY.toml --out FOLDER`",
 )
 STUDY, RECORDS = "study.toml", "records"
 ARRAYS = ("waves", "labels")
+PACKED = ("packed carbon",)
+"""Substrates of datasets before the third format."""
 _MEND = "`passband simulate hrtem` on the same folder mends it"
 
 
@@ -110,7 +113,8 @@ class DatasetStore:
     made_by
         Version of Passband that began it.
     version
-        Of the format; the first lacks checksums of ``zarr.json`` and ``study.toml``.
+        Of the format; the first lacks checksums of ``zarr.json`` and ``study.toml``, and in both before the
+        third carbon is packed at random.
     study_text
         What is in ``study.toml``; None where the study came from no file, or in format 1.
     """
@@ -160,7 +164,9 @@ def read_manifest(folder: str | Path) -> DatasetStore:
     try:
         return DatasetStore(
             folder=folder,
-            study=study_from_values(content["study"], source=str(folder / DATASET.manifest)),
+            study=study_from_values(
+                _of_version(content["study"], content["version"]), source=str(folder / DATASET.manifest)
+            ),
             splits={name: tuple(content["splits"][name]) for name in SPLITS},
             scenes_per_shard=content["scenes_per_shard"],
             made_by=content["made_by"],
@@ -169,6 +175,21 @@ def read_manifest(folder: str | Path) -> DatasetStore:
         )
     except (KeyError, TypeError) as e:
         raise lost_manifest(folder, DATASET) from e
+
+
+def as_of(store: DatasetStore, study: SimulationStudy) -> SimulationStudy:
+    """What a study meant when a dataset was begun: before the third format, carbon was packed at random."""
+    if store.version > 2 or study.specimen.substrates != SpecimenRanges().substrates:
+        return study
+    density = DENSITY if study.specimen.density is None else study.specimen.density
+    return replace(study, specimen=replace(study.specimen, substrates=PACKED, density=density))
+
+
+def _of_version(study: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """Values of a study as this version means them."""
+    if version > 2:
+        return dict(study)
+    return {**study, "specimen": {"substrates": list(PACKED), **study["specimen"]}}
 
 
 def read_shard(store: DatasetStore, shard: int) -> ShardRecord | None:

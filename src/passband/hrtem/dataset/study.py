@@ -145,6 +145,7 @@ class SimulationStudy:
             for pixel, name in grids.items():
                 if fault := grid_fault(self.specimen.cell, pixel):
                     faults.append(f"{name} pixel_size: {fault}")
+            faults += self._field_faults(self.imaging.pixel_size)
             carried = electron_wavelength(self.wave.energy) / (2 * self.wave.pixel_size)
             widest = max((a for a in _ends(self.imaging.aperture) if math.isfinite(a)), default=0.0)
             if widest > carried:
@@ -154,6 +155,40 @@ class SimulationStudy:
                 )
         if faults:
             raise StudyError(faults)
+
+    def _field_faults(self, pixel: float) -> list[str]:
+        """A field that is no whole number of image pixels."""
+        if self.specimen.field is None or not pixel > 0:
+            return []
+        pixels = [max(1, round(side / pixel)) for side in self.specimen.field]
+        if all(abs(side / pixel - n) < 1e-3 for side, n in zip(self.specimen.field, pixels, strict=True)):
+            return []
+        whole = ", ".join(f"{n * pixel:.6g}" for n in pixels)
+        return [
+            f"specimen.field must be a whole number of image pixels of {pixel:g} Å, got "
+            f"{list(self.specimen.field)}; take [{whole}]"
+        ]
+
+    def window(self, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """Which rows and columns of an image of the whole cell the field shows.
+
+        Parameters
+        ----------
+        shape
+            Of that image, pixels in y and x.
+
+        Examples
+        --------
+        >>> specimen = SpecimenRanges(cell=(128.0, 128.0), field=(102.4, 102.4))
+        >>> SimulationStudy(scenes=10, specimen=specimen).window((640, 640))
+        (slice(64, 576, None), slice(64, 576, None))
+        """
+        field, cell = self.specimen.field, self.specimen.cell
+        if field is None:
+            return slice(0, shape[0]), slice(0, shape[1])
+        sizes = [round(n * f / c) for n, f, c in zip(shape, field[::-1], cell[::-1], strict=True)]
+        first = [(n - size) // 2 for n, size in zip(shape, sizes, strict=True)]
+        return slice(first[0], first[0] + sizes[0]), slice(first[1], first[1] + sizes[1])
 
     def scene_seed(self, scene: int, purpose: str) -> int:
         """Seed of one scene for one purpose, below 2**53 so that any JSON reader keeps it.
@@ -259,6 +294,8 @@ def _ends(value: Range) -> tuple[float, ...]:
 
 
 def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, list) and tree and all(isinstance(v, Mapping) and "name" in v for v in tree):
+        tree = {v["name"]: v for v in tree}
     if isinstance(tree, Mapping) and set(tree) - {"low", "high", "mean", "deviation", "values"}:
         for key, value in tree.items():
             yield from _leaves(value, f"{name}.{key}" if name else key)
