@@ -4,10 +4,10 @@
     python studies/amorphous_networks.py ship CARBON.npz NITRIDE.npz
 
 Carbon begins as flakes of seven rings, turned at random, that hold 0.55 of the atoms, and random atoms
-between them. These are molten and quenched with the flakes held under Tersoff's potential; then all is annealed and
-relaxed. Quenched from the melt alone, the potential gives three neighbours too, but the first maximum of the
-structure factor at 0.40 /Å, where diffraction sees it near 0.47: rings are what it lacks (Robertson: clusters
-of rings in a disordered network).
+between them. These are molten and quenched with the flakes held under Tersoff's potential; then all is
+annealed and relaxed. Quenched from the melt alone, the potential gives three neighbours too, but the first
+maximum of the structure factor at 0.40 /Å, where diffraction sees it near 0.47: rings are what it lacks
+(Robertson: clusters of rings in a disordered network).
 
 Silicon nitride is quenched under a potential of our own, no more than a way to a network that has the known
 bonds: unlike atoms attract each other at 1.73 Å, like ones keep the distances that four nitrogen atoms about

@@ -18,7 +18,7 @@ from passband.hrtem.specimen.crystals import Atoms
 DISORDER_DEPTH = 4.0
 """Å, over which disorder falls off from the surface inwards, to 1/e."""
 _BUMP = 12.0  # Å from one bump to the next
-_NEAREST = 0.8  # of an atom's distance to its neighbour, below which a displacement is not made
+_NEAREST = 0.7  # of an atom's distance to its neighbour, below which a displacement is not made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,10 @@ def nearest(far: Float64[np.ndarray, n], count: int) -> Bool[np.ndarray, n]:
 
 
 def disordered(atoms: Atoms, surface: Surface) -> Atoms:
-    """Atoms displaced at random near the surface, none nearer to another than 0.8 of their neighbours.
+    """Atoms displaced at random near the surface.
+
+    A displacement that brings an atom nearer to another than 0.7 of its distance to its nearest neighbour is
+    drawn again, so strong disorder is a little weaker than it says.
 
     Parameters
     ----------
@@ -128,15 +131,15 @@ def disordered(atoms: Atoms, surface: Surface) -> Atoms:
     hull = ConvexHull(r).equations
     depth = -(r @ hull[:, :3].T + hull[:, 3]).max(1)
     rng = np.random.default_rng([surface.seed, 0xD])
-    moves = rng.standard_normal(r.shape) * (surface.disorder * np.exp(-depth / DISORDER_DEPTH))[:, None]
+    width = surface.disorder * np.exp(-depth / DISORDER_DEPTH)
+    moves = rng.standard_normal(r.shape) * width[:, None]
     least = _NEAREST * _to_neighbour(r)
-    moved = r + moves
-    for _ in range(8):
-        near = _to_neighbour(moved) < least
-        if not near.any():
+    for i in range(24):
+        near = np.flatnonzero(_to_neighbour(r + moves) < least)
+        if not len(near):
             break
-        moves[near] *= 0.3
-        moved = r + moves
+        moves[near] = rng.standard_normal((len(near), 3)) * width[near, None] if i < 16 else 0.3 * moves[near]
+    moved = r + moves
     return replace(atoms, positions=moved)
 
 
