@@ -48,35 +48,32 @@ def settled(
         Particles that lie there already, in the cell's axes.
     meeting
         "rest" lifts it as far as it takes to keep 2 Å from every atom of the earlier ones; "grow" leaves out
-        its atoms that are nearer than that to an earlier one's convex hull; "" refuses.
+        its atoms that are nearer than that to an earlier one's convex hull, or rests if fewer than twelve
+        would be left; "" refuses.
     period
         Å along x, y and z; 0 where there is none.
 
     Raises
     ------
     ParameterError
-        If it shares a place and may not, or hardly an atom of it would be left.
+        If it shares a place and may not.
     """
     placed = replace(made, positions=made.positions + foot)
     met = [i for i, other in enumerate(earlier) if _distance(placed, other, period) < CLEARANCE]
     if not met:
         return Placed(atoms=placed, foot=foot)
     number = len(earlier) + 1
-    if meeting == "rest":
-        lifted = foot + np.array([0.0, 0.0, _lift(placed, earlier, period)])
-        return Placed(atoms=replace(made, positions=made.positions + lifted), foot=lifted)
     if meeting == "grow":
         kept = np.ones(len(placed.numbers), bool)
         for i in met:
             centre = (earlier[i].positions.min(0) + earlier[i].positions.max(0)) / 2
             about = replace(earlier[i], positions=earlier[i].positions - centre)
             kept &= ~near_hull(placed.positions - centre, about, period)
-        if kept.sum() < FEWEST:
-            raise ParameterError(
-                f"particle {number} lies within those it is to grow together with: {int(kept.sum())} of its "
-                f"{len(kept)} atoms are left, wanted {FEWEST} or more; move it away"
-            )
-        return Placed(atoms=some_atoms(placed, kept), foot=foot)
+        if kept.sum() >= FEWEST:
+            return Placed(atoms=some_atoms(placed, kept), foot=foot)
+    if meeting:
+        lifted = foot + np.array([0.0, 0.0, _lift(placed, earlier, period)])
+        return Placed(atoms=replace(made, positions=made.positions + lifted), foot=lifted)
     nearest = _distance(placed, earlier[met[0]], period)
     raise ParameterError(
         f"particles {met[0] + 1} and {number} overlap: two of their atoms are {nearest:.2f} Å apart, "
