@@ -92,10 +92,10 @@ class _Amorphous:
 
 _AMORPHOUS = {
     "carbon": _Amorphous(
-        network="carbon", density=0.11, debye_waller=0.6, least_unlike=1.3, least_like=1.3, overlap=0.5
+        network="carbon", density=0.11, debye_waller=0.6, least_unlike=1.3, least_like=1.3, overlap=0.8
     ),
     "silicon nitride": _Amorphous(
-        network="nitride", density=0.0902, debye_waller=0.4, least_unlike=1.35, least_like=1.7, overlap=0.7
+        network="nitride", density=0.0902, debye_waller=0.4, least_unlike=1.35, least_like=1.6, overlap=1.2
     ),
 }
 FILMS = ("carbon", "silicon nitride", "graphene", "MgO", "none", "packed carbon")
@@ -236,21 +236,26 @@ def _bricks(film: Film, low: float, high: float, rng: np.random.Generator) -> At
     extent = np.array([*film.cell, high - low])
     counts = np.ceil(extent / (network(kind.network).side * scale - 2 * kind.overlap)).astype(int)
     size = extent / counts
+    seams = _Seams(extent, counts, rng)
     numbers, places = [], []
     for corner in itertools.product(*map(range, counts)):
-        number, inside = _brick(kind.network, scale, size + kind.overlap, rng)
-        places.append(inside + np.array(corner) * size - kind.overlap / 2)
-        numbers.append(number)
+        number, r = _brick(kind.network, scale, size + kind.overlap + 2 * seams.most, rng)
+        r += np.array(corner) * size - kind.overlap / 2 - seams.most
+        beside = seams.straight(r) - np.array(corner) * size
+        inside = ((beside >= -kind.overlap / 2) & (beside < size + kind.overlap / 2)).all(1)
+        places.append(r[inside])
+        numbers.append(number[inside])
     number, r = np.concatenate(numbers), np.concatenate(places)
     r[:, :2] = np.mod(r[:, :2], film.cell)
     inside = (r[:, 2] >= 0) & (r[:, 2] <= extent[2])
     number, r = number[inside], r[inside]
-    kept = ~_crowded(r, number, size, counts, kind, np.array(film.cell))
+    kept = ~_crowded(r, number, seams, kind)
     number, r = number[kept], _rippled(r[kept], np.array(film.cell), rng)
     r[:, 2] += low
     return _atoms(number, _wrapped(r, film.cell), np.full(len(number), kind.debye_waller * B_TO_U))
 
 
+_UNEVEN = 7.0  # Å by which faces between bricks rise and fall
 _BLOCKS = 6  # along the side of a network, by which it is searched
 
 
@@ -287,21 +292,43 @@ def _brick(
     return numbers[which[inside]], r[inside]
 
 
-def _crowded(
-    r: np.ndarray,
-    number: np.ndarray,
-    size: np.ndarray,
-    counts: np.ndarray,
-    kind: _Amorphous,
-    cell: np.ndarray,
-) -> np.ndarray:
+class _Seams:
+    """Where bricks meet: slanting, uneven faces; a flat one seen edge-on would be a line in an image."""
+
+    def __init__(self, extent: np.ndarray, counts: np.ndarray, rng: np.random.Generator) -> None:
+        self.extent, self.counts, self.size = extent, counts, extent / counts
+        self.most = np.minimum(_UNEVEN, extent / 8)
+        self.most[2] = 0.0 if counts[2] == 1 else self.most[2]
+        waves = np.ones((3, 2, 3)) / rng.uniform(18.0, 36.0, (3, 2, 3))
+        waves[:, :, :2] = np.maximum(1, np.round(waves[:, :, :2] * extent[:2])) / extent[:2]
+        self.waves = waves * rng.choice([-1, 1], waves.shape)
+        self.waves[np.arange(3), :, np.arange(3)] = 0.0  # a face along x does not depend on x
+        self.phases = rng.uniform(0, 2 * math.pi, (3, 2))
+
+    def straight(self, r: np.ndarray) -> np.ndarray:
+        """Positions moved so that all faces between bricks are flat."""
+        moves = [
+            self.most[axis] / 2 * np.sin(2 * math.pi * r @ self.waves[axis].T + self.phases[axis]).sum(1)
+            if self.most[axis]
+            else np.zeros(len(r))
+            for axis in range(3)
+        ]
+        return np.asarray(r + np.stack(moves, 1))
+
+    def near(self, r: np.ndarray, reach: float) -> np.ndarray:
+        """Which positions are nearer to a face than a distance along an axis."""
+        straight = self.straight(r)
+        off = np.abs(straight - self.size * np.round(straight / self.size)) < reach
+        if self.counts[2] == 1:
+            off[:, 2] = False
+        return np.asarray(off.any(1))
+
+
+def _crowded(r: np.ndarray, number: np.ndarray, seams: _Seams, kind: _Amorphous) -> np.ndarray:
     """Which atoms are left out where bricks meet: of two that are too near, the later one."""
+    cell = seams.extent[:2]
     reach = max(kind.least_like, kind.least_unlike)
-    off = np.abs(r - size * np.round(r / size))
-    seam = off < kind.overlap + reach
-    if counts[2] == 1:
-        seam[:, 2] = False
-    near = np.flatnonzero(seam.any(1))
+    near = np.flatnonzero(seams.near(r, kind.overlap + 3 * reach))
     at = r[near]
     at[:, :2][at[:, :2] >= cell] = 0.0
     pairs = cKDTree(at, boxsize=np.array([*cell, 0.0])).query_pairs(reach, output_type="ndarray")
