@@ -13,7 +13,6 @@ import numpy as np
 
 from passband.errors import ParameterError
 from passband.hrtem.specimen.crystals import atomic_number
-from passband.hrtem.specimen.materials import MATERIALS
 from passband.hrtem.specimen.specimen import SpecimenRanges
 from passband.hrtem.wave.sampling import sampling_fault
 from passband.hrtem.wave.scattering import WaveSettings
@@ -27,6 +26,23 @@ MOST = 1_000_000
 
 
 ADDED: Mapping[str, Mapping[str, Any]] = {
+    "specimen": {
+        "crystals": [],
+        "mixed_share": 0.0,
+        "size_spread": 0.0,
+        "field": None,
+        "substrates": ["packed carbon"],
+        "layers": [1, 3],
+        "roughness": [0.0, 0.0],
+        "wedge": [0.0, 0.0],
+        "holes": [0, 0],
+        "hole_diameters": [20.0, 60.0],
+        "touching_share": 0.0,
+        "grown_share": 0.5,
+        "rounding": [0.0, 0.0],
+        "surface_roughness": [0.0, 0.0],
+        "disorder": [0.0, 0.0],
+    },
     "wave": {"absorption": 0.0},
     "imaging": {
         "vibration": 0.0,
@@ -39,7 +55,10 @@ ADDED: Mapping[str, Mapping[str, Any]] = {
         "gain_noise": 0.0,
     },
 }
-"""Names that came after the first format, by table, each with the value that leaves everything as it was."""
+"""Names that came after the first format, by table, each with the value that leaves everything as it was.
+
+Of the films that is no longer the default: a study that tells of none in its file has ordered carbon.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,6 +187,7 @@ class SimulationStudy:
                 if fault := grid_fault(self.specimen.cell, pixel):
                     faults.append(f"{name} pixel_size: {fault}")
                     break  # one field is told of once
+            faults += self._field_faults(self.imaging.pixel_size)
             carried = electron_wavelength(self.wave.energy) / (2 * sampling.pixel_size)
             widest = max((a for a in _ends(self.imaging.aperture) if math.isfinite(a)), default=0.0)
             if widest > carried:
@@ -181,7 +201,7 @@ class SimulationStudy:
     @property
     def _elements(self) -> list[int]:
         """Atomic numbers of all particles that may be drawn."""
-        sites = [site for name in self.specimen.materials for site in MATERIALS[name].sites]
+        sites = [site for name in self.specimen.materials for site in self.specimen.known[name].sites]
         return sorted({atomic_number(site.element) for site in sites})
 
     @property
@@ -190,10 +210,44 @@ class SimulationStudy:
         sampling = self.wave.sampling(self._elements)
         found = []
         for name in self.specimen.materials:
-            numbers = [atomic_number(site.element) for site in MATERIALS[name].sites]
+            numbers = [atomic_number(site.element) for site in self.specimen.known[name].sites]
             if fault := sampling_fault(numbers, self.wave.energy, sampling, name=name):
                 found.append(fault)
         return "; ".join(found) or None
+
+    def _field_faults(self, pixel: float) -> list[str]:
+        """A field that is no whole number of image pixels."""
+        if self.specimen.field is None or not pixel > 0:
+            return []
+        pixels = [max(1, round(side / pixel)) for side in self.specimen.field]
+        if all(abs(side / pixel - n) < 1e-3 for side, n in zip(self.specimen.field, pixels, strict=True)):
+            return []
+        whole = ", ".join(f"{n * pixel:.6g}" for n in pixels)
+        return [
+            f"specimen.field must be a whole number of image pixels of {pixel:g} Å, got "
+            f"{list(self.specimen.field)}; take [{whole}]"
+        ]
+
+    def window(self, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """Which rows and columns of an image of the whole cell the field shows.
+
+        Parameters
+        ----------
+        shape
+            Of that image, pixels in y and x.
+
+        Examples
+        --------
+        >>> specimen = SpecimenRanges(cell=(128.0, 128.0), field=(102.4, 102.4))
+        >>> SimulationStudy(scenes=10, specimen=specimen).window((640, 640))
+        (slice(64, 576, None), slice(64, 576, None))
+        """
+        field, cell = self.specimen.field, self.specimen.cell
+        if field is None:
+            return slice(0, shape[0]), slice(0, shape[1])
+        sizes = [round(n * f / c) for n, f, c in zip(shape, field[::-1], cell[::-1], strict=True)]
+        first = [(n - size) // 2 for n, size in zip(shape, sizes, strict=True)]
+        return slice(first[0], first[0] + sizes[0]), slice(first[1], first[1] + sizes[1])
 
     def scene_seed(self, scene: int, purpose: str) -> int:
         """Seed of one scene for one purpose, below 2**53 so that any JSON reader keeps it.
@@ -307,6 +361,8 @@ def _ends(value: Range) -> tuple[float, ...]:
 
 
 def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, list) and tree and all(isinstance(v, Mapping) and "name" in v for v in tree):
+        tree = {v["name"]: v for v in tree}
     if isinstance(tree, Mapping) and set(tree) - {"low", "high", "mean", "deviation", "values"}:
         for key, value in tree.items():
             yield from _leaves(value, f"{name}.{key}" if name else key)
