@@ -124,6 +124,7 @@ strangers: setup
 convergence: setup
 	$(PY) studies/convergence.py
 	$(PY) studies/convergence.py ways
+	$(PY) studies/convergence.py films
 	$(PY) studies/focal_average.py
 
 # Focus and astigmatism from Thon rings, on simulated micrographs whose own are known.

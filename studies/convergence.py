@@ -2,10 +2,12 @@
 
     python studies/convergence.py          every material: studies/results/convergence.csv
     python studies/convergence.py ways     schemes of multislice: studies/results/convergence_ways.csv
+    python studies/convergence.py films    films alone: studies/results/convergence_films.csv
     python studies/convergence.py table    what the first says, as docs/hrtem.md shows it
 
 Error: root mean square of the difference to the converged image over that image's deviation, both on the
 particle's pixels. The particle is a sphere of 50 Å, the largest of those drawn by default, in vacuum.
+A film is one of 50 Å, and all pixels count.
 Converged is 0.05 Å and slices of 1 Å. Images have pixels of 0.2 Å, a focal spread of 10 Å as a mean over
 foci, no other aberration and no noise; the worst of three foci, 0 and 100 Å to both sides.
 """
@@ -45,6 +47,7 @@ from passband.units import electron_wavelength
 
 RESULTS = Path("studies/results")
 TABLE, WAYS = RESULTS / "convergence.csv", RESULTS / "convergence_ways.csv"
+OF_FILMS = RESULTS / "convergence_films.csv"
 ENERGIES, PIXELS = (300e3, 200e3, 80e3), (0.2, 0.18, 0.16, 0.14, 0.12)
 SIDE, DIAMETER, SHAPE, FOCI = 64.0, 50.0, (320, 320), (0.0, -100.0, 100.0)
 CONVERGED = WaveSettings(pixel_size=0.05, slice_thickness=1.0)
@@ -93,7 +96,8 @@ class Judge:
     """Knows the converged images of a specimen and says how far others are from them."""
 
     def __init__(self, specimen: Specimen, converged: ExitWave) -> None:
-        self.inside = torch.as_tensor(disc_labels(specimen, SHAPE) > 0)
+        labels = disc_labels(specimen, SHAPE)
+        self.inside = torch.as_tensor((labels > 0) | (labels.max() == 0))
         self.right = [image[self.inside] for image in images(converged)]
 
     def __call__(self, wave: ExitWave) -> float:
@@ -118,6 +122,26 @@ def every_material() -> Iterator[list[object]]:
                     row += ["yes" if at == good else "no", f"{100 * off(wave):.2f}"]
                     print(*row, flush=True)
                     yield row
+
+
+def every_film() -> Iterator[list[object]]:
+    """Films without particles, by which nothing is chosen where there are some."""
+    yield ["film", "energy_kev", "pixel_size", "slice_thickness", "error_percent"]
+    for film, thickness in (
+        ("carbon", 50.0),
+        ("silicon nitride", 50.0),
+        ("graphene", 3 * 3.35),
+        ("MgO", 50.0),
+    ):
+        record = SpecimenRecord(cell=(SIDE, SIDE), thickness=thickness, substrate=film, substrate_seed=1)
+        specimen = build_specimen(record)
+        for energy in ENERGIES:
+            off = Judge(specimen, exit_wave(specimen, replace(CONVERGED, energy=energy)))
+            for pixel in PIXELS:
+                wave = exit_wave(specimen, WaveSettings(energy=energy, pixel_size=pixel, slice_thickness=2.0))
+                row = [film, f"{energy / 1e3:g}", pixel, 2.0, f"{100 * off(wave):.2f}"]
+                print(*row, flush=True)
+                yield row
 
 
 def in_bins(specimen: Specimen, thickness: float) -> Specimen:
@@ -233,6 +257,8 @@ def main() -> None:
     what = sys.argv[1] if len(sys.argv) > 1 else ""
     if what == "ways":
         write(WAYS, list(every_way()))
+    elif what == "films":
+        write(OF_FILMS, list(every_film()))
     elif not what:
         write(TABLE, list(every_material()))
     print(shown())
