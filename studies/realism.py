@@ -7,7 +7,9 @@ Particles are compared with the carbon beside them: the ratio of standard deviat
 focus (`hrtem_gold.toml`) stand beside one real tile of gold at 423 e/A2, whose three numbers are all that is
 at hand; scenes far from focus (`hrtem_tiles.toml`) beside the 20 real tiles of `nanoparticles`, which tell
 their pixel size by gold's fringes and their focus by Thon rings, and nothing else. The ranges of both files
-were written down from instruments and physics; what was widened after a first look they say. Each cause is
+are of instruments and physics, but not blind: values of defocus, vibration and absorption had been tried
+against the real tile's three numbers before they were written down, and some were widened after a first look,
+which the files say. So it is no independent test that they hold the real tile near focus. Each cause is
 also tried alone, and the tiles' scenes once more with carbon atoms placed without any order.
 
 Real tiles are drawn into FOLDER only; without the data they are left out, and the table says so.
