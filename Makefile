@@ -33,7 +33,7 @@ cards: setup
 hrtem: setup
 	$(PY) studies/hrtem.py out/hrtem
 
-# Simulated gold beside real gold: contrast, histograms, spectra; six minutes.
+# Simulated gold beside real gold: contrast, histograms, spectra; four minutes.
 realism: setup
 	$(PY) studies/realism.py out/realism
 

@@ -1,4 +1,4 @@
-"""How simulated micrographs of gold differ from real ones; `make realism`, six minutes on one core.
+"""How simulated micrographs of gold differ from real ones; `make realism`, four minutes on one core.
 
     python studies/realism.py [FOLDER]      default out/realism
 
