@@ -18,6 +18,7 @@ from passband.hrtem.dataset.dataset import Dataset, open_dataset
 from passband.hrtem.dataset.simulate import simulate_dataset, simulate_scene
 from passband.hrtem.dataset.store import (
     DatasetStore,
+    as_of,
     read_manifest,
     scene_id,
     shard_faults,
@@ -25,6 +26,7 @@ from passband.hrtem.dataset.store import (
 from passband.hrtem.dataset.study_file import read_study
 from passband.hrtem.specimen.specimen import SpecimenRanges
 from passband.hrtem.wave.imaging import simulate_micrographs
+from passband.hrtem.wave.scattering import WaveSettings
 from passband.optics.conditions import ConditionRanges, Uniform
 from passband.store.sealed import sealed
 
@@ -326,6 +328,19 @@ def test_a_dataset_of_an_earlier_format_opens_and_is_finished_in_it(packed, vers
     made = simulate_dataset(read_study(packed / "tiny8.toml"), folder, workers=1).made
     assert made == (6 if version == 1 else 4)
     assert tree(folder) == wanted
+
+
+def test_what_a_study_leaves_out_is_as_the_format_of_its_dataset_chose_it(packed) -> None:
+    begun = read_manifest(packed / "set")
+    one_for_all = WaveSettings(pixel_size=0.2, slice_thickness=2.0)
+    before = replace(begun, version=2, study=replace(begun.study, wave=one_for_all))
+    carbon = replace(begun.study.specimen, substrates=SpecimenRanges().substrates, density=None)
+    plain = replace(begun.study, wave=WaveSettings(), specimen=carbon)
+    assert plain.wave.pixel_size < 0.2
+    assert as_of(before, plain) == before.study
+    assert as_of(replace(before, version=3), plain) == plain
+    finer = WaveSettings(pixel_size=0.1, slice_thickness=1.0)
+    assert as_of(before, replace(plain, wave=finer)).wave == finer
 
 
 def test_versions_are_not_mixed_in_one_dataset(folder) -> None:
