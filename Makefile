@@ -11,7 +11,7 @@ export PASSBAND_DATA ?= $(abspath ../shared/data)
 CORES ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1); echo $$((n < 8 ? n : 8)))
 PARALLEL := $(if $(filter-out 0 1,$(CORES)),-n $(CORES) --dist loadfile)
 
-.PHONY: setup demo cards hrtem test test-slow test-kernels lint bench real
+.PHONY: setup demo cards hrtem realism test test-slow test-kernels lint bench real
 
 setup: $(STAMP)
 
@@ -29,9 +29,13 @@ demo: setup
 cards: setup
 	$(PY) studies/cards.py out/cards
 
-# A small dataset of simulated HRTEM, its check, and pictures: three minutes.
+# A small dataset of simulated HRTEM, its check, and pictures, real tiles beside them: three minutes.
 hrtem: setup
 	$(PY) studies/hrtem.py out/hrtem
+
+# Simulated gold beside real gold: contrast, histograms, spectra; four minutes.
+realism: setup
+	$(PY) studies/realism.py out/realism
 
 test: setup
 	$(MAKE) --no-print-directory lint
@@ -114,6 +118,14 @@ evidence: setup
 
 strangers: setup
 	$(PY) studies/strangers.py
+
+# How near images are to converged ones, by material and sampling; ways of multislice; of the focal average.
+.PHONY: convergence
+convergence: setup
+	$(PY) studies/convergence.py
+	$(PY) studies/convergence.py ways
+	$(PY) studies/convergence.py films
+	$(PY) studies/focal_average.py
 
 # Focus and astigmatism from Thon rings, on simulated micrographs whose own are known.
 thon: setup

@@ -1,15 +1,17 @@
-"""HRTEM from atoms to micrographs in three minutes: a small dataset, its check, and pictures of it.
+"""HRTEM from atoms to micrographs in two minutes: a small dataset, its check, and pictures of it.
 
     python studies/hrtem.py [FOLDER]      default out/hrtem
 
 The dataset is made by `passband simulate hrtem studies/hrtem_small.toml`; the pictures show the lens,
-one scene's exit wave, that scene under twelve imaging conditions, and the labels.
+one scene's exit wave, that scene under twelve imaging conditions, and the labels. Where real tiles are at
+hand ($PASSBAND_DATA/nanoparticles), simulated scenes of their kind are drawn beside them.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ from passband.hrtem.dataset.simulate import simulate_dataset
 from passband.hrtem.dataset.study_file import read_study
 from passband.hrtem.wave.figures import draw_conditions, draw_contrast_transfer, draw_exit_wave
 from passband.optics.conditions import ImagingConditions
+from realism import ALL, FAR, TILES, data_folder, draw_beside, real_tiles, simulated
 
 STUDY = Path(__file__).with_name("hrtem_small.toml")
 BASE = {"energy": 300e3, "angular_spread": 0.0, "pixel_size": 0.2}
@@ -61,6 +64,17 @@ def main(folder: Path) -> None:
     for name, figure in figures.items():
         print(save_figure(figure, folder / f"{name}.png"))
     print(write_contact_sheet(dataset, folder / "scenes"))
+    beside(folder / "beside_real.png")
+
+
+def beside(path: Path) -> None:
+    """Real tiles above simulated scenes of their kind, if there are any."""
+    real = real_tiles(data_folder())
+    if not real:
+        print("no real tiles here to draw beside: set PASSBAND_DATA to the folder that holds nanoparticles/")
+        return
+    study = replace(read_study(TILES), scenes=2, images_per_scene=3)
+    print(save_figure(draw_beside(list(simulated(study, FAR, [ALL])), real), path))
 
 
 if __name__ == "__main__":

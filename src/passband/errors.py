@@ -11,6 +11,8 @@
     ├── TrainingError        a network cannot be trained: its loss is no number any more
     └── ParameterError       an argument is outside what physics or the method allows
 
+and CoarseSamplingWarning, a warning: a wave is sampled too coarsely for its image to be right.
+
 A message says what came, what was wanted and what to do about it.
 """
 
@@ -55,3 +57,7 @@ class TrainingError(PassbandError):
 
 class ParameterError(PassbandError, ValueError):
     """An argument is outside what the physics or the method allows."""
+
+
+class CoarseSamplingWarning(UserWarning):
+    """A wave is sampled too coarsely for its image on the particle to be within 2 % of the converged one."""

@@ -53,18 +53,41 @@ def test_multislice_writes_a_wave_with_axes_y_x(wave: Path) -> None:
     assert (np.abs(array) ** 2).mean() == pytest.approx(1, abs=0.01)
 
 
+def test_multislice_chooses_a_sampling_and_says_in_a_line_what_is_too_coarse(tmp_path: Path) -> None:
+    (tmp_path / "atoms.xyz").write_text(ATOMS)
+    out = tmp_path / "wave.npz"
+    common = ("multislice", tmp_path / "atoms.xyz", "--out", out)
+    assert "too coarse" not in call(*common)
+    assert max(read_wave(out).pixel_sizes) <= 0.12
+    said = call(*common, "--pixel-size", 0.2)
+    assert said.startswith("passband: pixels of 0.2 Å are too coarse for Au at 300 keV"), said
+    assert said.count("\n") == 2 and "0.12 Å" in said  # the warning and what was written
+
+
+def test_absorption_takes_electrons_from_the_wave(wave: Path, tmp_path: Path) -> None:
+    atoms, out, kept = tmp_path / "atoms.xyz", tmp_path / "hot.npy", []
+    for share in (0, 1):
+        call("multislice", atoms, "--debye-waller", 0.6, "--absorption", share, "--out", out)
+        kept.append((np.abs(np.load(out)) ** 2).mean())
+    assert kept[1] < kept[0] - 1e-4
+    assert "0 to 1" in call("multislice", atoms, "--absorption", 2, "--out", out, status=2)
+
+
 def test_image_gives_intensity_for_an_incident_wave_of_one(wave: Path, tmp_path: Path) -> None:
     out = tmp_path / "image.npy"
     common = ("image", wave, "--pixel-size", 0.2, "--energy-kev", 300, "--cs-mm", 1.2, "--out", out)
     said = call(*common, "--defocus", 500, "--focal-spread", 30, "--angular-spread-mrad", 0)
-    assert "foci" in said
+    assert "coherent images for the focal spread" in said
     intensity = np.load(out)
     assert intensity.shape == (32, 40) and intensity.mean() == pytest.approx(1, abs=0.01)
     call(*common, "--defocus", 500, "--dose", 400)
     counts = np.load(out)
     assert counts.mean() == pytest.approx(16, abs=1) and (counts == counts.round()).all()
-    about = json.loads(call(*common, "--focal-spread", 5, "--json"))
-    assert about["foci"] == 0 and about["shape"] == [32, 40]
+    about = json.loads(call(*common, "--focal-spread", 0.5, "--json"))
+    assert about["terms"] == 1 and about["shape"] == [32, 40]
+    told = about["conditions"]
+    assert told["C10"] == 0 and told["C30"] == 1.2e7 and told["dose"] == "inf" and told["vibration"] == 0
+    assert ImagingConditions(**{k: float(v) if v == "inf" else v for k, v in told.items()}).energy == 300e3
 
 
 @pytest.mark.parametrize(
@@ -78,6 +101,17 @@ def test_image_gives_intensity_for_an_incident_wave_of_one(wave: Path, tmp_path:
         (("--image-pixel-size", 0.4), {"pixel_size": 0.4}),
         (("--image-pixel-size", 0.4, "--integrate-pixels"), {"pixel_size": 0.4, "integrate_pixels": True}),
         (("--dose", 200, "--seed", 3), {"dose": 200.0}),
+        (("--vibration", 0.6), {"vibration": 0.6}),
+        (("--inelastic-share", 0.3), {"inelastic_share": 0.3}),
+        (("--dose", 200, "--quantum-efficiency", 0.5), {"dose": 200.0, "quantum_efficiency": 0.5}),
+        (
+            ("--dose", 200, "--mtf-half", 0.2, "--dqe-falloff", 0.5),
+            {"dose": 200.0, "mtf_half": 0.2, "dqe_falloff": 0.5},
+        ),
+        (
+            ("--dose", 200, "--gain", 5, "--offset", 90, "--readout", 3, "--gain-noise", 0.01),
+            {"dose": 200.0, "gain": 5.0, "offset": 90.0, "readout": 3.0, "gain_noise": 0.01},
+        ),
     ],
 )
 def test_every_condition_of_python_is_one_of_the_command(
@@ -123,6 +157,10 @@ def test_ctf_says_draws_and_gives_numbers(tmp_path: Path) -> None:
         (("--dose", -5), "dose must be more than zero"),
         (("--aperture-mrad", 90), "sample it at"),
         (("--focal-spread", -1), "focal_spread must not be negative"),
+        (("--vibration", -1), "vibration must not be negative"),
+        (("--inelastic-share", 1.5), "inelastic_share must be 0 to 1, got 1.5"),
+        (("--quantum-efficiency", 0), "quantum_efficiency must be above 0 and at most 1"),
+        (("--gain", 0), "gain must be more than zero"),
     ],
 )
 def test_impossible_conditions_are_named_and_nothing_is_written(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from passband.errors import PassbandError
+from passband.errors import CoarseSamplingWarning, PassbandError
 
 if TYPE_CHECKING:  # heavy modules are imported where they are used: help must come at once
     from passband.detectors.bundle import Bundle
@@ -24,9 +25,13 @@ class Commands(TyperGroup):
     """Turns every error into one line on stderr and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; what it raises becomes one line on stderr."""
+        """Run a command; what it raises, and what it warns of, becomes one line on stderr."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.simplefilter("once", CoarseSamplingWarning)
+                before = warnings.showwarning
+                warnings.showwarning = lambda message, *where: _show_warning(message, before, where)
+                return super().invoke(ctx)
         except PassbandError as e:
             _stop(str(e), 2)
         except BrokenPipeError:
@@ -42,6 +47,13 @@ class Commands(TyperGroup):
                 raise
             wanted = "please report it with what it prints under PASSBAND_TRACEBACK=1"
             _stop(f"unexpected {type(e).__name__}: {e}; this is a fault in Passband, {wanted}", 1)
+
+
+def _show_warning(message: Any, before: Callable[..., None], where: tuple[Any, ...]) -> None:
+    if isinstance(message, CoarseSamplingWarning):
+        typer.echo(f"passband: {message}", err=True)
+    else:
+        before(message, *where)
 
 
 def _stop(message: str, status: int) -> None:

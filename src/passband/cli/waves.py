@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_text
 import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +16,6 @@ from passband.cli.shell import angstrom
 if TYPE_CHECKING:
     from passband.optics.conditions import ImagingConditions
 
-PixelSize = Annotated[float, typer.Option(help="Å.")]
 EnergyKev = Annotated[float, typer.Option(help="Electron energy.")]
 Defocus = Annotated[float, typer.Option(help="Å; positive is underfocus.")]
 CsMm = Annotated[float, typer.Option(help="Third-order spherical aberration.")]
@@ -150,18 +150,38 @@ def image(
         float | None,
         typer.Option(help="e/Å²; gives electrons counted with Poisson's noise instead of intensity."),
     ] = None,
+    vibration: Annotated[
+        float, typer.Option(help="Standard deviation of the specimen's place along each axis, Å.")
+    ] = 0.0,
+    inelastic_share: Annotated[
+        float, typer.Option(help="Share of electrons that lost energy: an even background, 0 to 1.")
+    ] = 0.0,
+    quantum_efficiency: Annotated[
+        float, typer.Option(help="The camera's DQE for what varies slowly, up to 1.")
+    ] = 1.0,
+    dqe_falloff: Annotated[
+        float,
+        typer.Option(help="DQE falls as MTF to twice this power; 0: noise is blurred as signal, 1: white."),
+    ] = 0.0,
+    gain: Annotated[float, typer.Option(help="Counts for an electron.")] = 1.0,
+    offset: Annotated[float, typer.Option(help="Counts without electrons.")] = 0.0,
+    readout: Annotated[float, typer.Option(help="Standard deviation of a pixel's reading, counts.")] = 0.0,
+    gain_noise: Annotated[
+        float, typer.Option(help="Standard deviation of the pixels' gains, over their mean.")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the counting noise.")] = 0,
     json: Json = False,
 ) -> None:
     """Image an exit wave: intensity for an incident wave of 1, or counts where a dose is given.
 
-    Below a focal spread of 15 Å its envelope is used; above, images at several foci are averaged.
+    The focal spread is averaged over as a sum of coherent images, as many as keep the error under 1 %.
 
     For example `passband image wave.npz --defocus 500 --cs-mm 1.2 --focal-spread 30 --dose 400
     --out image.npy`.
     """
     from passband.hrtem.wave.files import read_wave, write_array
-    from passband.hrtem.wave.imaging import focal_points, simulate_micrographs
+    from passband.hrtem.wave.focal_average import focal_nodes
+    from passband.hrtem.wave.imaging import simulate_micrographs
     from passband.units import KEV
 
     exit_wave = read_wave(
@@ -187,17 +207,28 @@ def image(
         drift_x=drift_x,
         drift_y=drift_y,
         integrate_pixels=integrate_pixels,
+        vibration=vibration,
+        inelastic_share=inelastic_share,
+        quantum_efficiency=quantum_efficiency,
+        dqe_falloff=dqe_falloff,
+        gain=gain,
+        offset=offset,
+        readout=readout,
+        gain_noise=gain_noise,
         pixel_size=own if image_pixel_size is None else image_pixel_size,
     )
     pixels = simulate_micrographs(exit_wave, [conditions], seed=seed)[0].numpy()
     write_array(out, pixels)
-    foci = focal_points(conditions, exit_wave)
+    terms = len(focal_nodes(conditions, exit_wave))
     if json:
-        about = {"out": str(out), "shape": pixels.shape, "mean": float(pixels.mean()), "foci": foci}
+        told = {k: v if math.isfinite(v) else str(v) for k, v in asdict(conditions).items()}
+        mean = float(pixels.mean())
+        about = {"out": str(out), "shape": pixels.shape, "mean": mean, "terms": terms, "conditions": told}
         typer.echo(json_text.dumps(about))
         return
-    how = f"the mean over {foci} foci" if foci else "the quasi-coherent envelope"
-    what = "electrons per pixel" if math.isfinite(conditions.dose) else "intensity for an incident wave of 1"
+    how = f"{terms} coherent images for the focal spread" if terms > 1 else "the quasi-coherent envelope"
+    counts = "electrons" if (gain, offset) == (1, 0) else "counts"
+    what = f"{counts} per pixel" if math.isfinite(conditions.dose) else "intensity for an incident wave of 1"
     typer.echo(
         f"wrote {out}: {pixels.shape[0]} x {pixels.shape[1]}, {what}, mean {pixels.mean():.4g}, with {how}"
     )
@@ -211,21 +242,29 @@ def multislice(
         ),
     ],
     out: Annotated[Path, typer.Option(help="The exit wave: .npz, which keeps pixels and energy, or .npy.")],
-    pixel_size: PixelSize = 0.2,
+    pixel_size: Annotated[
+        float | None, typer.Option(help="Å.", show_default="what the elements need")
+    ] = None,
     energy_kev: EnergyKev = 300.0,
-    slice_thickness: Annotated[float, typer.Option(help="Å.")] = 2.0,
+    slice_thickness: Annotated[
+        float | None, typer.Option(help="Å.", show_default="what the elements need")
+    ] = None,
     debye_waller: Annotated[
         float, typer.Option(help="B of atoms whose file gives none, Å²; 0 leaves them at rest.")
+    ] = 0.0,
+    absorption: Annotated[
+        float,
+        typer.Option(help="Share of the electrons scattered by thermal motion that is lost, 0 to 1."),
     ] = 0.0,
     plot: Annotated[Path | None, typer.Option(help="Draw amplitude and phase: .png, .svg or .pdf.")] = None,
     json: Json = False,
 ) -> None:
     """Calculate the exit wave of atoms: the wave at the cell's exit face, 1 in vacuum.
 
-    The beam travels towards +z through a cell that is periodic in x and y. Pixels and slices are the
-    largest that divide the cell and are no larger than asked for.
+    The beam travels towards +z through a cell that is periodic in x and y. Pixels and slices divide the cell
+    and are no larger than asked for; left out, they are as fine as images within 2 % need.
 
-    For example `passband multislice atoms.xyz --pixel-size 0.2 --energy-kev 300 --out wave.npz`, then
+    For example `passband multislice atoms.xyz --energy-kev 300 --out wave.npz`, then
     `passband image wave.npz --defocus 60 --out image.npy`.
     """
     from passband.hrtem.specimen.files import read_specimen
@@ -234,7 +273,11 @@ def multislice(
     from passband.units import KEV
 
     settings = WaveSettings(
-        energy=energy_kev * KEV, pixel_size=pixel_size, slice_thickness=slice_thickness, band=math.inf
+        energy=energy_kev * KEV,
+        pixel_size=pixel_size,
+        slice_thickness=slice_thickness,
+        band=math.inf,
+        absorption=absorption,
     )
     specimen = read_specimen(atoms, debye_waller=debye_waller)
     wave = exit_wave(specimen, settings, at_exit_face=True)

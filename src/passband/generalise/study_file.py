@@ -146,7 +146,7 @@ class _Datasets:
                         f"dataset {name} in {path} has {key} {value:g}, and the study {settings[key]:g}; "
                         "all scenes of a study share it"
                     )
-            side = min(dataset.study.specimen.cell)
+            side = min(dataset.study.specimen.field or dataset.study.specimen.cell)
             if side < crop * float(pixel):  # type: ignore[arg-type]
                 faults.append(
                     f"study.crop of {crop} pixels is larger than the scenes of dataset {name}, {side:g} Å of "

@@ -249,7 +249,7 @@ def _simulation(of: Structures, training: Training, point: Point) -> SimulationS
             cell=(side, side),
             thickness=(of.thickness_nm[0] * NM, of.thickness_nm[1] * NM),
         ),
-        wave=WaveSettings(energy=energy, pixel_size=training.pixel_size),
+        wave=WaveSettings(energy=energy),
         imaging=ConditionRanges(energy=energy, pixel_size=training.pixel_size),
     )
 

@@ -179,9 +179,13 @@ def conditions_in_words(
         "C30": f"Cs {c.C30 / MM:.3g} mm",
         "focal_spread": f"focal spread {c.focal_spread / NM:.3g} nm",
         "angular_spread": f"convergence {1e3 * c.angular_spread:.3g} mrad",
+        "aperture": f"aperture {1e3 * c.aperture:.3g} mrad" if math.isfinite(c.aperture) else "no aperture",
+        "vibration": f"vibration {c.vibration:.2g} Å",
+        "mtf_half": f"MTF half at {c.mtf_half:.2g}/pixel" if math.isfinite(c.mtf_half) else "perfect camera",
         "dose": f"{c.dose:g} e/Å²" if math.isfinite(c.dose) else "no noise",
     }
     if unlike is None:
-        silent = {"C12": c.C12 == 0, "angular_spread": c.angular_spread == 0, "dose": math.isinf(c.dose)}
+        silent = {n: getattr(c, n) == 0 for n in ("C12", "angular_spread", "vibration")}
+        silent |= {n: math.isinf(getattr(c, n)) for n in ("aperture", "mtf_half", "dose")}
         return ", ".join(w for name, w in words.items() if not silent.get(name))
     return ", ".join(w for name, w in words.items() if len({getattr(u, name) for u in unlike}) > 1)

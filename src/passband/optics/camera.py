@@ -1,7 +1,8 @@
-"""The camera: counting noise, exact or in its Gaussian limit, and the modulation transfer function."""
+"""The camera: counting noise, exact or in its Gaussian limit, its transfer functions and its readings."""
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Literal
 
@@ -10,10 +11,76 @@ import torch
 from torch import Tensor
 
 from passband.errors import ParameterError
+from passband.optics.conditions import ImagingConditions
 
 Noise = Literal["auto", "poisson", "gaussian"]
 GAUSSIAN_FROM = 20.0
 """Mean electrons per pixel from which ``auto`` takes the Gaussian limit of counting noise."""
+
+
+def expose(
+    expected: Tensor, conditions: ImagingConditions, *, seed: tuple[int, int], noise: Noise = "auto"
+) -> Tensor:
+    """What the camera reads where so many electrons are expected.
+
+    With w for ``dqe_falloff``: the electrons are blurred by MTF^w, counted with the noise of
+    ``quantum_efficiency`` times as many, signal and noise blurred by MTF^(1 - w), and read. So the signal is
+    passed by MTF, the noise's spectrum is MTF^(2 - 2 w), and DQE(q) = quantum_efficiency MTF^(2 w).
+
+    Parameters
+    ----------
+    expected
+        Mean electrons on each pixel, float32 (y, x), finite and not negative.
+    conditions
+        Gives mtf_half, quantum_efficiency, dqe_falloff, gain, gain_noise, offset, readout.
+    seed
+        Of a series of images and the place in it, from 0: each image has its own noise, while the pattern of
+        the pixels' gains is that of the series.
+    noise
+        As in `count_electrons`.
+
+    Returns
+    -------
+    Tensor
+        float32 (y, x), counts: electrons where gain is 1 and offset 0.
+
+    Raises
+    ------
+    ParameterError
+        As `count_electrons`.
+
+    References
+    ----------
+    R. R. Meyer and A. I. Kirkland, Microsc. Res. Tech. 49 (2000) 269; M. Vulović et al., J. Struct. Biol. 183
+    (2013) 19, doi:10.1016/j.jsb.2013.05.008, on blurring ahead of and behind the counting.
+
+    Examples
+    --------
+    >>> c = ImagingConditions(dose=100.0, gain=10.0, offset=100.0, quantum_efficiency=0.5)
+    >>> counts = expose(torch.full((128, 128), 25.0), c, seed=(1, 0))
+    >>> abs(counts.mean().item() - 350) < 2, abs(counts.var().item() - 5000) < 200
+    (True, True)
+    """
+    c, ahead = conditions, conditions.dqe_falloff
+    if ahead and math.isfinite(c.mtf_half):
+        expected = blur(expected, c.mtf_half, power=ahead).clamp_min(0)
+    if c.quantum_efficiency == 1:
+        counts = count_electrons(expected, seed=seed, noise=noise)
+    else:
+        counts = count_electrons(expected * c.quantum_efficiency, seed=seed, noise=noise)
+        counts = counts / c.quantum_efficiency
+    if ahead < 1 and math.isfinite(c.mtf_half):
+        counts = blur(counts, c.mtf_half, power=1 - ahead)
+    if c.gain_noise:
+        counts = counts * (1 + c.gain_noise * _normal(counts, (seed[0], 0, _PATTERN)))
+    if c.gain != 1:
+        counts = counts * c.gain
+    if c.readout:
+        counts = counts + c.readout * _normal(counts, (*seed, _READING))
+    return counts + c.offset if c.offset else counts
+
+
+_READING, _PATTERN = 1, 2  # last words of seeds that no counting noise has
 
 
 def count_electrons(expected: Tensor, *, seed: tuple[int, ...], noise: Noise = "auto") -> Tensor:
@@ -56,18 +123,15 @@ def count_electrons(expected: Tensor, *, seed: tuple[int, ...], noise: Noise = "
             f"expected electrons must be finite and not negative everywhere, got {low} to {high}"
         )
     if noise == "gaussian" or (noise == "auto" and expected.mean().item() >= GAUSSIAN_FROM):
-        normal = torch.randn(
-            expected.shape, generator=_generator(seed, expected.device), device=expected.device
-        )
-        return normal.mul_(expected.sqrt()).add_(expected)
+        return _normal(expected, seed).mul_(expected.sqrt()).add_(expected)
     if expected.device.type != "cpu":
         return torch.poisson(expected, generator=_generator(seed, expected.device))
     counts = _poisson(expected.numpy().ravel(), np.random.SFC64(np.random.SeedSequence(seed)))
     return torch.from_numpy(counts).view(expected.shape)
 
 
-def blur(image: Tensor, mtf_half: float) -> Tensor:
-    """An image seen through the modulation transfer function 1 / (1 + (q / mtf_half)²).
+def blur(image: Tensor, mtf_half: float, *, power: float = 1.0) -> Tensor:
+    """An image seen through the modulation transfer function 1 / (1 + (q / mtf_half)²), or a power of it.
 
     Parameters
     ----------
@@ -75,6 +139,8 @@ def blur(image: Tensor, mtf_half: float) -> Tensor:
         Real (y, x).
     mtf_half
         Frequency q, in cycles per pixel, where the function is one half.
+    power
+        Of the function, not negative.
 
     Returns
     -------
@@ -91,8 +157,15 @@ def blur(image: Tensor, mtf_half: float) -> Tensor:
     qy = torch.fft.fftfreq(image.shape[-2], device=image.device)
     qx = torch.fft.rfftfreq(image.shape[-1], device=image.device)
     mtf = 1 / (1 + (qy[:, None] ** 2 + qx[None, :] ** 2) / mtf_half**2)
+    if power != 1:
+        mtf = mtf**power
     blurred: Tensor = torch.fft.irfft2(torch.fft.rfft2(image) * mtf, s=image.shape[-2:])
     return blurred
+
+
+def _normal(like: Tensor, seed: tuple[int, ...]) -> Tensor:
+    """Normal numbers, float32, of an image's shape."""
+    return torch.randn(like.shape, generator=_generator(seed, like.device), device=like.device)
 
 
 def _generator(seed: tuple[int, ...], device: torch.device) -> torch.Generator:

@@ -11,7 +11,9 @@ import numpy as np
 
 from passband.errors import ParameterError
 
-_POSITIVE = ("energy", "aperture", "dose", "pixel_size", "mtf_half")
+_POSITIVE = ("energy", "aperture", "dose", "pixel_size", "mtf_half", "gain")
+_NOT_NEGATIVE = ("focal_spread", "angular_spread", "vibration", "readout", "gain_noise")
+_SHARES = ("inelastic_share", "dqe_falloff")
 _UNBOUNDED = ("aperture", "dose", "mtf_half")
 
 
@@ -57,6 +59,26 @@ class ImagingConditions:
         Whether a pixel collects the intensity over its whole area, or that at its centre. Where pixels
         are too coarse for the wave's band, or the specimen drifts, the latter is not the value at the
         point but that of the intensity limited to the frequencies that the pixels carry.
+    vibration
+        Standard deviation, along each axis, of where the specimen is during the exposure, Å.
+    inelastic_share
+        Share of the electrons that lost energy in the specimen: out of focus, they are an even background
+        (`optics.inelastic` says how many they are).
+    quantum_efficiency
+        The camera's detective quantum efficiency for what varies slowly, above 0 and up to 1: of the noise
+        as if only this share of the electrons were counted. The counts stay.
+    dqe_falloff
+        How the efficiency falls with frequency: DQE(q) = quantum_efficiency MTF(q)^(2 dqe_falloff). 0: not at
+        all, noise is blurred like signal; 1: noise is white, as if the MTF were ahead of the counting.
+    gain
+        Counts that the camera gives for an electron.
+    offset
+        Counts without electrons (dark level), of either sign.
+    readout
+        Standard deviation of the noise of each pixel's reading, counts.
+    gain_noise
+        Standard deviation of the pixels' gains about their mean, over it: what flat-fielding leaves.
+        Efficiency, gain, offset, readout and gain noise need a dose and do nothing where it is infinite.
 
     Raises
     ------
@@ -89,6 +111,14 @@ class ImagingConditions:
     drift_y: float = 0.0
     drift_x: float = 0.0
     integrate_pixels: bool = False
+    vibration: float = 0.0
+    inelastic_share: float = 0.0
+    quantum_efficiency: float = 1.0
+    dqe_falloff: float = 0.0
+    gain: float = 1.0
+    offset: float = 0.0
+    readout: float = 0.0
+    gain_noise: float = 0.0
 
     def __post_init__(self) -> None:
         faults = []
@@ -100,8 +130,12 @@ class ImagingConditions:
                 faults.append(f"{f.name} must be more than zero, got {value}")
             elif f.name == "energy" and not 1e3 <= value <= 1e7:
                 faults.append(f"energy must be 1000 to 1e+07 eV, got {value:g}")
-            elif f.name.endswith("_spread") and value < 0:
+            elif f.name in _NOT_NEGATIVE and value < 0:
                 faults.append(f"{f.name} must not be negative, got {value}")
+            elif f.name in _SHARES and not 0 <= value <= 1:
+                faults.append(f"{f.name} must be 0 to 1, got {value}")
+            elif f.name == "quantum_efficiency" and not 0 < value <= 1:
+                faults.append(f"quantum_efficiency must be above 0 and at most 1, got {value}")
         if faults:
             raise ParameterError("imaging conditions: " + "; ".join(faults))
 
@@ -216,6 +250,14 @@ class ConditionRanges:
     drift_y: Range = 0.0
     drift_x: Range = 0.0
     integrate_pixels: bool = False
+    vibration: Range = 0.0
+    inelastic_share: Range = 0.0
+    quantum_efficiency: Range = 1.0
+    dqe_falloff: Range = 0.0
+    gain: Range = 1.0
+    offset: Range = 0.0
+    readout: Range = 0.0
+    gain_noise: Range = 0.0
 
 
 def draw_conditions(ranges: ConditionRanges, count: int, *, seed: int) -> list[ImagingConditions]:

@@ -213,6 +213,44 @@ def spatial_envelope(ky: Tensor, kx: Tensor, lens: Lens) -> Tensor:
     return torch.exp(-((lens.angular_spread / 2) ** 2) * aberration_slope_squared(ky, kx, lens))
 
 
+def motion_envelope(
+    ky: Tensor, kx: Tensor, *, vibration: float = 0.0, drift_y: float = 0.0, drift_x: float = 0.0
+) -> Tensor:
+    """What a specimen that moves during the exposure leaves of the intensity's transform.
+
+    Parameters
+    ----------
+    ky, kx
+        Spatial frequencies, cycles/Å, such as (y, 1) and (1, x).
+    vibration
+        Standard deviation of its place along each axis, Å: exp(-2 pi² vibration² k²).
+    drift_y, drift_x
+        How far it moves, evenly, Å: sin(pi k d) / (pi k d) along the drift.
+
+    Returns
+    -------
+    Tensor
+        Real (y, x), 1 at zero frequency: what is moved is not lost.
+
+    References
+    ----------
+    J. Frank, Optik 30 (1969) 171.
+
+    Examples
+    --------
+    >>> k = torch.tensor([[0.0, 0.5]])
+    >>> still = torch.zeros(1, 1)
+    >>> [round(v, 3) for v in motion_envelope(still, k, vibration=0.5)[0].tolist()]
+    [1.0, 0.291]
+    >>> [round(v, 3) for v in motion_envelope(still, k, drift_x=1.0)[0].tolist()]
+    [1.0, 0.637]
+    """
+    drifted = torch.sinc(ky * drift_y + kx * drift_x)
+    if not vibration:
+        return drifted
+    return drifted * torch.exp(-2 * math.pi**2 * vibration**2 * (ky * ky + kx * kx))
+
+
 def aperture_transmission(ky: Tensor, kx: Tensor, lens: Lens) -> Tensor:
     """The objective aperture, its edge softened over one step of the frequency grid.
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 import torch
 import zarr
 
-from made_dataset import made_dataset, made_pairs, tree, write_study
+from made_dataset import in_pairs, made_dataset, made_pairs, tree, write_study
 from passband.errors import DatasetError, ParameterError
 from passband.hrtem.dataset import writing as dataset_writing
 from passband.hrtem.dataset.check import check_dataset
@@ -18,12 +18,15 @@ from passband.hrtem.dataset.dataset import Dataset, open_dataset
 from passband.hrtem.dataset.simulate import simulate_dataset, simulate_scene
 from passband.hrtem.dataset.store import (
     DatasetStore,
+    as_of,
     read_manifest,
     scene_id,
     shard_faults,
 )
 from passband.hrtem.dataset.study_file import read_study
+from passband.hrtem.specimen.specimen import SpecimenRanges
 from passband.hrtem.wave.imaging import simulate_micrographs
+from passband.hrtem.wave.scattering import WaveSettings
 from passband.optics.conditions import ConditionRanges, Uniform
 from passband.store.sealed import sealed
 
@@ -269,35 +272,75 @@ def test_what_is_no_dataset(folder, tmp_path) -> None:
 
 
 def test_a_newer_format_says_to_update(folder) -> None:
-    rewrite_manifest(folder, version=3, made_by="9.9")
-    with pytest.raises(DatasetError, match=r"format 3, made by Passband 9.9.*update Passband"):
+    rewrite_manifest(folder, version=4, made_by="9.9")
+    with pytest.raises(DatasetError, match=r"format 4, made by Passband 9.9.*update Passband"):
         open_dataset(folder)
 
 
-def as_format_1(folder: Path) -> None:
-    """Take from a dataset what format 1 had not."""
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory) -> Path:
+    """A dataset on the carbon of the first version, two scenes in a shard, and its study beside it."""
+    folder = tmp_path_factory.mktemp("packed")
+    path = write_study(folder, scenes=8)
+    text = path.read_text().replace(
+        "[specimen]", '[specimen]\nsubstrates = ["packed carbon"]\ndensity = 0.11'
+    )
+    (folder / "packed.toml").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        in_pairs(patch)
+        simulate_dataset(read_study(folder / "packed.toml"), folder / "set", workers=1)
+    return folder
+
+
+def as_before(folder: Path, version: int, text: str) -> None:
+    """Take from a dataset what an earlier format had not."""
     content = json.loads((folder / "manifest.json").read_text())
-    first = {k: v for k, v in content.items() if k not in ("study_text", "sha256")}
-    (folder / "manifest.json").write_text(sealed({**first, "version": 1}))
-    for path in (folder / "records").iterdir():
+    names = [f.name for f in fields(SpecimenRanges)]
+    known = names[: names.index("margin") + 1]
+    content["study"]["specimen"] = {name: content["study"]["specimen"][name] for name in known}
+    lacking = ("study_text", "sha256") if version == 1 else ("sha256",)
+    first = {k: v for k, v in content.items() if k not in lacking}
+    if version > 1:
+        first["study_text"] = text
+    (folder / "manifest.json").write_text(sealed({**first, "version": version}))
+    (folder / "study.toml").write_text(text)
+    for path in (folder / "records").iterdir() if version == 1 else ():
         path.write_text(sealed({"scenes": json.loads(path.read_text())["scenes"]}))
 
 
-def test_a_dataset_of_format_1_opens_is_finished_and_says_what_it_lacks(folder, pairs) -> None:
-    as_format_1(folder)
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_dataset_of_an_earlier_format_opens_and_is_finished_in_it(packed, version, tmp_path) -> None:
+    folder = tmp_path / "set"
+    shutil.copytree(packed / "set", folder)
+    whole = open_dataset(packed / "set")
+    as_before(folder, version, (packed / "tiny8.toml").read_text())
     wanted = tree(folder)
     found = check_dataset(folder)
     assert found.passed
-    assert (
-        "zarr.json of waves and labels, and comments in study.toml, stand under no checksum" in found.notes[0]
-    )
-    assert torch.equal(open_dataset(folder).wave(5).spectrum, pairs.wave(5).spectrum)
+    lacks = "zarr.json of waves and labels, and comments in study.toml, stand under no checksum"
+    assert any(lacks in note for note in found.notes) == (version == 1)
+    assert open_dataset(folder).record(5).specimen.substrate == "packed carbon"
+    assert torch.equal(open_dataset(folder).wave(5).spectrum, whole.wave(5).spectrum)
     flip(folder / "waves/c/2/0/0", 77)
     assert "scene 4: its waves" in check_dataset(folder).faults[0]
     for path in ("records/shard_00003.json", "labels/zarr.json"):
         (folder / path).unlink()
-    assert simulate_dataset(read_manifest(folder).study, folder, workers=1).made == 6
+    made = simulate_dataset(read_study(packed / "tiny8.toml"), folder, workers=1).made
+    assert made == (6 if version == 1 else 4)
     assert tree(folder) == wanted
+
+
+def test_what_a_study_leaves_out_is_as_the_format_of_its_dataset_chose_it(packed) -> None:
+    begun = read_manifest(packed / "set")
+    one_for_all = WaveSettings(pixel_size=0.2, slice_thickness=2.0)
+    before = replace(begun, version=2, study=replace(begun.study, wave=one_for_all))
+    carbon = replace(begun.study.specimen, substrates=SpecimenRanges().substrates, density=None)
+    plain = replace(begun.study, wave=WaveSettings(), specimen=carbon)
+    assert plain.wave.pixel_size < 0.2
+    assert as_of(before, plain) == before.study
+    assert as_of(replace(before, version=3), plain) == plain
+    finer = WaveSettings(pixel_size=0.1, slice_thickness=1.0)
+    assert as_of(before, replace(plain, wave=finer)).wave == finer
 
 
 def test_versions_are_not_mixed_in_one_dataset(folder) -> None:

@@ -243,4 +243,4 @@ def test_the_manifest_is_strict_json_with_every_value() -> None:
     content = json.loads((made_dataset() / "manifest.json").read_text(), parse_constant=refuse)
     assert content["study"]["imaging"]["aperture"] == "inf"
     assert content["study"]["specimen"]["near_zone_share"] == 0.3
-    assert content["version"] == 2
+    assert content["version"] == 3

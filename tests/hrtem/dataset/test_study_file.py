@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from passband.errors import ParameterError
-from passband.hrtem.dataset.study import SimulationStudy, Splits, study_differences
+from passband.hrtem.dataset.store import PACKED
+from passband.hrtem.dataset.study import ADDED, SimulationStudy, Splits, study_differences
 from passband.hrtem.dataset.study_file import read_study, study_from_values
+from passband.hrtem.specimen.amorphous import DENSITY
+from passband.hrtem.specimen.specimen import SpecimenRanges
+from passband.hrtem.wave.scattering import WaveSettings
 from passband.optics.conditions import ConditionRanges, Grid, Normal, Uniform
 
-STUDIES = sorted(Path(__file__).parents[2].glob("studies/*.toml"))
+STUDIES = sorted(Path(__file__).parents[3].glob("studies/hrtem_*.toml"))
+DIGEST_OF_0_1 = "92dd217a8b55abcc1e6883b4c6ed9b25241134913a536ea35f4cb260495f5b91"
+"""Of `SimulationStudy(scenes=8)`, as the version before absorption gave it."""
 
 
 def study(text: str, folder: Path) -> SimulationStudy:
@@ -21,7 +28,8 @@ def study(text: str, folder: Path) -> SimulationStudy:
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda p: p.stem)
 def test_the_studies_of_the_repository_can_be_read(path: Path) -> None:
-    assert read_study(path).scenes >= 12
+    assert len(STUDIES) >= 4
+    assert read_study(path).images_per_scene >= 4
 
 
 def test_values_and_back_is_the_same_study(tmp_path) -> None:
@@ -134,7 +142,7 @@ def test_a_fault_is_one_fault_and_names_its_limit(text: str, said: str, tmp_path
 
 
 def test_an_aperture_that_the_wave_does_not_carry_is_refused_before_anything_is_simulated(tmp_path) -> None:
-    text = "scenes = 10\n[imaging]\naperture = {low = 0.01, high = %g}"
+    text = "scenes = 10\n[wave]\npixel_size = 0.2\n[imaging]\naperture = {low = 0.01, high = %g}"
     assert study(text % 0.049, tmp_path).scenes == 10  # wavelength / (2 x 0.2 Å) is 0.0492 rad
     with pytest.raises(ParameterError, match=r"aperture must be at most 0.0492 rad"):
         study(text % 0.05, tmp_path)
@@ -189,3 +197,31 @@ def test_differences_name_what_differs() -> None:
     one = SimulationStudy(scenes=10, imaging=ConditionRanges(C10=-30.0))
     other = SimulationStudy(scenes=10, imaging=ConditionRanges(C10=Uniform(low=-30.0, high=0.0)))
     assert study_differences(one, other) == ['imaging.C10: -30, {"low": -30.0, "high": 0.0}']
+
+
+def test_a_study_of_an_older_version_is_the_same_study() -> None:
+    """Names that came later are not told where they change nothing: digests, ids and manifests stay."""
+    older = SimulationStudy(
+        scenes=8,
+        wave=WaveSettings(pixel_size=0.2, slice_thickness=2.0),
+        specimen=SpecimenRanges(substrates=PACKED, density=DENSITY),
+    )
+    assert older.digest() == DIGEST_OF_0_1
+    for table, names in ADDED.items():
+        assert not set(names) & set(older.values()[table])
+        for name in names:
+            assert hasattr(getattr(older, table), name)
+    told = replace(older, wave=replace(older.wave, absorption=0.5))
+    assert told.values()["wave"]["absorption"] == 0.5 and told.digest() != DIGEST_OF_0_1
+    assert study_from_values(told.values(), source="here") == told
+
+
+def test_conditions_that_came_later_are_ranges_of_a_study_too(tmp_path) -> None:
+    text = "scenes = 10\n[wave]\nabsorption = 0.9\n[imaging]\nvibration = {low = 0.2, high = 0.7}\ngain = 4"
+    made = study(text, tmp_path)
+    assert made.imaging.vibration == Uniform(low=0.2, high=0.7) and made.imaging.gain == 4
+    assert made.values()["imaging"]["vibration"] == {"low": 0.2, "high": 0.7}
+    with pytest.raises(ParameterError) as fault:
+        study(text + "\ndqe_falloff = {low = 0, high = 2}\nreadout = -1\nvibratoin = 1", tmp_path)
+    for words in ("dqe_falloff must be 0 to 1, got 2", "readout must not be negative, got -1", "vibration?"):
+        assert words in str(fault.value)

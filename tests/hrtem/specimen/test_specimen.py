@@ -58,8 +58,8 @@ def test_of_every_specimen_the_record_makes_the_same_again_and_atoms_keep_their_
         assert np.array_equal(getattr(specimen, name), getattr(again, name))
     assert (specimen.cell, specimen.focus_plane) == (again.cell, again.focus_plane)
     r, cell = specimen.positions, specimen.cell
-    # nothing is nearer than the bonds of carbon and diamond
-    assert cKDTree(r, boxsize=(*cell[:2], 0)).query(r, k=2)[0][:, 1].min() >= 1.4
+    # nothing is nearer than a triple bond of carbon
+    assert cKDTree(r, boxsize=(*cell[:2], 0)).query(r, k=2)[0][:, 1].min() >= 1.2
     assert cell[:2] == (80.0, 96.0) and cell[2] % 2 == 0
     z = r[:, 2]
     assert z.min() >= 4.0 - 1e-9 and 4.0 - 1e-9 <= cell[2] - z.max() < 6.5
@@ -275,7 +275,7 @@ def test_what_is_no_record_is_refused(text):
 def test_a_record_of_another_format_or_with_changed_values_is_refused():
     text = draw_specimen(SpecimenRanges(count=(1, 1), **THIN), 0).to_json()
     with pytest.raises(ParameterError, match="another format"):
-        SpecimenRecord.from_json(text.replace('"format": 1', '"format": 2'))
+        SpecimenRecord.from_json(text.replace('"format": 2', '"format": 3'))
     for old, new in (('"thickness": 1', '"thickness": "1'), ('"diameter"', '"size"'), ('"cell"', '"cel"')):
         with pytest.raises(ParameterError):
             SpecimenRecord.from_json(text.replace(old, new, 1))
@@ -284,7 +284,9 @@ def test_a_record_of_another_format_or_with_changed_values_is_refused():
 def test_ranges_that_do_not_go_together_name_every_fault():
     with pytest.raises(ParameterError, match=r"diameters.*count.*near_zone_share.*margin"):
         SpecimenRanges(diameters=(50.0, 30.0), count=(-1, 2), near_zone_share=1.5, margin=-1.0)
-    with pytest.raises(ParameterError, match=r"fault_count must be.*density must be above 0"):
+    with pytest.raises(
+        ParameterError, match=r"fault_count must be.*density of carbon must be 0.095 to 0.128"
+    ):
         SpecimenRanges(fault_count=(-1, 2), density=0.0)
     with pytest.raises(ParameterError, match=r"no material 'Unobtainium'; wanted some of CdSe"):
         SpecimenRanges(materials=("Au", "Unobtainium"))
@@ -314,7 +316,7 @@ def test_particles_without_room_are_refused():
 def test_records_that_cannot_be_are_refused():
     with pytest.raises(ParameterError, match="materials holds no Au"):
         record(gold(), materials=())
-    with pytest.raises(ParameterError, match="neither particles nor carbon"):
+    with pytest.raises(ParameterError, match="neither particles nor a film"):
         record(thickness=0.0)
     with pytest.raises(ParameterError, match="more than 5,000,000 atoms"):
         record(cell=(1e4, 1e4))

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from passband.errors import ParameterError
-from passband.hrtem.wave.imaging import focal_points, image_intensity, simulate_micrographs
+from passband.hrtem.wave.focal_average import focal_factors, focal_nodes
+from passband.hrtem.wave.imaging import image_intensity, simulate_micrographs
 from passband.hrtem.wave.scattering import ExitWave, wave_from_array
 from passband.optics.conditions import ImagingConditions
 from passband.optics.transfer import lens_of
@@ -54,8 +55,8 @@ def test_a_phase_object_is_dark_in_underfocus() -> None:
     assert centre < 1 < image(wave, replace(BASE, C10=400.0))[N // 2, N // 2]
 
 
-@pytest.mark.parametrize("spread", [15.0, 30.0, 60.0, 120.0])
-def test_the_focal_ensemble_is_the_mean_over_a_gaussian_of_focus(spread: float) -> None:
+@pytest.mark.parametrize("spread", [5.0, 15.0, 30.0, 60.0, 120.0])
+def test_the_focal_average_is_the_mean_over_a_gaussian_of_focus(spread: float) -> None:
     wave, c = phase_object(0.8), replace(BASE, focal_spread=spread)
     foci = np.linspace(-4, 4, 401) * spread
     weight = np.exp(-((foci / spread) ** 2))
@@ -63,18 +64,43 @@ def test_the_focal_ensemble_is_the_mean_over_a_gaussian_of_focus(spread: float) 
     for d, w in zip(foci, weight / weight.sum(), strict=True):
         lens = lens_of([replace(c, C10=c.C10 + d, focal_spread=0.0)], dtype=torch.float64)
         exact += w * image_intensity(wave, lens)[0]
-    points = focal_points(c, wave)
+    nodes = torch.tensor(focal_nodes(c, wave), dtype=torch.float64)
     lens = lens_of([c], dtype=torch.float64)
-    ensemble = image_intensity(wave, lens, foci=points)[0]
-    assert (ensemble - exact).std() < 0.01 * exact.std()
+    average = image_intensity(wave, lens, nodes=nodes)[0]
+    assert (average - exact).std() < 0.01 * exact.std()
     envelope = image_intensity(wave, lens)[0]
-    assert (envelope - exact).std() > 3 * (ensemble - exact).std()
+    assert len(nodes) == 1 or (envelope - exact).std() > 3 * (average - exact).std()
+    rule = image_intensity(wave, lens, foci=101)[0]
+    assert (rule - exact).std() < 1e-3 * exact.std()
 
 
-def test_the_envelope_serves_a_small_focal_spread() -> None:
-    assert focal_points(replace(BASE, focal_spread=10.0), phase_object()) == 0
-    points = [focal_points(replace(BASE, focal_spread=d), phase_object()) for d in (15.0, 30.0, 60.0)]
-    assert points == sorted(points) and points[0] >= 3
+def test_more_nodes_serve_a_larger_focal_spread() -> None:
+    wave = phase_object()
+    counts = [len(focal_nodes(replace(BASE, focal_spread=d), wave)) for d in (0.0, 5.0, 15.0, 30.0, 60.0)]
+    assert counts == sorted(counts) and counts[0] == 1 and counts[-1] > 2
+
+
+def test_an_aperture_that_blocks_what_is_scattered_needs_one_node() -> None:
+    c = replace(BASE, focal_spread=60.0, aperture=0.0008)
+    assert focal_nodes(c, phase_object()) == (0.0,)
+
+
+def test_focal_factors_are_exact_on_their_nodes_and_never_too_much() -> None:
+    lens = lens_of([replace(BASE, focal_spread=d) for d in (20.0, 50.0)], dtype=torch.float64)
+    nodes = torch.tensor([[0.0, 0.5, 1.2], [0.0, 0.3, 0.8]], dtype=torch.float64)
+    k2 = torch.linspace(0, 1.5, 31, dtype=torch.float64)
+    places = torch.cat([nodes, k2.expand(2, -1)], 1)
+    for i in range(2):
+        alone = lens_of([replace(BASE, focal_spread=(20.0, 50.0)[i])], dtype=torch.float64)
+        f = focal_factors(places[i][None], alone, nodes[i])[0, :, 0]
+        c = (math.pi * alone.wavelength.item() * (20.0, 50.0)[i] / 2) ** 2
+        right = torch.exp(-c * (places[i][:, None] - places[i]) ** 2)
+        torch.testing.assert_close((f.T @ f)[:3], right[:3])
+        assert torch.linalg.eigvalsh(right - f.T @ f).min() > -1e-9
+    both = focal_factors(k2[None], lens, nodes)
+    torch.testing.assert_close(
+        both[1:, :, 0, :], focal_factors(places[1][None, 3:], alone, nodes[1:])[:, :, 0]
+    )
 
 
 def test_mean_counts_are_dose_times_pixel_area() -> None:
@@ -110,7 +136,10 @@ def test_one_image_drawn_alone_is_that_of_the_series_bit_for_bit() -> None:
         replace(BASE, dose=900.0, C12=30.0, mtf_half=0.3),
         replace(BASE, dose=100.0, focal_spread=40.0, drift_y=2.0),
         replace(BASE, dose=100.0, integrate_pixels=True),
-    ]
+        replace(BASE, dose=100.0, vibration=0.5, inelastic_share=0.2, mtf_half=0.3),
+        replace(BASE, dose=100.0, mtf_half=0.3, quantum_efficiency=0.7, dqe_falloff=0.5, gain=3.0,
+                offset=9.0, readout=2.0, gain_noise=0.01),
+    ]  # fmt: skip
     wave = phase_object()
     series = simulate_micrographs(wave, c, seed=5)
     for i in range(len(c)):
@@ -122,10 +151,11 @@ def test_one_image_drawn_alone_is_that_of_the_series_bit_for_bit() -> None:
 def test_a_batch_of_lenses_gives_the_images_of_its_members() -> None:
     wave = phase_object(0.5)
     several = [BASE, replace(BASE, C10=250.0, C12=30.0), replace(BASE, focal_spread=40.0)]
-    for foci in (0, 5):
-        batch = image_intensity(wave, lens_of(several, dtype=torch.float64), foci=foci)
+    nodes = torch.tensor([0.0, 0.4, 0.9], dtype=torch.float64)
+    for how in ({"foci": 0}, {"foci": 5}, {"nodes": nodes}):
+        batch = image_intensity(wave, lens_of(several, dtype=torch.float64), **how)
         for c, values in zip(several, batch, strict=True):
-            alone = image_intensity(wave, lens_of([c], dtype=torch.float64), foci=foci)[0]
+            alone = image_intensity(wave, lens_of([c], dtype=torch.float64), **how)[0]
             torch.testing.assert_close(values, alone)
 
 
@@ -165,19 +195,45 @@ def test_drift_blurs_along_its_direction_alone() -> None:
     assert moved.mean().item() == pytest.approx(still.mean().item(), abs=1e-4)
 
 
+def test_vibration_is_the_mean_over_places_of_the_specimen() -> None:
+    wave = phase_object(0.5)
+    moved = image(wave, replace(BASE, vibration=0.8))
+    still = image(wave, replace(BASE, pixel_size=PIXEL / 2))  # fine enough for every frequency of |wave|²
+    k = torch.fft.fftfreq(2 * N, PIXEL / 2)
+    envelope = torch.exp(-2 * math.pi**2 * 0.8**2 * (k[:, None] ** 2 + k[None, :] ** 2))
+    blurred = torch.fft.ifft2(torch.fft.fft2(still) * envelope).real
+    torch.testing.assert_close(moved, blurred[::2, ::2], atol=1e-5, rtol=0)
+    assert moved.std() < 0.5 * still.std()
+
+
+def test_electrons_that_lost_energy_damp_the_contrast_and_are_still_counted() -> None:
+    wave = phase_object(0.5)
+    sharp, damped = (image(wave, replace(BASE, inelastic_share=s)) for s in (0.0, 0.3))
+    torch.testing.assert_close(damped - damped.mean(), 0.7 * (sharp - sharp.mean()), atol=1e-5, rtol=0)
+    assert damped.mean().item() == pytest.approx(sharp.mean().item(), rel=1e-5)
+    assert image(wave, replace(BASE, inelastic_share=1.0)).std() < 1e-6
+
+
+def test_what_needs_a_dose_does_nothing_to_an_intensity() -> None:
+    camera = {"quantum_efficiency": 0.5, "gain": 7.0, "offset": 3.0, "readout": 2.0, "gain_noise": 0.1}
+    assert torch.equal(image(phase_object(), replace(BASE, **camera)), image(phase_object(), BASE))
+
+
 def test_images_are_differentiable_in_the_lens() -> None:
     wave = phase_object(0.5)
-    target = image_intensity(wave, lens_of([BASE], dtype=torch.float64))
-    lens = lens_of([replace(BASE, C10=-280.0)], dtype=torch.float64)
-    focus = lens.C10.clone().requires_grad_(True)
+    nodes = torch.tensor([0.0, 0.4], dtype=torch.float64)
+    target = image_intensity(wave, lens_of([BASE], dtype=torch.float64), nodes=nodes)
+    lens = lens_of([replace(BASE, C10=-280.0, focal_spread=14.0)], dtype=torch.float64)
 
-    def loss(c10: torch.Tensor) -> torch.Tensor:
-        return ((image_intensity(wave, replace(lens, C10=c10)) - target) ** 2).mean()
+    def loss(**values: torch.Tensor) -> torch.Tensor:
+        return ((image_intensity(wave, replace(lens, **values), nodes=nodes) - target) ** 2).mean()
 
-    (slope,) = torch.autograd.grad(loss(focus), focus)
-    numeric = (loss(lens.C10 + 1e-3) - loss(lens.C10 - 1e-3)) / 2e-3
-    assert slope.item() == pytest.approx(numeric.item(), rel=1e-5)
-    assert slope > 0  # towards the target's -300
+    for name in ("C10", "focal_spread"):
+        value = getattr(lens, name).clone().requires_grad_(True)
+        (slope,) = torch.autograd.grad(loss(**{name: value}), value)
+        up, down = (loss(**{name: getattr(lens, name) + d}) for d in (1e-3, -1e-3))
+        assert slope.item() == pytest.approx(((up - down) / 2e-3).item(), rel=1e-4), name
+        assert slope > 0 or name != "C10"  # towards the target's -300
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from passband.errors import ParameterError
-from passband.hrtem.dataset.store import DATASET, STUDY, DatasetStore, read_manifest, read_shard, shard_faults
+from passband.hrtem.dataset.store import (
+    DATASET,
+    STUDY,
+    DatasetStore,
+    as_of,
+    read_manifest,
+    read_shard,
+    shard_faults,
+)
 from passband.hrtem.dataset.study import SPLITS, study_differences
 from passband.hrtem.dataset.study_file import read_study
 from passband.store.files import file_bytes
@@ -123,7 +131,7 @@ def _study_faults(store: DatasetStore) -> list[str]:
     if store.study_text is not None and path.read_bytes() == file_bytes(store.study_text):
         return []
     try:
-        differences = study_differences(store.study, read_study(path))
+        differences = study_differences(store.study, as_of(store, read_study(path)))
     except ParameterError as e:
         return [f"{path} was edited: {e}"]
     if differences:

@@ -14,10 +14,11 @@ from passband.drawing.saving import save_figure
 from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import DatasetError
 from passband.hrtem.dataset.dataset import Dataset, Scene
-from passband.hrtem.dataset.export import truth_of_labels
+from passband.hrtem.dataset.export import truth_of_scene
 from passband.hrtem.dataset.scene_figures import ScenePanel, draw_scenes
 from passband.hrtem.dataset.study import SPLITS
 from passband.hrtem.dataset.summary import summarise_dataset, summary_lines
+from passband.hrtem.specimen.specimen import SpecimenRecord
 from passband.micrographs.micrograph import Micrograph
 from passband.optics.about import conditions_in_words
 from passband.store.files import write_whole
@@ -123,9 +124,16 @@ def particles_words(scene: Scene) -> str:
     """The particles of a scene, in short."""
     kinds = Counter((p.material, p.shape) for p in scene.specimen.particles)
     if not kinds:
-        return "carbon alone"
+        return f"{substrate_words(scene.specimen)} alone"
     times = {kind: f"{n} × " if n > 1 else "" for kind, n in kinds.items()}  # noqa: RUF001
     return ", ".join(f"{times[kind]}{' '.join(kind)}" for kind in kinds)
+
+
+def substrate_words(record: SpecimenRecord) -> str:
+    """What the particles of a specimen lie on, in short."""
+    if record.substrate == "none" or not record.thickness:
+        return "no film"
+    return {"packed carbon": "carbon"}.get(record.substrate, record.substrate)
 
 
 def _card(scene: Scene, place: int) -> _Card:
@@ -135,7 +143,7 @@ def _card(scene: Scene, place: int) -> _Card:
     image = Micrograph(
         pixels=pixels, name=f"scene {scene.number}, image {which}", pixel_size=conditions.pixel_size
     )
-    picture = picture_of(image, truth_of_labels(scene.labels), side=SIDE)
+    picture = picture_of(image, truth_of_scene(scene)[0], side=SIDE)
     words = conditions_in_words(conditions).replace(" ", NO_BREAK)
     return _Card(
         scene=scene,
@@ -149,12 +157,15 @@ def _card(scene: Scene, place: int) -> _Card:
 
 
 def _sizes(scene: Scene) -> str:
-    """Diameters and zone axes of the particles, and the thickness of the carbon."""
+    """Diameters and zone axes of the particles, and what they lie on."""
     sizes = ", ".join(
         f"{p.diameter / NM:.1f}{' near [' + ' '.join(map(str, p.zone)) + ']' if p.zone else ''}"
         for p in scene.specimen.particles
     )
-    return (f"⌀ {sizes} nm, " if sizes else "") + f"carbon {scene.specimen.thickness / NM:.1f} nm"
+    film = substrate_words(scene.specimen)
+    if scene.specimen.thickness:
+        film += f" {scene.specimen.thickness / NM:.1f} nm"
+    return (f"⌀ {sizes} nm, " if sizes else "") + film
 
 
 def _page(dataset: Dataset, cards: list[_Card]) -> str:
@@ -177,5 +188,6 @@ def _shown(shown: int, finished: int) -> str:
     which = "All" if shown == finished else f"{shown} of"
     return (
         f"{which} {counted(finished, 'scene')}, one image of each. Outlines are the labels: the union of "
-        "the projected atoms' discs, closed. A particle across the border appears on both sides."
+        "the projected atoms' discs, closed. Where an image shows its whole cell, a particle across the "
+        "border appears on both sides."
     )

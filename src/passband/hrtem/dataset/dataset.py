@@ -35,7 +35,7 @@ from passband.types import Image
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from passband.hrtem.wave.scattering import ExitWave
+    from passband.hrtem.wave.scattering import ExitWave, WaveSettings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,15 +51,20 @@ class Scene:
     specimen
         The record that the specimen was built from.
     wave
-        Its exit wave.
+        Its exit wave, of the whole cell.
     labels
-        int32 (y, x): 0 background, i on particle i; periodic.
+        int32 (y, x): 0 background, i on particle i; where two overlap, the later one. Periodic where images
+        show the whole cell.
     conditions
         Those of the dataset's own images of this scene.
     noise_seed
         Of the counting noise of those images.
     ranges
         What conditions are drawn from in this dataset.
+    window
+        Rows and columns that images show of the cell; None for all.
+    label_waves
+        Settings of the waves that phase labels come from; None for disc labels.
     """
 
     number: int
@@ -70,6 +75,19 @@ class Scene:
     conditions: tuple[ImagingConditions, ...]
     noise_seed: int
     ranges: ConditionRanges
+    window: tuple[slice, slice] | None = None
+    label_waves: WaveSettings | None = None
+
+    @property
+    def whole_shape(self) -> tuple[int, int]:
+        """Pixels (y, x) of an image of the whole cell."""
+        from passband.hrtem.wave.imaging import image_shape
+
+        return image_shape(self.wave, self.conditions[0].pixel_size)
+
+    def _shown(self, images: Tensor) -> Tensor:
+        """What images of the whole cell show of it."""
+        return images if self.window is None else images[:, self.window[0], self.window[1]]
 
     def images(self) -> Tensor:
         """The dataset's own micrographs of this scene.
@@ -82,7 +100,7 @@ class Scene:
         """
         from passband.hrtem.wave.imaging import simulate_micrographs
 
-        return simulate_micrographs(self.wave, self.conditions, seed=self.noise_seed)
+        return self._shown(simulate_micrographs(self.wave, self.conditions, seed=self.noise_seed))
 
     def image(self, place: int) -> Image:
         """One of the dataset's own micrographs of this scene, the same as in `images`.
@@ -100,7 +118,7 @@ class Scene:
         from passband.hrtem.wave.imaging import simulate_micrographs
 
         images = simulate_micrographs(self.wave, [self.conditions[place]], seed=self.noise_seed, first=place)
-        return np.asarray(images[0].numpy())
+        return np.asarray(self._shown(images)[0].numpy())
 
     def draw_images(
         self, count: int, *, seed: int, ranges: ConditionRanges | None = None
@@ -124,7 +142,7 @@ class Scene:
         from passband.hrtem.wave.imaging import simulate_micrographs
 
         conditions = draw_conditions(ranges or self.ranges, count, seed=seed)
-        return simulate_micrographs(self.wave, conditions, seed=seed), conditions
+        return self._shown(simulate_micrographs(self.wave, conditions, seed=seed)), conditions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -196,8 +214,10 @@ class Dataset:
         return shard.scenes[number % self.store.scenes_per_shard]
 
     def labels(self, number: int) -> Integer[np.ndarray, "y x"]:
-        """Label image of a scene, int32 (y, x): 0 background, i on particle i."""
-        return self._read("labels", number).astype(np.int32)
+        """Label image of a scene, int32 (y, x), of what images show: 0 background, i on particle i."""
+        whole = self._read("labels", number)
+        rows, columns = self.study.window((whole.shape[0], whole.shape[1]))
+        return whole[rows, columns].astype(np.int32)
 
     def wave(self, number: int) -> ExitWave:
         """Exit wave of a scene."""
@@ -239,6 +259,8 @@ class Dataset:
             conditions=tuple(drawn),
             noise_seed=study.scene_seed(number, "noise"),
             ranges=study.imaging,
+            window=self._window(number),
+            label_waves=study.wave if study.labels == "phase" else None,
         )
 
     def scenes(self, numbers: Sequence[int] | None = None) -> Iterator[Scene]:
@@ -251,6 +273,12 @@ class Dataset:
         """
         for number in range(len(self)) if numbers is None else numbers:
             yield self.scene(number)
+
+    def _window(self, number: int) -> tuple[slice, slice] | None:
+        if self.study.specimen.field is None:
+            return None
+        whole = self._read("labels", number)
+        return self.study.window((whole.shape[0], whole.shape[1]))
 
     def _shard(self, number: int) -> ShardRecord:
         """Record of the shard that a scene is in."""

@@ -17,8 +17,9 @@ from passband.detections.detections import Detections
 from passband.detections.masks import tight_mask
 from passband.errors import ParameterError
 from passband.hrtem.dataset.dataset import Dataset, Scene
-from passband.hrtem.specimen.materials import MATERIALS
-from passband.hrtem.wave.imaging import focal_points
+from passband.hrtem.specimen.labels import particle_masks
+from passband.hrtem.specimen.specimen import build_specimen
+from passband.hrtem.wave.focal_average import focal_nodes
 from passband.micrographs.write_tiff import imagej_tiff
 from passband.optics.conditions import ImagingConditions
 from passband.store.columns import rows_csv
@@ -37,8 +38,8 @@ class Export:
     Parameters
     ----------
     folder
-        With a folder for each split, and ``conditions.csv``: of each image its conditions, and over how
-        many foci it is averaged (0: the quasi-coherent envelope).
+        With a folder for each split, and ``conditions.csv``: of each image its conditions, and of
+        how many coherent images, its ``terms``, the focal average is the sum (1: the envelope alone).
     images
         How many micrographs.
     """
@@ -69,10 +70,39 @@ def truth_of_labels(labels: LabelImage) -> Detections:
     >>> truth_of_labels(labels).boxes_xyxy.tolist()
     [[0.0, 2.0, 3.0, 5.0], [5.0, 2.0, 8.0, 5.0]]
     """
-    masks = [mask for _, mask in _objects(labels)]
+    return _truth([mask for _, mask in _objects(labels)], labels.shape)
+
+
+def truth_of_scene(scene: Scene) -> tuple[Detections, list[int]]:
+    """What is there to be found in the images of a scene, whole also where particles overlap.
+
+    Parameters
+    ----------
+    scene
+        Where its particles' outlines may overlap, each is drawn by itself from the scene's record.
+
+    Returns
+    -------
+    tuple of Detections and list
+        As `truth_of_labels`, with the number of the particle that each object is of.
+    """
+    found = _objects(scene.labels)
+    if scene.specimen.least_distance is not None and scene.specimen.least_distance < 0:
+        specimen, shape = build_specimen(scene.specimen), scene.whole_shape
+        rows, columns = scene.window or (slice(None), slice(None))
+        found = []
+        for i, mask in enumerate(particle_masks(specimen, shape, scene.label_waves), 1):
+            alone = mask[rows, columns].astype(np.int32)
+            found += [(i, part) for _, part in _objects(alone)]
+    shape = (scene.labels.shape[0], scene.labels.shape[1])
+    return _truth([mask for _, mask in found], shape), [i for i, _ in found]
+
+
+def _truth(masks: list[InstanceMask], shape: tuple[int, ...]) -> Detections:
     boxes = np.array([m.box_xyxy for m in masks], np.float64).reshape(-1, 4)
-    shape = (labels.shape[0], labels.shape[1])
-    return Detections(image_shape=shape, boxes_xyxy=boxes, scores=np.ones(len(boxes)), masks=tuple(masks))
+    return Detections(
+        image_shape=(shape[0], shape[1]), boxes_xyxy=boxes, scores=np.ones(len(boxes)), masks=tuple(masks)
+    )
 
 
 def _objects(labels: LabelImage) -> list[tuple[int, InstanceMask]]:
@@ -97,14 +127,14 @@ def _categories(dataset: Dataset) -> list[dict[str, str]]:
         {"name": f"{material} {shape}", "supercategory": "particle", "material": material, "shape": shape}
         for material in of.materials
         for shape in of.shapes
-        if shape in MATERIALS[material].shapes
+        if shape in of.known[material].shapes
     ]
 
 
-def _kinds(scene: Scene, categories: Sequence[dict[str, str]]) -> list[int]:
-    """Which category each object of `truth_of_labels` is of."""
+def _kinds(scene: Scene, numbers: Sequence[int], categories: Sequence[dict[str, str]]) -> list[int]:
+    """Which category each of some particles is of."""
     places = {(c["material"], c["shape"]): i for i, c in enumerate(categories)}
-    particles = [scene.specimen.particles[value - 1] for value, _ in _objects(scene.labels)]
+    particles = [scene.specimen.particles[number - 1] for number in numbers]
     return [places[p.material, p.shape] for p in particles]
 
 
@@ -133,8 +163,8 @@ def export_dataset(
         New or empty, or one where the same export was stopped: what is there is kept.
     form
         A key of `FORMS`. "tiff": ``SPLIT/scene_0000_00.tif`` ..., float32 electrons per pixel with the
-        pixel size, and the outlines of all particles, their materials and shapes as categories, in
-        ``SPLIT/truth.coco.json``. "npz":
+        pixel size, and the outlines of all particles, each whole also where another lies over it, their
+        materials and shapes as categories, in ``SPLIT/truth.coco.json``. "npz":
         ``SPLIT/scene_0000.npz`` with images (b, y, x), labels (y, x), and each condition (b,).
     splits
         Which.
@@ -168,10 +198,11 @@ def export_dataset(
             names = FORMS[form](folder / split, scene)
             for place, (name, c) in enumerate(zip(names, scene.conditions, strict=True)):
                 where = {"image": f"{split}/{name}", "split": split, "scene": number, "place": place}
-                rows.append({**where, **asdict(c), "foci": focal_points(c, scene.wave)})
+                rows.append({**where, **asdict(c), "terms": len(focal_nodes(c, scene.wave))})
             if form == "tiff":
-                truth |= dict.fromkeys(names, truth_of_labels(scene.labels))
-                kinds |= dict.fromkeys(names, _kinds(scene, categories))
+                there, particles = truth_of_scene(scene)
+                truth |= dict.fromkeys(names, there)
+                kinds |= dict.fromkeys(names, _kinds(scene, particles, categories))
         if truth:
             write_coco(folder / split / TRUTH, truth, categories=categories, kinds=kinds)
     write_whole(folder / CONDITIONS, _table(rows))

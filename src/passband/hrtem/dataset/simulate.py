@@ -6,6 +6,7 @@ a shard, or on how many there are.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,13 +15,13 @@ from pathlib import Path
 
 from passband.engines.settings import chosen_engine
 from passband.engines.tasks import run_values
-from passband.errors import DatasetError, ParameterError
+from passband.errors import CoarseSamplingWarning, DatasetError, ParameterError
 from passband.hrtem.dataset.dataset import Dataset, open_dataset
 from passband.hrtem.dataset.store import DATASET, DatasetStore, read_manifest, shard_faults
 from passband.hrtem.dataset.study import SimulationStudy
 from passband.hrtem.dataset.writing import SimulatedScene, begin_dataset, dataset_writer, write_shard
 from passband.hrtem.specimen.labels import disc_labels, exit_wave_labels
-from passband.hrtem.specimen.specimen import build_specimen, draw_specimen
+from passband.hrtem.specimen.specimen import SpecimenRecord, build_specimen, draw_specimen
 from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.hrtem.wave.imaging import image_shape
 from passband.hrtem.wave.scattering import exit_wave
@@ -62,16 +63,21 @@ def simulate_scene(study: SimulationStudy, number: int) -> SimulatedScene:
     """
     seed = study.scene_seed(number, "specimen")
     try:
-        record = draw_specimen(study.specimen, seed)
-        specimen = build_specimen(record)
-        wave = exit_wave(specimen, study.wave)
-        pixel_size = study.imaging.pixel_size
-        assert isinstance(pixel_size, (int, float))
-        shape = image_shape(wave, pixel_size)
-        phase = study.labels == "phase"
-        labels = exit_wave_labels(specimen, shape, study.wave) if phase else disc_labels(specimen, shape)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CoarseSamplingWarning)  # told once, of the study
+            return _scene(study, draw_specimen(study.specimen, seed))
     except ParameterError as e:
         raise ParameterError(f"scene {number} (seed {seed}) cannot be simulated: {e}") from e
+
+
+def _scene(study: SimulationStudy, record: SpecimenRecord) -> SimulatedScene:
+    specimen = build_specimen(record)
+    wave = exit_wave(specimen, study.wave)
+    pixel_size = study.imaging.pixel_size
+    assert isinstance(pixel_size, (int, float))
+    shape = image_shape(wave, pixel_size)
+    phase = study.labels == "phase"
+    labels = exit_wave_labels(specimen, shape, study.wave) if phase else disc_labels(specimen, shape)
     return SimulatedScene(specimen=record, wave=wave, labels=labels)
 
 
@@ -115,6 +121,12 @@ def simulate_dataset(
     chosen_engine(workers, scheduler, most=1)  # faults of the arguments are told before a folder is made
     if not has_dataset(folder):
         _refuse_uneven(study)
+    if fault := study.sampling_fault:
+        warnings.warn(
+            f"{fault}; leave [wave] pixel_size and slice_thickness out, and they are chosen",
+            CoarseSamplingWarning,
+            stacklevel=2,
+        )
     store = begin_dataset(folder, study, study_text=study_text)
     settings = chosen_engine(workers, scheduler, most=store.shards)
     done = made = 0

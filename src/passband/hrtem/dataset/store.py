@@ -17,19 +17,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from passband.errors import DatasetError
-from passband.hrtem.dataset.study import (
-    SPLITS,
-    SimulationStudy,
-)
+from passband.hrtem.dataset.study import ADDED, SPLITS, SimulationStudy
 from passband.hrtem.dataset.study_file import study_from_values
-from passband.hrtem.specimen.specimen import SpecimenRecord
+from passband.hrtem.specimen.amorphous import DENSITY
+from passband.hrtem.specimen.specimen import SpecimenRanges, SpecimenRecord
 from passband.store.arrays import DESCRIPTION, Description, open_zarr, refuse_other_description
 from passband.store.folders import StoreKind, lost_manifest
 from passband.store.folders import read_manifest as read_any_manifest
@@ -41,13 +39,16 @@ if TYPE_CHECKING:
 DATASET = StoreKind(
     noun="dataset",
     format="passband simulated dataset",
-    version=2,
+    version=3,
     manifest="manifest.json",
     stems=r"manifest|study|shard_\d+",
     make="make one with `passband simulate hrtem STUDY.toml --out FOLDER`",
 )
 STUDY, RECORDS = "study.toml", "records"
 ARRAYS = ("waves", "labels")
+PACKED = tuple(ADDED["specimen"]["substrates"])
+"""Substrates of datasets before the third format, and of those that tell of none."""
+_OLD_SAMPLING = {"pixel_size": 0.2, "slice_thickness": 2.0}
 _MEND = "`passband simulate hrtem` on the same folder mends it"
 
 
@@ -110,7 +111,8 @@ class DatasetStore:
     made_by
         Version of Passband that began it.
     version
-        Of the format; the first lacks checksums of ``zarr.json`` and ``study.toml``.
+        Of the format; the first lacks checksums of ``zarr.json`` and ``study.toml``, and in both before the
+        third carbon is packed at random.
     study_text
         What is in ``study.toml``; None where the study came from no file, or in format 1.
     """
@@ -169,6 +171,23 @@ def read_manifest(folder: str | Path) -> DatasetStore:
         )
     except (KeyError, TypeError) as e:
         raise lost_manifest(folder, DATASET) from e
+
+
+def as_of(store: DatasetStore, study: SimulationStudy) -> SimulationStudy:
+    """What a study meant when a dataset was begun, where it leaves out what older formats chose otherwise.
+
+    Before the third format carbon was packed at random, and waves had one sampling for all elements.
+    """
+    if store.version > 2:
+        return study
+    wave, specimen = study.wave, study.specimen
+    chosen = replace(wave, pixel_size=None, slice_thickness=None)
+    if replace(study, wave=chosen) == study and _OLD_SAMPLING.items() <= asdict(store.study.wave).items():
+        study = replace(study, wave=replace(wave, **_OLD_SAMPLING))
+    if specimen.substrates == SpecimenRanges().substrates:
+        density = DENSITY if specimen.density is None else specimen.density
+        study = replace(study, specimen=replace(specimen, substrates=PACKED, density=density))
+    return study
 
 
 def read_shard(store: DatasetStore, shard: int) -> ShardRecord | None:

@@ -12,7 +12,9 @@ from typing import Any, Literal
 import numpy as np
 
 from passband.errors import ParameterError
+from passband.hrtem.specimen.crystals import atomic_number
 from passband.hrtem.specimen.specimen import SpecimenRanges
+from passband.hrtem.wave.sampling import sampling_fault
 from passband.hrtem.wave.scattering import WaveSettings
 from passband.optics.bands import grid_fault
 from passband.optics.conditions import ConditionRanges, Grid, ImagingConditions, Normal, Range, Uniform
@@ -21,6 +23,42 @@ from passband.units import electron_wavelength
 SPLITS = ("train", "validation", "test")
 MOST = 1_000_000
 """Scenes, and images of a scene."""
+
+
+ADDED: Mapping[str, Mapping[str, Any]] = {
+    "specimen": {
+        "crystals": [],
+        "mixed_share": 0.0,
+        "size_spread": 0.0,
+        "field": None,
+        "substrates": ["packed carbon"],
+        "layers": [1, 3],
+        "roughness": [0.0, 0.0],
+        "wedge": [0.0, 0.0],
+        "holes": [0, 0],
+        "hole_diameters": [20.0, 60.0],
+        "touching_share": 0.0,
+        "grown_share": 0.5,
+        "rounding": [0.0, 0.0],
+        "surface_roughness": [0.0, 0.0],
+        "disorder": [0.0, 0.0],
+    },
+    "wave": {"absorption": 0.0},
+    "imaging": {
+        "vibration": 0.0,
+        "inelastic_share": 0.0,
+        "quantum_efficiency": 1.0,
+        "dqe_falloff": 0.0,
+        "gain": 1.0,
+        "offset": 0.0,
+        "readout": 0.0,
+        "gain_noise": 0.0,
+    },
+}
+"""Names that came after the first format, by table, each with the value that leaves everything as it was.
+
+Of the films that is no longer the default: a study that tells of none in its file has ordered carbon.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +140,8 @@ class SimulationStudy:
         "disc": the closed union of discs about a particle's atoms; "phase": where the phase of its own
         exit wave exceeds pi/16, which costs one more wave for each particle.
     specimen, wave, imaging
-        What specimens are drawn from, how their waves are computed, what images are drawn from.
+        What specimens are drawn from, how their waves are computed, what images are drawn from. A sampling
+        of the waves that is left out is chosen for the materials, and stands here as chosen.
 
     Raises
     ------
@@ -120,6 +159,8 @@ class SimulationStudy:
     imaging: ConditionRanges = field(default_factory=ConditionRanges)
 
     def __post_init__(self) -> None:
+        sampling = self.wave.sampling(self._elements)
+        object.__setattr__(self, "wave", replace(self.wave, **asdict(sampling)))
         faults = []
         for name, least, most in (("scenes", 1, MOST), ("images_per_scene", 1, MOST), ("seed", 0, math.inf)):
             value = getattr(self, name)
@@ -141,19 +182,72 @@ class SimulationStudy:
         if not isinstance(self.imaging.pixel_size, (int, float)):
             faults.append("imaging pixel_size must be one number: all images of a dataset have one shape")
         else:
-            grids = {self.imaging.pixel_size: "imaging", self.wave.pixel_size: "wave"}
+            grids = {self.imaging.pixel_size: "imaging", sampling.pixel_size: "wave"}
             for pixel, name in grids.items():
                 if fault := grid_fault(self.specimen.cell, pixel):
                     faults.append(f"{name} pixel_size: {fault}")
-            carried = electron_wavelength(self.wave.energy) / (2 * self.wave.pixel_size)
+                    break  # one field is told of once
+            faults += self._field_faults(self.imaging.pixel_size)
+            carried = electron_wavelength(self.wave.energy) / (2 * sampling.pixel_size)
             widest = max((a for a in _ends(self.imaging.aperture) if math.isfinite(a)), default=0.0)
             if widest > carried:
                 faults.append(
                     f"imaging aperture must be at most {carried:.3g} rad, which the wave's pixels of "
-                    f"{self.wave.pixel_size:g} Å carry, got {widest:g}; take smaller ones in [wave]"
+                    f"{sampling.pixel_size:g} Å carry, got {widest:g}; take smaller ones in [wave]"
                 )
         if faults:
             raise StudyError(faults)
+
+    @property
+    def _elements(self) -> list[int]:
+        """Atomic numbers of all particles that may be drawn."""
+        sites = [site for name in self.specimen.materials for site in self.specimen.known[name].sites]
+        return sorted({atomic_number(site.element) for site in sites})
+
+    @property
+    def sampling_fault(self) -> str | None:
+        """What is too coarse in the waves' sampling for some material, in words; None for nothing."""
+        sampling = self.wave.sampling(self._elements)
+        found = []
+        for name in self.specimen.materials:
+            numbers = [atomic_number(site.element) for site in self.specimen.known[name].sites]
+            if fault := sampling_fault(numbers, self.wave.energy, sampling, name=name):
+                found.append(fault)
+        return "; ".join(found) or None
+
+    def _field_faults(self, pixel: float) -> list[str]:
+        """A field that is no whole number of image pixels."""
+        if self.specimen.field is None or not pixel > 0:
+            return []
+        pixels = [max(1, round(side / pixel)) for side in self.specimen.field]
+        if all(abs(side / pixel - n) < 1e-3 for side, n in zip(self.specimen.field, pixels, strict=True)):
+            return []
+        whole = ", ".join(f"{n * pixel:.6g}" for n in pixels)
+        return [
+            f"specimen.field must be a whole number of image pixels of {pixel:g} Å, got "
+            f"{list(self.specimen.field)}; take [{whole}]"
+        ]
+
+    def window(self, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """Which rows and columns of an image of the whole cell the field shows.
+
+        Parameters
+        ----------
+        shape
+            Of that image, pixels in y and x.
+
+        Examples
+        --------
+        >>> specimen = SpecimenRanges(cell=(128.0, 128.0), field=(102.4, 102.4))
+        >>> SimulationStudy(scenes=10, specimen=specimen).window((640, 640))
+        (slice(64, 576, None), slice(64, 576, None))
+        """
+        field, cell = self.specimen.field, self.specimen.cell
+        if field is None:
+            return slice(0, shape[0]), slice(0, shape[1])
+        sizes = [round(n * f / c) for n, f, c in zip(shape, field[::-1], cell[::-1], strict=True)]
+        first = [(n - size) // 2 for n, size in zip(shape, sizes, strict=True)]
+        return slice(first[0], first[0] + sizes[0]), slice(first[1], first[1] + sizes[1])
 
     def scene_seed(self, scene: int, purpose: str) -> int:
         """Seed of one scene for one purpose, below 2**53 so that any JSON reader keeps it.
@@ -180,8 +274,16 @@ class SimulationStudy:
         return int.from_bytes(digest[:8], "big") >> 11
 
     def values(self) -> dict[str, Any]:
-        """All values, the defaults too, as JSON has them; infinity is the text "inf"."""
+        """All values, as JSON has them; infinity is the text "inf".
+
+        Defaults are there too, but for those of names that older datasets do not know: what a study follows
+        from does not change when there is more that it might say.
+        """
         tree: dict[str, Any] = json.loads(json.dumps(_finite(asdict(self))))
+        for table, names in ADDED.items():
+            for name, default in names.items():
+                if tree[table][name] == default:
+                    del tree[table][name]
         return tree
 
     def digest(self) -> str:
@@ -259,6 +361,8 @@ def _ends(value: Range) -> tuple[float, ...]:
 
 
 def _leaves(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, list) and tree and all(isinstance(v, Mapping) and "name" in v for v in tree):
+        tree = {v["name"]: v for v in tree}
     if isinstance(tree, Mapping) and set(tree) - {"low", "high", "mean", "deviation", "values"}:
         for key, value in tree.items():
             yield from _leaves(value, f"{name}.{key}" if name else key)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from passband.errors import ParameterError
-from passband.hrtem.dataset.study import SimulationStudy, Splits, StudyError, shown_value
+from passband.errors import ParameterError, PassbandError
+from passband.hrtem.dataset.study import ADDED, SimulationStudy, Splits, StudyError, shown_value
+from passband.hrtem.specimen.files import read_material
+from passband.hrtem.specimen.materials import MATERIALS
 from passband.hrtem.specimen.specimen import SpecimenRanges
 from passband.hrtem.wave.scattering import WaveSettings
 from passband.optics.conditions import ConditionRanges
+from passband.store.sealed import load
 from passband.store.toml import read_toml
 from passband.words import listed, meant
 
@@ -23,12 +26,13 @@ def read_study(path: str | Path) -> SimulationStudy:
 
     Lengths are in Å, energies in eV, angles in rad, doses in e/Å². A value of ``[imaging]`` is a number,
     ``{low = , high = }``, ``{mean = , deviation = }`` or ``{values = [...]}``. There ``defocus`` (positive
-    is underfocus) may stand for ``C10``.
+    is underfocus) may stand for ``C10``. ``crystals`` of ``[specimen]`` is a table of names and CIF files; of
+    a dataset's own ``study.toml``, away from these files, its manifest holds what they said.
 
     Raises
     ------
     ParameterError
-        If the file is missing or no TOML, or naming every fault of its values.
+        If the file is missing or no TOML, or naming every fault of its values and of those files.
 
     Examples
     --------
@@ -40,16 +44,51 @@ def read_study(path: str | Path) -> SimulationStudy:
     Uniform(low=-250.0, high=-50.0)
     """
     tree = read_toml(path, wanted="a study", example="`scenes = 100`")
-    return study_from_values(tree, source=str(path))
+    tree, faults = _with_crystals(tree, Path(path))
+    return _study(tree, source=str(path), faults=faults)
+
+
+def _with_crystals(tree: dict[str, Any], path: Path) -> tuple[dict[str, Any], list[str]]:
+    """The tables with the content of CIF files in the place of their names."""
+    specimen = tree.get("specimen")
+    if not isinstance(specimen, dict) or "crystals" not in specimen:
+        return tree, []
+    named = specimen["crystals"]
+    if not isinstance(named, dict) or not all(isinstance(v, str) for v in named.values()):
+        example = 'such as {Pt = "Pt.cif"}'
+        fault = (
+            f"specimen.crystals must be a table of names and CIF files, {example}, got {shown_value(named)}"
+        )
+        return {**tree, "specimen": {k: v for k, v in specimen.items() if k != "crystals"}}, [fault]
+    read, faults = [], []
+    for name, file in named.items():
+        try:
+            read.append(_crystal(name, file, path.parent))
+        except PassbandError as e:
+            faults.append(f"specimen.crystals.{name}: {e}")
+            read.append(asdict(replace(next(iter(MATERIALS.values())), name=name)))  # the rest is looked at
+    return {**tree, "specimen": {**specimen, "crystals": read}}, faults
+
+
+def _crystal(name: str, file: str, folder: Path) -> dict[str, Any]:
+    """What a CIF beside a study says; where it is gone, what the dataset beside the study keeps of it."""
+    manifest = folder / "manifest.json"
+    if not (folder / file).exists() and manifest.exists():
+        held, _ = load(manifest)
+        kept = held.get("study", {}).get("specimen", {}).get("crystals", [])
+        found: dict[str, Any] | None = next((c for c in kept if c["name"] == name), None)
+        if found is not None:
+            return found
+    return asdict(read_material(folder / file, name=name))
 
 
 def study_from_values(tree: Mapping[str, Any], *, source: str) -> SimulationStudy:
-    """Make a study from the tables of a TOML file, or from `SimulationStudy.values`.
+    """Make a study from what `SimulationStudy.values` gave, of this version or of an older one.
 
     Parameters
     ----------
     tree
-        Nested mappings.
+        Nested mappings. Where no substrate is told, carbon is packed at random, as it once always was.
     source
         Named in the error.
 
@@ -59,9 +98,17 @@ def study_from_values(tree: Mapping[str, Any], *, source: str) -> SimulationStud
         Naming every fault: unknown names with what may have been meant, wrong types, values that the
         physics does not allow.
     """
+    specimen = tree.get("specimen", {})
+    if isinstance(specimen, Mapping):
+        specimen = {"substrates": ADDED["specimen"]["substrates"], **specimen}
+    return _study({**tree, "specimen": specimen}, source=source, faults=[])
+
+
+def _study(tree: Mapping[str, Any], *, source: str, faults: list[str]) -> SimulationStudy:
     from pydantic import ValidationError
 
-    values, faults = _prepared(tree)
+    values, more = _prepared(tree)
+    faults = [*faults, *more]
     while True:
         try:
             study: SimulationStudy = _adapter().validate_json(
@@ -119,7 +166,7 @@ def _prepared(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
 def _shared_defaults() -> dict[str, Any]:
     """What images have in common with the wave, where the study does not say."""
-    return {f.name: f.default for f in fields(WaveSettings) if f.name in ("energy", "pixel_size")}
+    return {f.name: f.default for f in fields(ConditionRanges) if f.name in ("energy", "pixel_size")}
 
 
 def _negated(value: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from passband.hrtem.dataset.dataset import Dataset
 from passband.hrtem.dataset.study import SPLITS
 from passband.units import KEV, MM, NM
+from passband.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,10 @@ class DatasetSummary:
         Particles whose orientation was drawn near a zone axis.
     with_faults
         Particles with a twin or a stacking fault.
+    substrates
+        Scenes on each film.
+    overlapping
+        Scenes whose particles' outlines may overlap.
     diameters
         Smallest and largest particle, Å; None without any.
     field, pixel_size
@@ -56,6 +61,8 @@ class DatasetSummary:
     shapes: dict[str, int]
     near_zone: int
     with_faults: int
+    substrates: dict[str, int]
+    overlapping: int
     diameters: tuple[float, float] | None
     field: tuple[float, float]
     pixel_size: float
@@ -74,7 +81,10 @@ def summarise_dataset(dataset: Dataset) -> DatasetSummary:
     """
     study = dataset.study
     finished = dataset.finished()
-    particles = [p for i in finished for p in dataset.record(i).specimen.particles]
+    specimens = [dataset.record(i).specimen for i in finished]
+    particles = [p for s in specimens for p in s.particles]
+    of = study.specimen
+    shown = of.cell if of.field is None else of.field
     sizes = [p.diameter for p in particles]
     return DatasetSummary(
         folder=str(dataset.store.folder),
@@ -87,8 +97,10 @@ def summarise_dataset(dataset: Dataset) -> DatasetSummary:
         shapes=dict(Counter(p.shape for p in particles).most_common()),
         near_zone=sum(p.zone is not None for p in particles),
         with_faults=sum(bool(p.faults) for p in particles),
+        substrates=dict(Counter(s.substrate for s in specimens).most_common()),
+        overlapping=sum((s.least_distance or 0) < 0 for s in specimens),
         diameters=(min(sizes), max(sizes)) if sizes else None,
-        field=(study.specimen.cell[1], study.specimen.cell[0]),
+        field=(shown[1], shown[0]),
         pixel_size=study.values()["imaging"]["pixel_size"],
         imaging=study.values()["imaging"],
         seed=study.seed,
@@ -117,12 +129,15 @@ def summary_lines(summary: DatasetSummary) -> list[tuple[str, str]]:
         ("splits", ", ".join(f"{name} {n}" for name, n in s.splits.items()) + " scenes"),
         ("field", f"{height:g} x {width:g} nm, pixels of {s.pixel_size / NM:g} nm"),
         ("particles", _counts(s.particles, s.materials)),
+        ("films", ", ".join(f"{name} {n}" for name, n in s.substrates.items()) or "none yet"),
     ]
     if s.diameters is not None:
         low, high = (d / NM for d in s.diameters)
         lines.append(("shapes", ", ".join(f"{name} {n}" for name, n in s.shapes.items())))
         lines.append(("diameters", f"{low:.2g} to {high:.2g} nm"))
         lines.append(("orientation", f"{s.near_zone} near a zone axis, {s.with_faults} with planar faults"))
+    if s.overlapping:
+        lines.append(("overlap", f"outlines may overlap in {counted(s.overlapping, 'scene')}"))
     return [
         *lines,
         ("imaging", "; ".join(imaging_words(s.imaging))),
@@ -154,6 +169,15 @@ _UNITS = {
     "aperture": ("aperture", 1e3, "mrad"),
     "dose": ("dose", 1.0, "e/Å²"),
     "mtf_half": ("MTF half at", 1.0, "cycles/pixel"),
+    "drift_y": ("drift along y", 1.0, "Å"),
+    "drift_x": ("drift along x", 1.0, "Å"),
+    "inelastic_share": ("inelastic", 100.0, "%"),
+    "quantum_efficiency": ("DQE(0)", 1.0, ""),
+    "dqe_falloff": ("DQE as MTF to twice the power of", 1.0, ""),
+    "gain": ("gain", 1.0, "counts/e"),
+    "offset": ("offset", 1.0, "counts"),
+    "readout": ("readout noise", 1.0, "counts"),
+    "gain_noise": ("gain noise", 100.0, "%"),
     "phi12": ("phi12", 1.0, "rad"),
     "phi21": ("phi21", 1.0, "rad"),
     "phi23": ("phi23", 1.0, "rad"),

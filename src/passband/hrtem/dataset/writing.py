@@ -22,6 +22,7 @@ from passband.hrtem.dataset.store import (
     DatasetStore,
     SceneRecord,
     ShardRecord,
+    as_of,
     open_array,
     read_manifest,
     read_shard,
@@ -101,6 +102,7 @@ def _begun(folder: Path, study: SimulationStudy, study_text: str | None) -> Data
     from passband import __version__
 
     store = read_manifest(folder)
+    study = as_of(store, study)
     differences = study_differences(store.study, study)
     if differences and any((folder / RECORDS).glob("shard_*.json")):
         listed = "".join(f"\n  - {d}" for d in differences[:12])

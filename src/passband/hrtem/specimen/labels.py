@@ -81,6 +81,41 @@ def disc_labels(
     return labels
 
 
+def particle_masks(
+    specimen: Specimen, shape: tuple[int, int], settings: WaveSettings | None = None
+) -> Iterator[Bool[np.ndarray, "y x"]]:
+    """Where each particle is, also where another lies before it, which a label image cannot say.
+
+    Parameters
+    ----------
+    specimen
+        Whole.
+    shape
+        Pixels (y, x) over the whole cell.
+    settings
+        Of the waves that phase labels come from; None for disc labels.
+
+    Yields
+    ------
+    array
+        Boolean (y, x), of particle 1, 2, ...
+
+    Examples
+    --------
+    >>> from passband.hrtem.specimen.specimen import SpecimenRanges, build_specimen, draw_specimen
+    >>> ranges = SpecimenRanges(count=(2, 2), least_distance=-10.0, touching_share=1.0, cell=(76.8, 76.8))
+    >>> specimen = build_specimen(draw_specimen(ranges, seed=1))
+    >>> both = sum(int(m.sum()) for m in particle_masks(specimen, (128, 128)))
+    >>> both > (disc_labels(specimen, (128, 128)) > 0).sum()
+    np.True_
+    """
+    for i in range(1, specimen.count + 1):
+        alone = isolate(specimen, i)
+        of_one = replace(alone, particle=np.ones_like(alone.particle))
+        labels = disc_labels(of_one, shape) if settings is None else exit_wave_labels(of_one, shape, settings)
+        yield labels > 0
+
+
 def exit_wave_labels(
     specimen: Specimen, shape: tuple[int, int], settings: WaveSettings | None = None
 ) -> Int32[np.ndarray, "y x"]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -37,13 +37,16 @@ from passband.hrtem.specimen.stacking import (
     stacking_axis,
     twin_planes,
 )
+from passband.hrtem.specimen.surfaces import PLAIN, Surface, disordered, nearest, reshaped, surface_faults
 
+Meeting = Literal["", "rest", "grow"]
 FEWEST = 12
 """Atoms; with fewer, nothing of a crystal is left."""
 MULTIPLE_TWINS = ("decahedron", "icosahedron")
 """Shapes that no single crystal holds."""
 CLEARANCE = 2.0
-"""Least distance between an atom of a particle and one of the carbon or of another particle, Å."""
+"""Least distance between an atom of a particle and one of the film or of another particle, Å."""
+_LOST = 0.15  # share of its atoms that a closed shell loses when it is rounded all the way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +75,11 @@ class Particle:
     zone
         The [uvw] that was drawn near to the beam, or None where the orientation was drawn uniformly. The
         [001] of a decahedron is its five-fold axis, that of an icosahedron a two-fold one.
+    surface
+        How its surface differs from the plain cut.
+    meeting
+        What it does where it would share a place with a particle before it: "rest" lifts it until it lies
+        upon that one, "grow" leaves out its atoms there, as sintered particles have; "" is refused.
     """
 
     material: str
@@ -84,6 +92,8 @@ class Particle:
     offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
     faults: tuple[Fault, ...] = ()
     zone: tuple[int, int, int] | None = None
+    surface: Surface = PLAIN
+    meeting: Meeting = ""
 
 
 def build_particle(particle: Particle, material: Material) -> Atoms:
@@ -124,6 +134,7 @@ def build_particle(particle: Particle, material: Material) -> Atoms:
             f"a {particle.shape} of {material.name} of {particle.diameter:g} Å holds "
             f"{len(atoms.numbers)} atoms; wanted {FEWEST} or more: make it larger"
         )
+    atoms = disordered(atoms, particle.surface)
     w, x, y, z = particle.rotation
     turned = atoms.positions @ Rotation.from_quat([x, y, z, w]).as_matrix().T
     return Atoms(numbers=atoms.numbers, positions=turned, thermal=atoms.thermal)
@@ -136,6 +147,7 @@ def _refuse_wrong(particle: Particle, material: Material) -> None:
         wrong.append(f"the diameter must be a positive number of Å, got {particle.diameter}")
     elif particle.diameter > 300:
         wrong.append(f"the diameter must be at most 300 Å, got {particle.diameter:g}")
+    wrong += surface_faults(particle.surface, particle.diameter)
     numbers = (particle.x, particle.y, particle.depth, *particle.rotation, *particle.offset)
     if not all(math.isfinite(v) for v in (*numbers, *(f.height for f in particle.faults))):
         wrong.append("place, rotation, offset and faults must be finite numbers")
@@ -169,14 +181,16 @@ def _cut(particle: Particle, material: Material) -> Atoms:
     normals, distances, reach = _body(material, particle.shape)
     reach *= particle.diameter
     planes = [] if particle.shape == "sphere" else twin_planes(material, particle.offset, particle.faults)
-    cover = reach + 2 * max([0.0, *map(abs, planes)])
+    surface = particle.surface
+    cover = reach + 2 * max([0.0, *map(abs, planes)]) + 4 * surface.roughness
     if material.stacking:
         atoms = stack_layers(material, particle.offset, particle.faults, cover)
     else:
         atoms = _cells(particle, material, cover)
     r = atoms.positions
     if particle.shape == "sphere":
-        inside = (r**2).sum(1) <= reach**2
+        far = 2 * np.sqrt((r**2).sum(1))
+        inside = far <= particle.diameter
     else:
         far = (r @ normals.T / distances).max(1)
         inside = far <= particle.diameter
@@ -186,6 +200,8 @@ def _cut(particle: Particle, material: Material) -> Atoms:
             size = float(np.partition(far, wanted)[wanted])
             cuts = (far < size - 1e-6, far < size + 1e-6)
             inside = min(cuts, key=lambda cut: abs(int(cut.sum()) - wanted))
+    if surface.rounding or surface.roughness:
+        inside = nearest(reshaped(r, far, surface, particle.diameter), int(inside.sum()))
     atoms = Atoms(numbers=atoms.numbers[inside], positions=r[inside], thermal=atoms.thermal[inside])
     _refuse_faults_outside(particle, material, atoms)
     return atoms
@@ -270,10 +286,17 @@ def _closed_shells(particle: Particle, material: Material) -> Atoms:
         p, q, r = min(sizes_of, key=lambda pqr: abs(sizes_of[pqr] - wanted))
         made = cluster.Decahedron(site.element, p, q, r, latticeconstant=a)
     positions: Float64[np.ndarray, "n 3"] = made.positions - made.positions.mean(0)
+    kept = np.ones(len(made), bool)
+    if particle.surface.rounding or particle.surface.roughness:
+        hull = ConvexHull(positions).equations
+        diameter = 2 * (3 * ConvexHull(positions).volume / (4 * math.pi)) ** (1 / 3)
+        far = (positions @ hull[:, :3].T / -hull[:, 3]).max(1) * diameter
+        share = 1 - _LOST * particle.surface.rounding - 3 * particle.surface.roughness / diameter
+        kept = nearest(reshaped(positions, far, particle.surface, diameter), int(len(made) * max(share, 0.5)))
     return Atoms(
-        numbers=made.numbers.astype(np.int64),
-        positions=positions,
-        thermal=np.full(len(made), site.debye_waller * B_TO_U),
+        numbers=made.numbers[kept].astype(np.int64),
+        positions=positions[kept],
+        thermal=np.full(int(kept.sum()), site.debye_waller * B_TO_U),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from scipy.spatial.transform import Rotation
 
 Quaternion = tuple[float, float, float, float]
 _STARTS, _STEPS = 8, 120
+_OWN_IMAGE = 2.0  # Å between the rims of a disc and of its own image
 _DENSEST = math.pi / math.sqrt(12)  # share of the plane that equal discs can cover; unequal ones hardly more
 
 
@@ -28,7 +29,8 @@ def place_discs(
     cell
         Periods in x and y, Å.
     gap
-        Least distance between the rims of two discs, or of a disc and its own image, Å.
+        Least distance between the rims of two discs, Å; below 0 they may overlap by as much. A disc keeps at
+        least 2 Å from its own image.
     rng
         Where they start.
 
@@ -48,9 +50,9 @@ def place_discs(
     period = np.array(cell, np.float64)
     if not len(radii):
         return np.empty((0, 2))
-    covered = math.pi * float(((radii + gap / 2) ** 2).sum())
+    covered = math.pi * float((np.maximum(radii + gap / 2, 0) ** 2).sum())
     alone = len(radii) == 1
-    if 2 * float(radii.max()) + gap > min(cell) or (
+    if 2 * float(radii.max()) + max(gap, _OWN_IMAGE) > min(cell) or (
         not alone and covered > 1.05 * _DENSEST * math.prod(cell)
     ):
         return None
@@ -68,6 +70,60 @@ def place_discs(
             push = np.where(missing > 0, 0.52 * missing + 0.01, 0) / np.maximum(distance, 1e-3)
             centres = centres + (push[..., None] * apart).sum(1)
     return None
+
+
+def press_together(
+    centres: Float64[np.ndarray, "n 2"],
+    radii: Float64[np.ndarray, n],
+    cell: tuple[float, float],
+    gap: float,
+    pressed: Bool[np.ndarray, n],
+    rng: np.random.Generator,
+) -> Float64[np.ndarray, "n 2"]:
+    """Move some discs against others, each at just the least distance from one before it.
+
+    Parameters
+    ----------
+    centres, radii
+        Of discs that keep the least distance, Å.
+    cell
+        Periods in x and y, Å.
+    gap
+        Least distance between two rims, Å.
+    pressed
+        Which are to be moved; the first never is, and one that finds no room beside another stays.
+    rng
+        Against which, and from which side.
+
+    Returns
+    -------
+    array
+        Centres that keep the least distance too.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> apart = np.array([[50.0, 50.0], [90.0, 90.0]])
+    >>> moved = press_together(apart, np.array([8.0, 8.0]), (100.0, 100.0), -1.0, np.ones(2, bool), rng)
+    >>> float(np.linalg.norm(moved[1] - moved[0]).round(9))
+    15.0
+    """
+    period = np.array(cell, np.float64)
+    centres = centres.copy()
+    for i in np.flatnonzero(pressed):
+        others = np.delete(np.arange(len(centres)), i)
+        for _ in range(24 if i else 0):
+            against = int(rng.integers(i))
+            angle = rng.uniform(0, 2 * math.pi)
+            reach = max(radii[i] + radii[against] + gap, 0.0)
+            trial = centres[against] + reach * np.array([math.cos(angle), math.sin(angle)])
+            away = centres[others] - trial
+            away -= period * np.round(away / period)
+            room = np.hypot(away[:, 0], away[:, 1]) - radii[others] - radii[i]
+            if (room >= gap - 1e-9).all():
+                centres[i] = np.mod(trial, period)
+                break
+    return centres
 
 
 def uniform_rotation(rng: np.random.Generator) -> Quaternion:

@@ -1,9 +1,9 @@
-"""Specimens for HRTEM: nanoparticles on or in amorphous carbon.
+"""Specimens for HRTEM: nanoparticles on or in a film.
 
 Draw, record, apply: `draw_specimen` makes a `SpecimenRecord`, plain numbers and seeds; `build_specimen`
 turns a record into atoms, the same bit for bit each time.
 
-The beam travels towards +z: first through the carbon, whose atoms do not depend on the particles that
+The beam travels towards +z: first through the film, whose atoms do not depend on the particles that
 rest on it, then through the particles. The cell is periodic in x and y.
 """
 
@@ -14,21 +14,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float64, Int, Int32
-from scipy.spatial import ConvexHull, cKDTree
 
 from passband.errors import ParameterError
-from passband.hrtem.specimen.amorphous import amorphous_carbon
-from passband.hrtem.specimen.crystals import B_TO_U, HEAVIEST, Atoms, Material, zone_directions
-from passband.hrtem.specimen.materials import MATERIALS
-from passband.hrtem.specimen.nanoparticles import (
-    CLEARANCE,
-    MULTIPLE_TWINS,
-    Particle,
-    build_particle,
-)
-from passband.hrtem.specimen.placing import near_zone_rotation, place_discs, uniform_rotation
+from passband.hrtem.specimen.crystals import HEAVIEST, Atoms
+from passband.hrtem.specimen.draws import draw_specimen
+from passband.hrtem.specimen.films import build_film
+from passband.hrtem.specimen.nanoparticles import CLEARANCE, build_particle
 from passband.hrtem.specimen.record import SpecimenRanges, SpecimenRecord
-from passband.hrtem.specimen.stacking import Fault, layer_distance
+from passband.hrtem.specimen.settling import near_hull, settled, some_atoms
 
 __all__ = [
     "Specimen",
@@ -38,11 +31,6 @@ __all__ = [
     "draw_specimen",
     "isolate",
 ]
-
-CARBON_DEBYE_WALLER = 0.6
-"""B of the substrate's atoms at room temperature, Å²; an ordinary value, none is agreed on."""
-_REDRAWS = 40
-_FAULT_SPACING = 3.0  # layers between two faults, so that each stays what it is
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -170,122 +158,13 @@ def isolate(specimen: Specimen, index: int) -> Specimen:
     )
 
 
-def draw_specimen(ranges: SpecimenRanges, seed: int) -> SpecimenRecord:
-    """Draw the record of one specimen.
-
-    A draw whose particles find no room in the cell is drawn again, so crowded specimens are rarer than
-    `count` and `diameters` alone would make them.
-
-    Parameters
-    ----------
-    ranges
-        What to draw from.
-    seed
-        0 or more; each seed gives another specimen on another carbon film, the same each time.
-
-    Returns
-    -------
-    SpecimenRecord
-        To be given to `build_specimen`.
-
-    Raises
-    ------
-    ParameterError
-        If the particles of forty draws in a row find no room.
-
-    Examples
-    --------
-    >>> record = draw_specimen(SpecimenRanges(count=(2, 2)), seed=1)
-    >>> len(record.particles), record == draw_specimen(SpecimenRanges(count=(2, 2)), seed=1)
-    (2, True)
-    """
-    if seed < 0:
-        raise ParameterError(f"a specimen's seed must be 0 or more, got {seed}")
-    rng = np.random.default_rng([seed, 0x5])
-    substrate_seed = int(rng.integers(2**62))
-    for _ in range(_REDRAWS):
-        material = MATERIALS[str(rng.choice(ranges.materials))]
-        thickness = float(rng.uniform(*ranges.thickness))
-        particles = [
-            _draw_particle(ranges, material, thickness, rng)
-            for _ in range(rng.integers(ranges.count[0], ranges.count[1] + 1))
-        ]
-        outlines = np.array([_outline_radius(build_particle(p, material)) for p in particles])
-        places = place_discs(outlines, ranges.cell, ranges.least_distance, rng)
-        if places is not None:
-            return SpecimenRecord(
-                cell=ranges.cell,
-                thickness=thickness,
-                density=ranges.density,
-                substrate_seed=substrate_seed,
-                margin=ranges.margin,
-                particles=tuple(
-                    replace(p, x=float(x), y=float(y)) for p, (x, y) in zip(particles, places, strict=True)
-                ),
-                materials=(material,) if particles else (),
-            )
-    raise ParameterError(
-        f"{ranges.count[0]} to {ranges.count[1]} particles of {ranges.diameters[0]:g} to "
-        f"{ranges.diameters[1]:g} Å, {ranges.least_distance:g} Å apart, found no room in a cell of "
-        f"{ranges.cell[0]:g} x {ranges.cell[1]:g} Å in {_REDRAWS} draws: draw fewer or smaller ones, or "
-        "enlarge the cell"
-    )
-
-
-def _draw_particle(
-    ranges: SpecimenRanges, material: Material, thickness: float, rng: np.random.Generator
-) -> Particle:
-    """A particle without a place."""
-    shape = str(rng.choice([s for s in ranges.shapes if s in material.shapes]))
-    diameter = float(rng.uniform(*ranges.diameters))
-    zone = None
-    if rng.random() < ranges.near_zone_share:
-        zone = (0, 0, 1) if shape in MULTIPLE_TWINS else material.zones[rng.integers(len(material.zones))]
-        axes = np.eye(3)[2:] if shape in MULTIPLE_TWINS else zone_directions(material, zone)
-        rotation = near_zone_rotation(axes, ranges.near_zone_tilt, rng)
-    else:
-        rotation = uniform_rotation(rng)
-    gap = float(rng.uniform(*ranges.gap))
-    embedded = rng.random() < ranges.embedded_share
-    depth = float(rng.uniform(0, min(diameter, thickness))) if embedded else -gap
-    return Particle(
-        material=material.name,
-        shape=shape,
-        diameter=diameter,
-        x=0.0,
-        y=0.0,
-        depth=depth,
-        rotation=rotation,
-        offset=(float(rng.random()), float(rng.random()), float(rng.random())),
-        faults=_draw_faults(ranges, material, shape, diameter, rng),
-        zone=zone,
-    )
-
-
-def _draw_faults(
-    ranges: SpecimenRanges, material: Material, shape: str, diameter: float, rng: np.random.Generator
-) -> tuple[Fault, ...]:
-    """Faults well inside the particle and apart from each other; fewer where it is too small for all."""
-    kinds = [k for k in material.faults if ranges.faults is None or k in ranges.faults]
-    wanted = int(rng.integers(ranges.fault_count[0], ranges.fault_count[1] + 1))
-    if not kinds or shape in MULTIPLE_TWINS:
-        return ()
-    faults: list[Fault] = []
-    for _ in range(20 * wanted):
-        height = float(rng.uniform(-0.35, 0.35)) * diameter
-        if all(abs(height - f.height) > _FAULT_SPACING * layer_distance(material) for f in faults):
-            faults.append(Fault(kind=str(rng.choice(kinds)), height=height))
-        if len(faults) == wanted:
-            break
-    return tuple(sorted(faults, key=lambda f: f.height))
-
-
 def build_specimen(record: SpecimenRecord) -> Specimen:
     """The atoms of a specimen.
 
-    The carbon lies at low z, where the beam enters. A particle that lies deeper than its clearance of
-    2 Å above the carbon displaces the carbon atoms that are nearer than that to its convex hull. The
-    cell's height is the content's with its margins, rounded up to a multiple of 2 Å.
+    The film lies at low z, where the beam enters. A particle that lies deeper than its clearance of
+    2 Å above the film, or on a rough one, displaces the film's atoms that are nearer than that to its convex
+    hull. Particles are put down in their order; one that would share a place with an earlier one does what
+    its `meeting` says. The cell's height is the content's with its margins, rounded up to a multiple of 2 Å.
 
     Parameters
     ----------
@@ -295,12 +174,13 @@ def build_specimen(record: SpecimenRecord) -> Specimen:
     Returns
     -------
     Specimen
-        The carbon's atoms first, then the particles' in order.
+        The film's atoms first, then the particles' in order.
 
     Raises
     ------
     ParameterError
-        If a particle cannot be made, is wider than the cell, or two particles overlap.
+        If a film or a particle cannot be made, a particle is wider than the cell, or two particles overlap
+        that were not told what to do then.
 
     Examples
     --------
@@ -310,24 +190,22 @@ def build_specimen(record: SpecimenRecord) -> Specimen:
     """
     period = np.array([*record.cell, 0.0])
     crystals = {m.name: m for m in record.materials}
-    carbon = np.empty((0, 3))
-    if record.thickness > 0:
-        extent = (*record.cell, record.thickness)
-        carbon = amorphous_carbon(extent, seed=record.substrate_seed, density=record.density)
+    film = build_film(record.film)
     groups: list[Atoms] = []
     for i, particle in enumerate(record.particles, 1):
         made = build_particle(particle, crystals[particle.material])
         _refuse_too_wide(made, i, record.cell)
-        lift = record.thickness - particle.depth - float(made.positions[:, 2].min())
-        if particle.depth > -CLEARANCE:
-            centre = np.array([particle.x, particle.y, lift])
-            carbon = carbon[~_displaced(carbon - centre, made, period)]
-        placed = made.positions + np.array([particle.x, particle.y, lift])
-        groups.append(replace(made, positions=placed))
-    _refuse_overlaps(groups, period)
-    low = min([0.0, *(float(g.positions[:, 2].min()) for g in groups)])
-    high = max([record.thickness, *(float(g.positions[:, 2].max()) for g in groups)])
-    positions = np.concatenate([carbon, *(g.positions for g in groups)])
+        foot = np.array([particle.x, particle.y, record.thickness - particle.depth - _lowest(made)])
+        placed = settled(made, foot, groups, particle.meeting, period)
+        if particle.depth > -CLEARANCE or record.roughness:
+            near = near_hull(film.positions - placed.foot, made, period)
+            film = some_atoms(film, ~near)
+        groups.append(placed.atoms)
+    low = min([0.0, *map(_lowest, groups), *([_lowest(film)] if len(film.numbers) else [])])
+    high = max(
+        [record.thickness, *(float(g.positions[:, 2].max()) for g in (film, *groups) if len(g.numbers))]
+    )
+    positions = np.concatenate([film.positions, *(g.positions for g in groups)])
     positions[:, 2] += record.margin - low
     positions[:, :2] = np.mod(positions[:, :2], period[:2])
     positions[:, :2][positions[:, :2] >= period[:2]] = 0.0  # np.mod rounds -1e-17 up to the period
@@ -335,37 +213,20 @@ def build_specimen(record: SpecimenRecord) -> Specimen:
     middle = float(np.mean(middles)) if middles else record.thickness / 2
     height = 2.0 * math.ceil((high - low + 2 * record.margin) / 2)
     return Specimen(
-        numbers=np.concatenate([np.full(len(carbon), 6), *(g.numbers for g in groups)]),
+        numbers=np.concatenate([film.numbers, *(g.numbers for g in groups)]),
         positions=positions,
         particle=np.repeat(
-            np.arange(len(groups) + 1, dtype=np.int32), [len(carbon), *(len(g.numbers) for g in groups)]
+            np.arange(len(groups) + 1, dtype=np.int32),
+            [len(film.numbers), *(len(g.numbers) for g in groups)],
         ),
-        thermal=np.concatenate(
-            [np.full(len(carbon), CARBON_DEBYE_WALLER * B_TO_U), *(g.thermal for g in groups)]
-        ),
+        thermal=np.concatenate([film.thermal, *(g.thermal for g in groups)]),
         cell=(*record.cell, max(height, 2.0)),
         focus_plane=middle + record.margin - low,
     )
 
 
-def _outline_radius(atoms: Atoms) -> float:
-    """Of the circle about the centre that holds the particle as the beam sees it."""
-    return float(np.hypot(atoms.positions[:, 0], atoms.positions[:, 1]).max())
-
-
-def _displaced(
-    carbon: Float64[np.ndarray, "n 3"], atoms: Atoms, period: Float64[np.ndarray, 3]
-) -> np.ndarray:
-    """Which carbon atoms, relative to a particle's centre, are too near to its convex hull."""
-    flat = carbon[:, :2] - period[:2] * np.round(carbon[:, :2] / period[:2])
-    relative = np.column_stack([flat, carbon[:, 2]])
-    reach = float(np.linalg.norm(atoms.positions, axis=1).max()) + CLEARANCE
-    near = np.flatnonzero((relative**2).sum(1) < reach**2)
-    faces = ConvexHull(atoms.positions).equations
-    outside = (relative[near] @ faces[:, :3].T + faces[:, 3] > CLEARANCE).any(1)
-    displaced = np.zeros(len(carbon), bool)
-    displaced[near[~outside]] = True
-    return displaced
+def _lowest(atoms: Atoms) -> float:
+    return float(atoms.positions[:, 2].min())
 
 
 def _refuse_too_wide(atoms: Atoms, index: int, cell: tuple[float, float]) -> None:
@@ -375,23 +236,3 @@ def _refuse_too_wide(atoms: Atoms, index: int, cell: tuple[float, float]) -> Non
             f"particle {index} is {width[0]:.1f} x {width[1]:.1f} Å wide as it is turned, with {CLEARANCE} Å "
             f"to its own image; the cell of {cell[0]:g} x {cell[1]:g} Å is too small: enlarge it"
         )
-
-
-def _refuse_overlaps(groups: list[Atoms], period: Float64[np.ndarray, 3]) -> None:
-    """Refuse particles that share a place; what a hand-written record may ask for."""
-    wrapped = []
-    for g in groups:
-        r = g.positions.copy()
-        r[:, :2] = np.mod(r[:, :2], period[:2])
-        r[:, :2][r[:, :2] >= period[:2]] = 0.0
-        wrapped.append(r)
-    for i, first in enumerate(wrapped):
-        tree = cKDTree(first, boxsize=period)
-        for j, second in enumerate(wrapped[:i]):
-            distances, _ = tree.query(second, distance_upper_bound=CLEARANCE)
-            nearest = float(np.min(distances))
-            if nearest < CLEARANCE:
-                raise ParameterError(
-                    f"particles {j + 1} and {i + 1} overlap: two of their atoms are {nearest:.2f} Å apart, "
-                    f"wanted {CLEARANCE} Å or more; move one of them"
-                )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
 from itertools import groupby
 
 import numpy as np
@@ -14,55 +13,24 @@ import torch
 from torch import Tensor
 
 from passband.errors import ParameterError
+from passband.hrtem.wave.focal_average import focal_factors, focal_nodes
 from passband.hrtem.wave.scattering import ExitWave
 from passband.optics.bands import Band, from_band, grid_fault, real_from_band, real_to_band
-from passband.optics.camera import Noise, blur, count_electrons
+from passband.optics.camera import Noise, blur, expose
 from passband.optics.conditions import ImagingConditions
-from passband.optics.transfer import Lens, is_round, lens_of, transfer_function
+from passband.optics.transfer import Lens, is_round, lens_of, motion_envelope, transfer_function
 from passband.units import electron_wavelength
 
-QUASI_COHERENT_BELOW = 15.0
-"""Focal spread, Å, below which its envelope does: on default scenes images are then 1.3 % off."""
-FOCAL_ERROR = 0.01
-"""Largest error of the focal average at any frequency that counts, for the number of its points."""
 _GPU_BATCH = 32
 
 
-def focal_points(conditions: ImagingConditions, wave: ExitWave) -> int:
-    """How many foci are averaged for an image; 0 stands for the quasi-coherent envelope.
-
-    Parameters
-    ----------
-    conditions
-        Gives focal spread, energy and aperture.
-    wave
-        Gives the band.
-
-    Returns
-    -------
-    int
-        0 below a focal spread of 15 Å; else the points of a Gauss-Hermite rule whose error is under
-        0.01 for the interference of any two frequencies inside the aperture and inside the circle
-        that holds 99.99 % of what the wave scatters. Too few points are worse than the envelope.
-
-    Examples
-    --------
-    >>> from passband.hrtem.wave.scattering import wave_from_array
-    >>> fringes = 1 + 0.1j * np.cos(2 * np.pi * 1.25 * 0.2 * np.arange(64)) * np.ones((64, 1))
-    >>> wave = wave_from_array(fringes, pixel_size=0.2, energy=300e3)
-    >>> [focal_points(ImagingConditions(energy=300e3, focal_spread=d), wave) for d in (10, 30, 60)]
-    [0, 7, 13]
-    """
-    if conditions.focal_spread < QUASI_COHERENT_BELOW:
-        return 0
-    wavelength = electron_wavelength(conditions.energy)
-    highest = min(_scattered_within(wave), conditions.aperture / wavelength)
-    largest = math.pi * wavelength * conditions.focal_spread * highest**2
-    return next((n for n in range(3, 100, 2) if _quadrature_error(n, round(largest, 2)) < FOCAL_ERROR), 99)
-
-
 def image_intensity(
-    wave: ExitWave, lens: Lens, *, foci: int = 0, shape: tuple[int, int] | None = None
+    wave: ExitWave,
+    lens: Lens,
+    *,
+    nodes: Tensor | None = None,
+    foci: int = 0,
+    shape: tuple[int, int] | None = None,
 ) -> Tensor:
     """Intensity in the image plane, at the points of a grid over the wave's field.
 
@@ -72,8 +40,11 @@ def image_intensity(
         The exit wave.
     lens
         Of tensors (b, 1, 1); any may require a gradient.
+    nodes
+        Of the focal average, (r,) or (b, r), as `focal_nodes` chooses them; the quasi-coherent envelope if
+        not given.
     foci
-        Points of the focal average, or 0 for the quasi-coherent envelope.
+        If not 0, average over so many foci of a Gauss-Hermite rule instead: slower, and as exact as wanted.
     shape
         Grid points (y, x), enough for the wave's band; the wave's own if not given.
 
@@ -89,8 +60,8 @@ def image_intensity(
 
     References
     ----------
-    K. Ishizuka, Ultramicroscopy 5 (1980) 55, doi:10.1016/S0304-3991(80)80011-0, on what envelopes
-    leave out.
+    K. Ishizuka, Ultramicroscopy 5 (1980) 55, doi:10.1016/S0304-3991(80)80011-0: the transmission
+    cross-coefficient, and what envelopes leave out of it.
 
     Examples
     --------
@@ -100,17 +71,18 @@ def image_intensity(
     1.0
     """
     band = wave.band if shape is None else wave.band.on_grid(shape)
-    spectrum = wave.spectrum
-    if foci == 0:
-        return _squared(from_band(spectrum * _transfer(band, lens, spectrum), band))
-    nodes, weights = np.polynomial.hermite.hermgauss(foci)
-    still = torch.zeros_like(lens.focal_spread)
-    image: Tensor | None = None
-    for node, weight in zip(nodes, weights / math.sqrt(math.pi), strict=True):
-        member = replace(lens, C10=lens.C10 + lens.focal_spread * float(node), focal_spread=still)
-        part = float(weight) * _squared(from_band(spectrum * _transfer(band, member, spectrum), band))
-        image = part if image is None else image + part
-    assert image is not None
+    if foci:
+        points, weights = np.polynomial.hermite.hermgauss(foci)
+        at = [(float(x), float(w) / math.sqrt(math.pi)) for x, w in zip(points, weights, strict=True)]
+        still = replace(lens, focal_spread=torch.zeros_like(lens.focal_spread))
+        members = (replace(still, C10=lens.C10 + lens.focal_spread * x) for x, _ in at)
+        images = (w * image_intensity(wave, m, shape=shape) for m, (_, w) in zip(members, at, strict=True))
+    else:
+        transfers = _transfers(band, lens, nodes, wave.spectrum)
+        images = (_squared(from_band(wave.spectrum * transfer, band)) for transfer in transfers)
+    image = next(images)
+    for further in images:
+        image = image + further
     return image
 
 
@@ -124,8 +96,9 @@ def simulate_micrographs(
 ) -> Tensor:
     """Micrographs of one specimen under many imaging conditions.
 
-    The expected intensity is that of the lens, moved by the drift and, where asked, integrated over
-    the pixels; electrons are counted in each pixel, and the camera blurs signal and noise alike.
+    The expected intensity is that of the lens, blurred by drift and vibration and, where asked, integrated
+    over the pixels; the inelastic share of it is spread evenly over the image; the camera counts electrons,
+    blurs and reads them, as `optics.camera.expose` tells.
 
     Parameters
     ----------
@@ -136,14 +109,15 @@ def simulate_micrographs(
     seed
         Image i has the counting noise of (seed, first + i), whatever the others are.
     noise
-        As in `physics.camera.count_electrons`.
+        As in `optics.camera.count_electrons`.
     first
         Place of the first image in a series, from 0: so a part of it can be drawn by itself.
 
     Returns
     -------
     Tensor
-        float32 (b, y, x): electrons per pixel, or intensity where the dose is infinite.
+        float32 (b, y, x): electrons per pixel (times ``gain``, with ``offset``), or intensity where the dose
+        is infinite.
 
     Raises
     ------
@@ -170,25 +144,28 @@ def simulate_micrographs(
     done = 0
 
     def alike(c: ImagingConditions) -> tuple[int, tuple[int, int], bool]:
-        filtered = bool(c.integrate_pixels or c.drift_y or c.drift_x)
-        return focal_points(c, wave), image_shape(wave, c.pixel_size), filtered
+        return len(focal_nodes(c, wave)), image_shape(wave, c.pixel_size), _is_filtered(c)
 
-    for (foci, shape, filtered), run in groupby(conditions, alike):
+    for (_, shape, filtered), run in groupby(conditions, alike):
         together = list(run)
+        # In double precision: chi runs to thousands of radians.
+        lenses = lens_of(together, dtype=torch.float64, device=device)
         for start in range(0, len(together), size):
             batch = together[start : start + size]
-            # In double precision: chi runs to thousands of radians.
-            lens = lens_of(batch, dtype=torch.float64, device=device)
+            members = {f.name: getattr(lenses, f.name)[start : start + size] for f in fields(lenses)}
+            lens = Lens(**members)
             grid = _working_grid(wave.band, shape, filtered)
-            intensity = image_intensity(wave, lens, foci=foci, shape=grid)
+            nodes = torch.tensor([focal_nodes(c, wave) for c in batch], dtype=torch.float64, device=device)
+            intensity = image_intensity(wave, lens, nodes=nodes, shape=grid)
             for c, values in zip(batch, intensity, strict=True):
                 expected = _on_pixels(values, wave.band.extent, shape, c).float()
+                if c.inelastic_share:
+                    expected = torch.lerp(expected, expected.mean(), c.inelastic_share)
                 if math.isfinite(c.dose):
                     area = wave.band.extent[0] * wave.band.extent[1] / (shape[0] * shape[1])
-                    expected = count_electrons(
-                        expected * (c.dose * area), seed=(seed, first + done), noise=noise
-                    )
-                if math.isfinite(c.mtf_half):
+                    electrons = expected * (c.dose * area)
+                    expected = expose(electrons, c, seed=(seed, first + done), noise=noise)
+                elif math.isfinite(c.mtf_half):
                     expected = blur(expected, c.mtf_half)
                 images[done] = expected
                 done += 1
@@ -249,6 +226,11 @@ def _refuse_unfit(wave: ExitWave, conditions: Sequence[ImagingConditions]) -> No
         raise ParameterError("images of one call must have one shape; simulate each pixel size by itself")
 
 
+def _is_filtered(c: ImagingConditions) -> bool:
+    """Whether the intensity between grid points counts: it is integrated, or moves."""
+    return bool(c.integrate_pixels or c.drift_y or c.drift_x or c.vibration)
+
+
 def _working_grid(band: Band, shape: tuple[int, int], filtered: bool) -> tuple[int, int]:
     """The image's grid where it will do, or a finer one whose intensity has no aliases."""
     enough = all(n >= (2 * kept - 2 if filtered else kept) for n, kept in zip(shape, band.kept, strict=True))
@@ -261,16 +243,17 @@ def _working_grid(band: Band, shape: tuple[int, int], filtered: bool) -> tuple[i
 def _on_pixels(
     intensity: Tensor, extent: tuple[float, float], shape: tuple[int, int], conditions: ImagingConditions
 ) -> Tensor:
-    """Intensity moved by the drift, integrated over pixels, on the image's grid."""
+    """Intensity blurred by the specimen's motion, integrated over pixels, on the image's grid."""
     grid = (intensity.shape[0], intensity.shape[1])
     c = conditions
-    if grid == shape and not (c.integrate_pixels or c.drift_y or c.drift_x):
+    if grid == shape and not _is_filtered(c):
         return intensity
     kept = tuple(n if n == m else min(n, m) - 1 | 1 for n, m in zip(shape, grid, strict=True))
     fine = Band(shape=grid, extent=extent, kept=(kept[0], kept[1]))
     ky, kx = fine.frequencies(dtype=intensity.dtype, device=intensity.device)
     kx = kx[: fine.half[1] + 1]
-    spectrum = real_to_band(intensity, fine) * torch.sinc(ky * c.drift_y + kx * c.drift_x)
+    motion = motion_envelope(ky, kx, vibration=c.vibration, drift_y=c.drift_y, drift_x=c.drift_x)
+    spectrum = real_to_band(intensity, fine) * motion
     if c.integrate_pixels:
         spectrum = spectrum * (
             torch.sinc(ky * (extent[0] / shape[0])) * torch.sinc(kx * (extent[1] / shape[1]))
@@ -288,34 +271,27 @@ def _squared(wave: Tensor) -> Tensor:
     return parts[..., 0] + parts[..., 1]
 
 
-def _transfer(band: Band, lens: Lens, spectrum: Tensor) -> Tensor:
-    """The lens over a band, (b, u, v); of a round one, a quarter is calculated and mirrored."""
+def _transfers(band: Band, lens: Lens, nodes: Tensor | None, spectrum: Tensor) -> Iterator[Tensor]:
+    """The lens over a band for each node, (b, u, v); what is round from a quarter, mirrored."""
     ky, kx = band.frequencies(dtype=lens.C10.dtype, device=spectrum.device)
-    if not is_round(lens):
-        return transfer_function(ky, kx, lens).to(spectrum.dtype)
+    quarter = ky[:, : band.half[0] + 1].abs(), kx[: band.half[1] + 1].abs()
+    around = is_round(lens)
+    if nodes is None:
+        coherent = transfer_function(*(quarter if around else (ky, kx)), lens).to(spectrum.dtype)
+        yield _mirrored(coherent, band) if around else coherent
+        return
+    still = replace(lens, focal_spread=torch.zeros_like(lens.focal_spread))
+    coherent = transfer_function(*(quarter if around else (ky, kx)), still).to(spectrum.dtype)
+    factors = focal_factors(quarter[0] ** 2 + quarter[1] ** 2, lens, nodes).to(_REAL[spectrum.dtype])
+    for factor in factors.unbind(1):
+        yield _mirrored(coherent * factor, band) if around else coherent * _mirrored(factor, band)
+
+
+_REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+
+
+def _mirrored(quarter: Tensor, band: Band) -> Tensor:
+    """The whole band of a field that is even along both axes, (..., u, v), from its part above zero."""
     (v, u), (top_v, top_u) = band.kept, band.half
-    quarter = transfer_function(ky[:, : top_v + 1].abs(), kx[: top_u + 1].abs(), lens)
-    quarter = quarter.to(spectrum.dtype)
     half = torch.cat([quarter[..., : v - top_v], quarter[..., 1:].flip(-1)], -1)
     return torch.cat([half[..., : u - top_u, :], half[..., 1:, :].flip(-2)], -2)
-
-
-@lru_cache(maxsize=4)
-def _scattered_within(wave: ExitWave) -> float:
-    """Frequency, 1/Å, within which 99.99 % of the scattered intensity lies."""
-    ky, kx = wave.band.frequencies(device=wave.spectrum.device)
-    k = torch.sqrt(ky * ky + kx * kx).flatten()
-    power = (wave.spectrum.detach().abs().double() ** 2).flatten()
-    power[0] = 0
-    order = torch.argsort(k)
-    total = torch.cumsum(power[order], 0)
-    return float(k[order][min(int((total < 0.9999 * total[-1]).sum()), len(k) - 1)])
-
-
-@lru_cache(maxsize=4096)
-def _quadrature_error(points: int, largest: float) -> float:
-    """Largest error of the Gauss-Hermite mean of cos(a x) over a Gaussian, for a up to a limit."""
-    a = np.linspace(0, largest, 400)
-    nodes, weights = np.polynomial.hermite.hermgauss(points)
-    mean = (weights / math.sqrt(math.pi) * np.cos(a[:, None] * nodes)).sum(1)
-    return float(np.abs(mean - np.exp(-(a**2) / 4)).max())

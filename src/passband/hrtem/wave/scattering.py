@@ -1,13 +1,16 @@
 """Electrons through a specimen: multislice, from atoms to exit waves.
 
 The wave alternates between transmission, exp(i sigma V), and free propagation,
-exp(-i pi wavelength dz k²), limited to two thirds of the Nyquist frequency.
+exp(-i pi wavelength dz k²), with every frequency of its grid: no electron is lost. At equal sampling that is
+several times nearer to the converged wave than the usual limit to two thirds of the Nyquist frequency
+(`studies/convergence.py`), which `multislice` also takes, to be compared with other programs.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -16,15 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from passband.errors import ParameterError
+from passband.errors import CoarseSamplingWarning, ParameterError
 from passband.hrtem.specimen.specimen import Specimen
 from passband.hrtem.wave.potential import (
     antialias_cutoff,
+    first_slice_of,
     sampling_band,
     slice_count,
-    slice_of,
     slice_potential,
 )
+from passband.hrtem.wave.sampling import Sampling, good_sampling, sampling_fault
 from passband.optics.bands import Band, band_within, crop, from_band, to_band
 from passband.units import electron_wavelength, interaction_constant
 
@@ -34,7 +38,7 @@ _LIMITS = {
     "slice_thickness": (0.05, 1e3, "Å"),
 }
 TAPER = 0.01
-"""Width of the soft edge of that limit, in cycles per pixel; abTEM's."""
+"""Width of the soft edge of that limit, where it is taken, in cycles per pixel; abTEM's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +50,17 @@ class WaveSettings:
     energy
         Electron energy, eV.
     pixel_size
-        Wanted sampling, Å; the grid's is the nearest below it that divides the cell.
+        Wanted sampling, Å; the grid's is one just below it that divides the cell into a number of points
+        that is transformed fast. None for `good_sampling` of the specimen's particles.
     slice_thickness
-        Wanted thickness of a slice, Å; the slices' is the nearest below it that divides the cell.
+        Wanted thickness of a slice, Å; the slices' is the nearest below it that divides the cell. None as
+        above.
     band
         The highest frequency kept in the stored wave, 1/Å; infinity keeps what the sampling carries.
         An aperture wider than this is accepted, but nothing is there for it to pass.
+    absorption
+        Share, 0 to 1, of the electrons scattered diffusely by thermal motion that is lost to the image
+        (`hrtem.wave.absorption`); 0 loses none, as if all came back in their old places.
 
     Raises
     ------
@@ -65,20 +74,31 @@ class WaveSettings:
     """
 
     energy: float = 300e3
-    pixel_size: float = 0.2
-    slice_thickness: float = 2.0
+    pixel_size: float | None = None
+    slice_thickness: float | None = None
     band: float = 1.25
+    absorption: float = 0.0
 
     def __post_init__(self) -> None:
         faults = [
             f"{name} must be {low:g} to {high:g} {unit}, got {getattr(self, name):g}"
             for name, (low, high, unit) in _LIMITS.items()
-            if not low <= getattr(self, name) <= high
+            if getattr(self, name) is not None and not low <= getattr(self, name) <= high
         ]
         if not self.band > 0:
             faults.append(f"band must be a positive number, got {self.band}")
+        if not 0 <= self.absorption <= 1:
+            faults.append(f"absorption must be a share of 0 to 1, got {self.absorption}")
         if faults:
             raise ParameterError("wave settings: " + "; ".join(faults))
+
+    def sampling(self, numbers: Iterable[int]) -> Sampling:
+        """Pixels and slices for particles of some elements, chosen where the settings leave it."""
+        good = good_sampling(numbers, self.energy)
+        return Sampling(
+            pixel_size=self.pixel_size or good.pixel_size,
+            slice_thickness=self.slice_thickness or good.slice_thickness,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -189,9 +209,10 @@ def multislice(
     ----------
     potential
         Projected potential of each slice, real (..., y, x) in V Å, in the order the beam meets them;
-        None is vacuum. float64 is calculated in double precision.
+        None is vacuum. float64 is calculated in double precision. An imaginary part absorbs.
     band
-        Of the grid, from `sampling_band`.
+        Of the grid, from `sampling_band`; from `antialias_band`, transmission and propagation are limited
+        to two thirds of the Nyquist frequency.
     energy
         eV.
     slice_thickness
@@ -217,23 +238,41 @@ def multislice(
     >>> wave[0, 0].item(), wave.abs().sum().item()
     ((1+0j), 1.0)
     """
-    sigma = interaction_constant(energy)
-    spectrum = incident
+    whole = band.kept == band.shape
+    step = _whole_step if whole else _limited_step
+    # The plain transform's order is (y, x), that of a band is transposed.
+    spectrum = incident.mT.contiguous() if whole and incident is not None else incident
     for v in potential:
         if spectrum is None:
-            double = v is not None and v.dtype == torch.float64
+            double = v is not None and v.dtype in (torch.float64, torch.complex128)
             spectrum = _plane_wave(band, torch.complex128 if double else torch.complex64, device)
-        limit, free, step = _propagator(band, energy, slice_thickness, spectrum.dtype, spectrum.device)
+        through = _propagator(band, energy, slice_thickness, spectrum.dtype, spectrum.device)
         if v is None:
-            spectrum = spectrum * free
+            spectrum = spectrum * through.free
             continue
-        phase = sigma * v
-        transmission = to_band(torch.complex(torch.cos(phase), torch.sin(phase)), band)
-        wave = from_band(spectrum, band) * from_band(transmission * limit, band)
-        spectrum = to_band(wave, band) * step
+        transmission = _transmission(interaction_constant(energy) * v)
+        spectrum = step(spectrum, transmission, band, through)
     if spectrum is None:
         raise ParameterError("multislice needs at least one slice")
-    return spectrum
+    return spectrum.mT.contiguous() if whole else spectrum
+
+
+def _whole_step(spectrum: Tensor, transmission: Tensor, band: Band, through: _Propagator) -> Tensor:
+    """One slice and the way to the next, with all frequencies of the grid; spectra are (y, x)."""
+    wave = _times(transmission, torch.fft.ifft2(spectrum, norm="forward"))
+    return _times(torch.fft.fft2(wave), through.step)
+
+
+def _times(own: Tensor, other: Tensor) -> Tensor:
+    """Their product, in the place of the first where that is as large and no gradient is asked for."""
+    fits = list(own.shape) == list(np.broadcast_shapes(own.shape, other.shape))
+    return own.mul_(other) if fits and not (own.requires_grad or other.requires_grad) else own * other
+
+
+def _limited_step(spectrum: Tensor, transmission: Tensor, band: Band, through: _Propagator) -> Tensor:
+    """The same, with transmission and wave limited to the band; spectra are (u, v)."""
+    limited = from_band(to_band(transmission, band) * through.limit, band)
+    return to_band(from_band(spectrum, band) * limited, band) * through.step
 
 
 def exit_wave(
@@ -275,8 +314,8 @@ def exit_wave(
     ...     numbers=np.array([79]), positions=np.array([[4.0, 4.0, 1.0]]), particle=np.array([1], np.int32),
     ...     thermal=np.array([0.006]), cell=(8.0, 8.0, 2.0), focus_plane=1.0,
     ... )
-    >>> exit_wave(atom).array.shape
-    torch.Size([40, 40])
+    >>> exit_wave(atom).array.shape  # 0.12 Å
+    torch.Size([72, 72])
     """
     return exit_waves([specimen], settings, at_exit_face=at_exit_face, device=device)[0]
 
@@ -317,7 +356,13 @@ def exit_waves(
     2
     """
     settings = settings or WaveSettings()
-    counts = [slice_count(s, settings.slice_thickness) for s in specimens]
+    numbers = np.unique(np.concatenate([_matter(s) for s in specimens])).tolist()
+    sampling = settings.sampling(numbers)
+    if fault := sampling_fault(numbers, settings.energy, sampling):
+        warnings.warn(
+            f"{fault}; leave the sampling out, and it is chosen", CoarseSamplingWarning, stacklevel=2
+        )
+    counts = [slice_count(s, sampling.slice_thickness) for s in specimens]
     thicknesses = [s.cell[2] / n for s, n in zip(specimens, counts, strict=True)]
     first, thickness = specimens[0], thicknesses[0]
     if any(s.cell[:2] != first.cell[:2] for s in specimens) or np.ptp(thicknesses) > 1e-9 * thickness:
@@ -326,13 +371,14 @@ def exit_waves(
             f"a batch needs cells of one width and slices of one thickness, got cells {cells[:3]}; "
             "calculate them one by one"
         )
-    band = sampling_band(first, settings.pixel_size)
+    band = sampling_band(first, sampling.pixel_size)
     begin, incident = 0, None
     if len(specimens) == 1:
         begin, slab = _upstream(first, counts[0])
         if slab is not None:
-            incident = _behind(slab, band, settings.energy, thickness, torch.device(device))
-    potential = slice_potential(specimens, band, max(counts), thickness, device)
+            incident = _behind(slab, band, settings, thickness, torch.device(device))
+    absorbing = settings.absorption * interaction_constant(settings.energy) / 2
+    potential = slice_potential(specimens, band, max(counts), thickness, device, absorbing=absorbing)
     spectrum = multislice(
         (potential(i) for i in range(begin, max(counts))),
         band,
@@ -343,7 +389,7 @@ def exit_waves(
     )
     if spectrum.ndim == 2:  # nothing but vacuum
         spectrum = spectrum.expand(len(specimens), *spectrum.shape)
-    kept = band_within(band.shape, band.extent, min(settings.band, antialias_cutoff(band.shape, band.extent)))
+    kept = band_within(band.shape, band.extent, settings.band)
     spectrum = crop(spectrum, kept)
     ky, kx = kept.frequencies(device=spectrum.device)
     per_length = math.pi * electron_wavelength(settings.energy) * (ky * ky + kx * kx)
@@ -357,6 +403,12 @@ def exit_waves(
     return waves
 
 
+def _matter(specimen: Specimen) -> np.ndarray:
+    """Atomic numbers of the particles; of all where there is none."""
+    inside = specimen.particle > 0
+    return specimen.numbers[inside] if inside.any() else specimen.numbers
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Slab:
     """Slices that the beam meets before any particle; equal where their atoms are."""
@@ -368,7 +420,7 @@ class _Slab:
 
 def _upstream(specimen: Specimen, slices: int) -> tuple[int, _Slab | None]:
     """How many slices come before the first particle, and what is in them; None if that is little."""
-    layer = slice_of(specimen.positions, specimen.cell[2] / slices, slices)
+    layer = first_slice_of(specimen.positions, specimen.cell[2] / slices, slices)
     begin = int(layer[specimen.particle > 0].min(initial=slices))
     ahead = layer < begin
     if begin in (0, slices) or not ahead.any():
@@ -379,38 +431,65 @@ def _upstream(specimen: Specimen, slices: int) -> tuple[int, _Slab | None]:
 
 
 @lru_cache(maxsize=4)
-def _behind(slab: _Slab, band: Band, energy: float, thickness: float, device: torch.device) -> Tensor:
+def _behind(
+    slab: _Slab, band: Band, settings: WaveSettings, thickness: float, device: torch.device
+) -> Tensor:
     """The wave behind a slab: calculated once for all specimens on one and the same substrate."""
     slices = slice_count(slab.specimen, thickness)
-    potential = slice_potential([slab.specimen], band, slices, thickness, device)
+    absorbing = settings.absorption * interaction_constant(settings.energy) / 2
+    potential = slice_potential([slab.specimen], band, slices, thickness, device, absorbing=absorbing)
     return multislice(
         (potential(i) for i in range(slab.count)),
         band,
-        energy=energy,
+        energy=settings.energy,
         slice_thickness=thickness,
         device=device,
     )
 
 
+def _transmission(phase: Tensor) -> Tensor:
+    """exp(i phase) of a slice; the imaginary part of a complex phase damps."""
+    if not phase.is_complex():
+        return torch.complex(torch.cos(phase), torch.sin(phase))
+    return torch.polar(torch.exp(-phase.imag), phase.real)
+
+
 def _plane_wave(band: Band, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    spectrum = torch.zeros(band.kept[::-1], dtype=dtype, device=device)
+    whole = band.kept == band.shape
+    spectrum = torch.zeros(band.kept if whole else band.kept[::-1], dtype=dtype, device=device)
     spectrum[0, 0] = 1
     return spectrum
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Propagator:
+    """What spectra are multiplied by: the antialiasing limit, free space, and what follows a slice.
+
+    The first and the last are over the number of points: there and back multiplies by as much. They are
+    (y, x) with all frequencies of the grid, else (u, v).
+    """
+
+    limit: Tensor
+    free: Tensor
+    step: Tensor
 
 
 @lru_cache(maxsize=8)
 def _propagator(
     band: Band, energy: float, thickness: float, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The antialiasing limit over the number of points, free propagation, and their product; (u, v)."""
+) -> _Propagator:
     ky, kx = band.frequencies(device=device)
     k2 = ky * ky + kx * kx
-    cutoff = antialias_cutoff(band.shape, band.extent)
-    taper = TAPER / max(length / n for n, length in zip(band.shape, band.extent, strict=True))
-    k = torch.sqrt(k2)
-    edge = 0.5 * (1 + torch.cos(math.pi * (k - cutoff + taper) / taper))
-    limit = torch.where(k > cutoff, 0.0, torch.where(k > cutoff - taper, edge, 1.0))
+    limit = torch.ones_like(k2)
+    if band.kept != band.shape:
+        cutoff = antialias_cutoff(band.shape, band.extent)
+        taper = TAPER / max(length / n for n, length in zip(band.shape, band.extent, strict=True))
+        k = torch.sqrt(k2)
+        edge = 0.5 * (1 + torch.cos(math.pi * (k - cutoff + taper) / taper))
+        limit = torch.where(k > cutoff, 0.0, torch.where(k > cutoff - taper, edge, 1.0))
     phase = -math.pi * electron_wavelength(energy) * thickness * k2
-    limit = limit / (band.shape[0] * band.shape[1])  # from_band after to_band multiplies by as much
+    limit = limit / (band.shape[0] * band.shape[1])
     free = torch.polar(torch.ones_like(phase), phase)
-    return limit.to(dtype), free.to(dtype), (limit * free).to(dtype)
+    if band.kept == band.shape:
+        limit, free = limit.mT.contiguous(), free.mT.contiguous()
+    return _Propagator(limit=limit.to(dtype), free=free.to(dtype), step=(limit * free).to(dtype))
