@@ -207,8 +207,8 @@ def against_abtem(fft: float) -> None:
     show("focal average and exact Poisson noise", noisy[1], "4 x", IMAGES)
     image, noisy_image = images_before
     print(
-        f"Before freed memory is kept abTEM takes {1e3 * before:.0f} ms a wave, {1e3 * image:.1f} an image "
-        f"and {1e3 * noisy_image:.1f} ms with noise. One transform of 512 x 512: {1e3 * fft:.2f} ms."
+        f"Before freed memory is kept abTEM takes {1e3 * before:.0f} ms a wave, {1e3 * image:.1f} ms an "
+        f"image and {1e3 * noisy_image:.1f} ms with noise. One transform of 512 x 512: {1e3 * fft:.2f} ms."
     )
 
     band = potential_band(sampling_band(specimen, 0.2))
