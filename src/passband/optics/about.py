@@ -111,7 +111,7 @@ def about_focus(fit: ThonFit) -> Lines:
     if not fit.believed:
         lines = [("believed", f"no: {fit.reason}"), ("defocus", "not told"), ("astigmatism", "not told")]
         if fit.rings >= LEAST_RINGS:
-            lines.append(("best fit, not to use", f"{fit.defocus:.0f} Å, {fit.rings:.1f} rings in view"))
+            lines.append(("not to be used", f"{fit.defocus:.0f} Å, {fit.rings:.1f} rings in view"))
         return lines
     side = {1: "underfocus", -1: "overfocus", 0: "side not told"}[fit.sign]
     return [

@@ -344,7 +344,7 @@ def _why(model: RingModel, free: RingModel, asked: Asked, limit: float) -> str:
     """What a believed fit rests on, and what it takes as given."""
     rings = f"the rings explain the spectrum to {limit:.2f} /Å (evidence {model.gain:.0f})"
     if asked.free_C30:
-        return f"{rings}, with the Cs that they tell"
+        return f"{rings}, with the Cs that they tell if pixel size and energy are right"
     given = "pixel size and energy are taken as given"
     if checked(free):
         return f"{rings}, and tell the Cs given"
