@@ -17,8 +17,14 @@ import numpy as np
 
 from passband.store.files import write_whole
 
-SEEDS = {"choose": 7_000, "choose more": 61_000, "choose again": 905_000, "report": 1_777_000}
-WAVES = {"choose": 20, "choose more": 40, "choose again": 40, "report": 40}
+SEEDS = {
+    "choose": 7_000,
+    "choose more": 61_000,
+    "choose again": 905_000,
+    "choose last": 1_777_000,
+    "report": 3_141_000,
+}
+WAVES = {"choose": 20, "choose more": 40, "choose again": 40, "choose last": 40, "report": 40}
 FAIR = UNFAIR = 5  # of each wave
 ROOT = Path("out/thon_rings")
 Row = dict[str, Any]

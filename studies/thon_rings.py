@@ -1,10 +1,11 @@
 """How well Thon rings tell defocus and astigmatism, and whether a fit that is believed is right.
 
 Films whose waves and lenses are abTEM's, seen by a camera of their own (studies/thon_cases.py). Thresholds
-were chosen on the set "choose"; the table is of the set "report", whose seeds are others.
+were chosen on the sets "choose ...", the later three of which had been reports until they showed an answer
+that was believed and wrong (3, 2 and 1 of 400); the table is of the set "report", whose seeds are others.
 
-    python studies/thon_rings.py rows [choose|report]   make and fit: 40 minutes for "report" on one core
-    python studies/thon_rings.py                        rows where missing, table and figure
+    python studies/thon_rings.py rows [SET ...]   make and fit: a quarter of an hour for 40 films on two cores
+    python studies/thon_rings.py                  rows where missing, table and figure
 """
 
 from __future__ import annotations

@@ -64,8 +64,10 @@ BETTER = 6.0
 """Nats by which another spherical aberration must fit better to be proposed."""
 CLEAR = 300.0
 """Evidence, nats, below which every spherical aberration is tried before a fit is believed."""
-MOST_ERROR = (30.0, 0.02)
-"""Å, and as a share of the defocus: a fit to be believed errs less, and moves less with C30."""
+MOST_ERROR = (20.0, 0.005)
+"""Å, and as a share of the defocus: a fit to be believed errs less."""
+MATTERS = (30.0, 0.02)
+"""Å, and as a share of the defocus: by less than this a defocus may move with Cs or from half to half."""
 _STEP, _BAND = 0.02, 5  # 1/Å, and how many such steps make a band in which rings are looked for
 _SEEN = 3.0  # nats: rings of a band that gain less cannot be told from noise
 _FEW = 8  # frequencies of a ring; of fewer the mean scatters
@@ -152,8 +154,7 @@ def doubts_of(
 
 def _too_uncertain(model: RingModel, asked: Asked) -> list[str]:
     error = math.sqrt(model.covariance[FOCUS, FOCUS])
-    # Fitted beside the spherical aberration the defocus goes with it, and less surely as its error says.
-    if error <= tolerance(model.lens) / (2 if asked.free_C30 else 1):
+    if error <= max(MOST_ERROR[0], MOST_ERROR[1] * abs(float(model.lens[FOCUS]))):
         return []
     if not asked.free_C30:
         return [f"the rings tell the defocus to ± {error:.0f} Å only"]
@@ -165,8 +166,8 @@ def _too_uncertain(model: RingModel, asked: Asked) -> list[str]:
 
 
 def tolerance(lens: Lens) -> float:
-    """Å by which the defocus of a fit to be believed may err."""
-    return max(MOST_ERROR[0], MOST_ERROR[1] * abs(float(lens[FOCUS])))
+    """Å by which the defocus of a fit to be believed may move."""
+    return max(MATTERS[0], MATTERS[1] * abs(float(lens[FOCUS])))
 
 
 def tilt_of(pixels: Image, problem: RingProblem, model: RingModel, asked: Asked) -> list[str]:
