@@ -13,6 +13,9 @@ from passband.hrtem.specimen.specimen import SpecimenRanges, build_specimen, dra
 from passband.hrtem.wave.imaging import simulate_micrographs
 from passband.hrtem.wave.scattering import exit_wave
 from passband.optics.conditions import ImagingConditions
+from passband.optics.periodogram import take_periodogram
+from passband.optics.ring_doubts import Asked, tilt_of
+from passband.optics.ring_model import RingProblem, climb
 from passband.optics.thon import fit_thon_rings, ring_profile
 from passband.units import electron_wavelength
 
@@ -197,6 +200,17 @@ def test_two_heights_are_told(seed):
     assert any(words in told.reason for words in ("two heights", "another defocus"))
 
 
+def test_halves_of_one_height_agree_and_those_of_two_do_not():
+    asked = Asked(pixel_size=PIXEL, energy=ENERGY, C30=(0.0, 0.0), defocus=2e4, astigmatism=None)
+    for second, said in ((-1000.0, []), (-1100.0, ["left and right halves fit"])):
+        image, other = (film((400, 400), C10=c, dose=2000.0, seed=s) for c, s in ((-1000.0, 1), (second, 2)))
+        image[:, 200:] = other[:, 200:]
+        problem = RingProblem(seen=take_periodogram(image, PIXEL), wavelength=WAVELENGTH).below(0.6)
+        model = climb(problem, np.array([(second - 1000) / 2, 0, 0, 0, 0, 0, 0]))
+        told = tilt_of(image, problem, model, asked)
+        assert len(told) == len(said) and all(words in told[0] for words in said)
+
+
 @pytest.mark.parametrize(
     ("true", "given", "C10"), [(1.2e7, 0.0, -1000.0), (0.3e7, 1.2e7, -1000.0), (1.2e7, 0.5e7, 1000.0)]
 )
@@ -205,6 +219,12 @@ def test_a_wrong_spherical_aberration_is_noticed_and_the_right_one_proposed(true
     assert not told.believed and told.sign == 0
     proposed = float(re.search(r"a Cs of ([0-9.]+) mm", told.reason)[1])
     assert proposed == pytest.approx(true / 1e7, abs=0.15)
+
+
+def test_rings_that_are_explained_in_part_are_no_answer():
+    """Up to 0.4 /Å a wrong spherical aberration and focus have the rings of the right ones."""
+    told = fit(film((400, 400), C10=-1000.0, C30=0.3e7), C30=1.2e7)
+    assert not told.believed and "explain only" in told.reason
 
 
 @pytest.mark.parametrize("scale", [0.9, 1.1, 1.25])
