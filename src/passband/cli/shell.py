@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from passband.errors import CoarseSamplingWarning, PassbandError
+from passband.errors import CoarseSamplingWarning, ParameterError, PassbandError
 
 if TYPE_CHECKING:  # heavy modules are imported where they are used: help must come at once
     from passband.detectors.bundle import Bundle
@@ -107,7 +107,6 @@ def angstrom(nm: float | None) -> float | None:
     ParameterError
         If it is no length.
     """
-    from passband.errors import ParameterError
     from passband.units import NM
 
     if nm is not None and not 0 < nm < float("inf"):

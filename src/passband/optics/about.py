@@ -7,12 +7,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.optics.conditions import ImagingConditions
-from passband.optics.resolution import first_zero, information_limit, scherzer_defocus, transfer_profile
 from passband.optics.ring_doubts import LEAST_RINGS
 from passband.optics.thon import ThonFit, fit_thon_rings
 from passband.types import Lines
@@ -61,6 +58,10 @@ def lens_to_json(conditions: ImagingConditions) -> str:
     >>> json.loads(lens_to_json(ImagingConditions(energy=300e3)))["wavelength"]
     0.0196875
     """
+    import torch  # here, as a focus is told without it
+
+    from passband.optics.resolution import transfer_profile
+
     facts = _lens(conditions)
     k = torch.linspace(0, 1.25 * facts["information_limit"], 501, dtype=torch.float64)
     values = transfer_profile(conditions, k)
@@ -68,6 +69,8 @@ def lens_to_json(conditions: ImagingConditions) -> str:
 
 
 def _lens(conditions: ImagingConditions) -> dict[str, Any]:
+    from passband.optics.resolution import first_zero, information_limit, scherzer_defocus
+
     return {
         "wavelength": round(electron_wavelength(conditions.energy), 7),
         "scherzer_defocus": scherzer_defocus(energy=conditions.energy, C30=conditions.C30),

@@ -76,9 +76,7 @@ class Periodogram:
         return float(special.gammaincc(n + 1, n * CLIP) - CLIP * special.gammaincc(n, n * CLIP))
 
 
-def take_periodogram(
-    pixels: Image, pixel_size: float, band: tuple[float, float] | None = None
-) -> Periodogram:
+def take_periodogram(pixels: Image, pixel_size: float) -> Periodogram:
     """Power spectrum of an image under a window that hides its borders.
 
     Parameters
@@ -87,8 +85,6 @@ def take_periodogram(
         float32 (y, x), finite and not constant.
     pixel_size
         Å.
-    band
-        Lowest and highest frequency, 1/Å; by default `BAND`, as far as the pixels reach.
 
     Returns
     -------
@@ -115,8 +111,8 @@ def take_periodogram(
     law = min(float(len(tiles)), pixels.size / (height * width))  # tiles may overlap
     ky, kx = fft.fftfreq(height, pixel_size)[:, None], fft.rfftfreq(width, pixel_size)[None, :]
     k = np.hypot(ky, kx)
-    high = min((band or BAND)[1], OF_NYQUIST * 0.5 / pixel_size)
-    low = band[0] if band else min(BAND[0], high / 6)
+    high = min(BAND[1], OF_NYQUIST * 0.5 / pixel_size)
+    low = min(BAND[0], high / 6)
     off_axes = (np.abs(ky) * height * pixel_size > 1.5) & (np.abs(kx) * width * pixel_size > 1.5)
     inside = (k >= low) & (k <= high) & off_axes
     ring = np.rint(k * (min(height, width) * pixel_size)).astype(np.intp)

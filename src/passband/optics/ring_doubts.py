@@ -28,7 +28,7 @@ from passband.optics.ring_search import Reach, different, find_starts
 from passband.types import Image
 from passband.units import MM
 
-# Chosen on the set "choose" of studies/thon_rings.py, and judged there on another.
+# Chosen on the sets "choose ..." of studies/thon_cases.py, and judged on another.
 LEAST_GAIN = 40.0
 """Evidence, nats, of a fit to be believed: noise, searched all over, gives some too."""
 LEAST_MARGIN = 4.0

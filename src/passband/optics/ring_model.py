@@ -163,9 +163,7 @@ class Start:
     score: float
 
 
-def fit_rings(
-    problem: RingProblem, start: Start, *, up_to: float = math.inf, free_C30: bool = False
-) -> RingModel:
+def fit_rings(problem: RingProblem, start: Start, *, free_C30: bool = False) -> RingModel:
     """Maximum likelihood from a start, first below its cut and then further and further out.
 
     Parameters
@@ -174,8 +172,6 @@ def fit_rings(
         Of the whole band; parts of it are made once for each cut.
     start
         Lens to begin from.
-    up_to
-        Last cut, 1/Å.
     free_C30
         Whether the spherical aberration is fitted, too.
     """
@@ -183,7 +179,7 @@ def fit_rings(
     while True:
         part = problem.below(cut)
         model = climb(part, lens, free_C30=free_C30)
-        if cut >= min(problem.seen.high, up_to):
+        if cut >= problem.seen.high:
             return model
         lens, cut = model.lens, cut * math.sqrt(2)
 
