@@ -3,7 +3,7 @@
 A field limited to two thirds of its Nyquist frequency has 5/9 of its spectrum empty. Transforming
 along x first, keeping the columns inside the band, and then along y on those columns alone, takes
 less time than the full transform. Spectra here are transposed, (..., u, v) with v along y,
-in FFT order with zero frequency first: so every pass but one reads and writes contiguous memory.
+in FFT order with zero frequency first: the way back reads rows with a stride, and writes the field in order.
 
 Neither way is normalised: there and back multiplies by the number of grid points. What scales is folded
 into factors that are multiplied anyway.
@@ -183,9 +183,9 @@ def from_band(spectrum: Tensor, band: Band) -> Tensor:
     >>> torch.allclose(from_band(to_band(field, band), band) / 64, field)
     True
     """
-    columns = torch.fft.ifft(_pad(spectrum, band.shape[0]), norm="forward")
-    field: Tensor = torch.fft.ifft(_pad(_turned(columns), band.shape[1]), norm="forward")
-    return field
+    rows = torch.fft.ifft(_pad(spectrum, band.shape[0]), norm="forward")
+    field: Tensor = torch.fft.ifft(_pad_rows(rows, band.shape[1]), dim=-2, norm="forward")
+    return field.transpose(-1, -2)
 
 
 def real_to_band(field: Tensor, band: Band) -> Tensor:
@@ -233,9 +233,9 @@ def real_from_band(spectrum: Tensor, band: Band) -> Tensor:
     >>> bool(torch.allclose(field, torch.ones(8, 8)))
     True
     """
-    columns = torch.fft.ifft(_pad(spectrum, band.shape[0]), norm="forward")
-    field: Tensor = torch.fft.irfft(_turned(columns), n=band.shape[1], norm="forward")
-    return field
+    rows = torch.fft.ifft(_pad(spectrum, band.shape[0]), norm="forward")
+    field: Tensor = torch.fft.irfft(rows, n=band.shape[1], dim=-2, norm="forward")
+    return field.transpose(-1, -2)
 
 
 def crop(spectrum: Tensor, band: Band) -> Tensor:
@@ -267,20 +267,6 @@ def _along_y(columns: Tensor, band: Band) -> Tensor:
     return _crop(torch.fft.fft(columns, dim=-2).transpose(-1, -2), band.kept[0])
 
 
-def _turned(columns: Tensor) -> Tensor:
-    """The last two axes exchanged, contiguous.
-
-    torch copies one transposed matrix in blocks; a batch of them, even of one, it copies more slowly.
-    """
-    if columns.ndim == 2 or columns.device.type != "cpu":
-        return columns.transpose(-1, -2).contiguous()
-    flat = columns.reshape(-1, *columns.shape[-2:])
-    turned = flat.new_empty(flat.shape[0], flat.shape[2], flat.shape[1])
-    for i in range(len(flat)):
-        turned[i].copy_(flat[i].T)
-    return turned.view(*columns.shape[:-2], *turned.shape[1:])
-
-
 def _crop(spectrum: Tensor, kept: int) -> Tensor:
     """The lowest frequencies of the last axis, zero first."""
     if kept == spectrum.shape[-1]:
@@ -299,4 +285,18 @@ def _pad(spectrum: Tensor, n: int) -> Tensor:
     whole[..., : kept - below] = spectrum[..., : kept - below]
     whole[..., kept - below : n - below] = 0
     whole[..., n - below :] = spectrum[..., kept - below :]
+    return whole
+
+
+def _pad_rows(spectrum: Tensor, n: int) -> Tensor:
+    """The last axis but one with zeros between its positive and negative frequencies, n in all.
+
+    A few points are left out between rows: those of a power of two would fall on one another in the cache.
+    """
+    kept, columns = spectrum.shape[-2:]
+    below = kept // 2
+    whole = spectrum.new_empty((*spectrum.shape[:-2], n, columns + 8))[..., :columns]
+    whole[..., : kept - below, :] = spectrum[..., : kept - below, :]
+    whole[..., kept - below : n - below, :] = 0
+    whole[..., n - below :, :] = spectrum[..., kept - below :, :]
     return whole

@@ -28,13 +28,13 @@ class Sampling:
 
 
 _SMALL, _MIDDLE, _LARGE, _LARGEST = 0.12, 0.14, 0.16, 0.18
-_BY_ELEMENT = {14: _LARGEST, 16: _LARGEST, 30: _LARGEST, 34: _LARGEST, 48: _LARGEST}
-"""Silicon, and the elements of ZnS and CdSe, which thermal motion smears most."""
+_SMEARED = frozenset({16, 30, 34, 48})
+"""The elements of ZnS and CdSe, which thermal motion smears most; silicon comes near them."""
+_SILICON = 14
 _BY_NUMBER = ((20, _LARGE), (60, _MIDDLE), (103, _SMALL))
 """Of the others up to an atomic number; measured on carbon; on iron, cobalt, copper, silver; and on gold."""
 _SLOW = 200e3
-"""Energy, eV, below which strong scatterers need thin slices."""
-_SLICE, _THIN_SLICE = 2.0, 1.0
+"""Energy, eV, below which slices must be thinner."""
 
 
 def good_sampling(numbers: Iterable[int], energy: float) -> Sampling:
@@ -62,15 +62,14 @@ def good_sampling(numbers: Iterable[int], energy: float) -> Sampling:
     --------
     >>> good_sampling([79], 300e3)
     Sampling(pixel_size=0.12, slice_thickness=2.0)
-    >>> good_sampling([34, 48], 80e3)
-    Sampling(pixel_size=0.18, slice_thickness=2.0)
+    >>> good_sampling([34, 48], 300e3)
+    Sampling(pixel_size=0.18, slice_thickness=4.0)
     """
-    pixels = [_pixel_size(z) for z in set(numbers)]
-    if not pixels:
+    kinds = set(numbers)
+    if not kinds:
         raise ParameterError("no atoms were given to choose a sampling for; name at least one element")
-    pixel_size = min(pixels)
-    thin = energy < _SLOW and pixel_size < _LARGE
-    return Sampling(pixel_size=pixel_size, slice_thickness=_THIN_SLICE if thin else _SLICE)
+    slices = [_slice_thickness(z, slow=energy < _SLOW) for z in kinds]
+    return Sampling(pixel_size=min(map(_pixel_size, kinds)), slice_thickness=min(slices))
 
 
 def sampling_fault(
@@ -95,8 +94,9 @@ def sampling_fault(
     >>> print(sampling_fault([79], 300e3, Sampling(pixel_size=0.2, slice_thickness=2.0)))
     pixels of 0.2 Å are too coarse for Au at 300 keV, whose images need 0.12 Å for an error under 2 %
     """
-    kinds = sorted(set(numbers), key=_pixel_size)
+    kinds = set(numbers)
     good = good_sampling(kinds, energy)
+    demanding = min(kinds, key=lambda z: (_pixel_size(z), _slice_thickness(z, slow=energy < _SLOW)))
     pairs = {
         "pixels": (taken.pixel_size, good.pixel_size),
         "slices": (taken.slice_thickness, good.slice_thickness),
@@ -107,14 +107,21 @@ def sampling_fault(
     got = " and ".join(f"{name} of {v:g} Å" for name, (v, _) in wrong.items())
     most = " and ".join(f"{v:g} Å" for _, v in wrong.values())
     return (
-        f"{got} are too coarse for {name or _symbol(kinds[0])} at {energy / 1e3:g} keV, whose images need "
+        f"{got} are too coarse for {name or _symbol(demanding)} at {energy / 1e3:g} keV, whose images need "
         f"{most} for an error under 2 %"
     )
 
 
 def _pixel_size(number: int) -> float:
-    least = next((pixel for most, pixel in _BY_NUMBER if number <= most), _SMALL)
-    return _BY_ELEMENT.get(number, least)
+    if number in _SMEARED or number == _SILICON:
+        return _LARGEST
+    return next((pixel for most, pixel in _BY_NUMBER if number <= most), _SMALL)
+
+
+def _slice_thickness(number: int, *, slow: bool) -> float:
+    if number in _SMEARED:
+        return 3.0 if slow else 4.0
+    return 1.0 if slow and _pixel_size(number) < _LARGE else 2.0
 
 
 def _symbol(number: int) -> str:
