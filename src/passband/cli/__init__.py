@@ -16,6 +16,7 @@ from passband.cli import (
     judging,
     particles,
     segmenting,
+    shifting,
     simulating,
     studying,
     training,
@@ -79,7 +80,7 @@ def _options(
 
 for command in (
     judging.assess, segmenting.segment, judging.info, judging.calibrate, judging.evaluate,
-    waves.ctf, waves.focus, waves.image, waves.multislice,
+    waves.ctf, waves.focus, waves.image, waves.multislice, shifting.shift,
 ):  # fmt: skip
     app.command()(command)
 simulate_app.command("cavities")(simulating.simulate_cavities)

@@ -17,8 +17,14 @@ UNITS = {
     "focal_spread": "Å",
     "dose": "e/Å²",
     "diameter_nm": "nm",
+    "astigmatism_nm": "nm",
+    "jitter_nm": "nm",
+    "cs_jitter_mm": "mm",
+    "focal_spread_jitter": "Å",
 }
 """Of the names of a condition that have one."""
+RARE = ("astigmatism_nm", "jitter_nm", "cs_jitter_mm", "focal_spread_jitter", "dose_factor")
+"""Names that a table leaves out where all conditions of a study have their defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +48,12 @@ class Point:
     dataset
         Name of the dataset whose scenes are taken in place of simulated ones; it says itself what its
         particles are, and materials and diameter are empty. "" for none.
+    astigmatism_nm
+        Twofold, of either direction at random.
+    jitter_nm, cs_jitter_mm, focal_spread_jitter
+        Each image has its own defocus, Cs and focal spread: the condition's, more or less by up to this.
+    dose_factor
+        And its own dose: up to so many times the condition's, or as many times less.
 
     Examples
     --------
@@ -56,14 +68,27 @@ class Point:
     materials: tuple[str, ...] = ("CdSe",)
     diameter_nm: tuple[float, ...] = (3.0, 5.0)
     dataset: str = ""
+    astigmatism_nm: float = 0.0
+    jitter_nm: float = 1.5
+    cs_jitter_mm: float = 0.0
+    focal_spread_jitter: float = 0.0
+    dose_factor: float = 1.0
 
-    def columns(self, prefix: str) -> dict[str, float | str]:
-        """The condition as columns of a table: a number or a text under each name that says something."""
+    def columns(self, prefix: str, *, rare: tuple[str, ...] = RARE) -> dict[str, float | str]:
+        """The condition as columns of a table: a number or a text under each name that says something.
+
+        Parameters
+        ----------
+        prefix
+            "train" or "test".
+        rare
+            Which names of `RARE` are wanted.
+        """
         cells = {f.name: getattr(self, f.name) for f in fields(self)}
         return {
             f"{prefix}_{n}": shown(v) if isinstance(v, tuple) else v
             for n, v in cells.items()
-            if v not in ((), "")
+            if v not in ((), "") and (n not in RARE or n in rare)
         }
 
 
@@ -99,6 +124,11 @@ class Axes:
     materials: tuple[tuple[str, ...], ...] = (("CdSe",),)
     diameter_nm: tuple[tuple[float, ...], ...] = ((3.0, 5.0),)
     dataset: tuple[str, ...] = ("",)
+    astigmatism_nm: tuple[float, ...] = (0.0,)
+    jitter_nm: tuple[float, ...] = (1.5,)
+    cs_jitter_mm: tuple[float, ...] = (0.0,)
+    focal_spread_jitter: tuple[float, ...] = (0.0,)
+    dose_factor: tuple[float, ...] = (1.0,)
 
     def __post_init__(self) -> None:
         mixed = tuple(tuple(sorted(entry)) for entry in self.materials)
@@ -108,6 +138,12 @@ class Axes:
 
     def __len__(self) -> int:
         return math.prod(len(getattr(self, f.name)) for f in fields(self))
+
+    @property
+    def rare(self) -> tuple[str, ...]:
+        """Of `RARE` those that are not everywhere as they are by default."""
+        usual = {f.name: (f.default,) for f in fields(Point)}
+        return tuple(n for n in RARE if getattr(self, n) != usual[n])
 
     def points(self) -> Iterator[Point]:
         """Every combination, the last name turning fastest."""
@@ -121,6 +157,11 @@ _BOUNDS = {
     "cs_mm": (-10, 10, "-10 to 10 mm"),
     "focal_spread": (0, 1_000, "0 to 1,000 Å"),
     "dose": (1e-3, 1e9, "0.001 to 1e9 e/Å²"),
+    "astigmatism_nm": (0, 10_000, "0 to 10,000 nm"),
+    "jitter_nm": (0, 1_000, "0 to 1000 nm"),
+    "cs_jitter_mm": (0, 10, "0 to 10 mm"),
+    "focal_spread_jitter": (0, 1_000, "0 to 1,000 Å"),
+    "dose_factor": (1, 1e6, "1 to 1e6"),
 }
 
 
@@ -139,6 +180,11 @@ def axes_faults(side: str, axes: Axes, *, field_nm: float) -> list[str]:
             wrong = [v for v in dict.fromkeys(values) if not low <= v <= high]
             if wrong:
                 faults.append(f"{name} must be {wanted}, got {', '.join(map(shown, wrong))}")
+    if max(axes.focal_spread_jitter, default=0) > min(axes.focal_spread, default=math.inf):
+        faults.append(
+            f"{side}.focal_spread_jitter must be at most {side}.focal_spread, which cannot be negative; got "
+            f"{shown(max(axes.focal_spread_jitter))} and {shown(min(axes.focal_spread))}"
+        )
     return faults if any(axes.dataset) else faults + _particle_faults(side, axes, field_nm)
 
 

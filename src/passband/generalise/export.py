@@ -107,7 +107,7 @@ def _rows(folder: str | Path) -> Iterator[tuple[list[str], Iterator[dict[str, An
     with ledger_of(begun) as ledger:
         if not ledger.row_count():
             raise DatasetError(f"{folder} has no row yet; `passband study run` makes them")
-        tests = [p.columns("test") for p in begun.study.test_points()]
+        tests = [p.columns("test", rare=begun.study.test.rare) for p in begun.study.test_points()]
         columns = [
             "run",
             "train_network",
@@ -118,15 +118,15 @@ def _rows(folder: str | Path) -> Iterator[tuple[list[str], Iterator[dict[str, An
             "loss",
             *ledger.more_columns(),
         ]
-        yield columns, _flat(ledger, tests)
+        yield columns, _flat(ledger, tests, begun.study.train.rare)
 
 
-def _flat(ledger: Ledger, tests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _flat(ledger: Ledger, tests: list[dict[str, Any]], rare: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     for run, point, scores in ledger.rows():
         yield {
             "run": run["name"],
             "train_network": run["network"],
-            **point_from_values(run["train"]).columns("train"),
+            **point_from_values(run["train"]).columns("train", rare=rare),
             **tests[point],
             "seed": run["replicate"],
             **scores,
@@ -134,7 +134,8 @@ def _flat(ledger: Ledger, tests: list[dict[str, Any]]) -> Iterator[dict[str, Any
 
 
 def _train_columns(folder: StudyFolder) -> list[str]:
-    return list(next(folder.study.train.points()).columns("train"))
+    axes = folder.study.train
+    return list(next(axes.points()).columns("train", rare=axes.rare))
 
 
 @contextlib.contextmanager

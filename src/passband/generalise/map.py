@@ -26,6 +26,11 @@ NAMES = {
     "diameter_nm": "diameter, nm",
     "dataset": "dataset",
     "network": "network",
+    "astigmatism_nm": "astigmatism, nm",
+    "jitter_nm": "jitter of defocus, nm",
+    "cs_jitter_mm": "jitter of Cs, mm",
+    "focal_spread_jitter": "jitter of focal spread, Å",
+    "dose_factor": "factor of dose",
 }
 """Of the axes, in words."""
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from passband.errors import ParameterError, PassbandError
-from passband.generalise.conditions import Axes, shown
+from passband.generalise.conditions import RARE, Axes, shown
 from passband.generalise.study import Structures, Study, StudyFaultsError, Training
 from passband.hrtem.dataset.dataset import Dataset, open_dataset
 from passband.store.toml import read_toml
 from passband.words import listed, meant
 
-_AXES = ("defocus_nm", "cs_mm", "focal_spread", "dose", "materials", "diameter_nm", "dataset")
+_NUMBERS = ("defocus_nm", "cs_mm", "focal_spread", "dose", *RARE)
+_AXES = (*_NUMBERS, "materials", "diameter_nm", "dataset")
 _PARTICLES = ("materials", "diameter_nm")
 _SIDES = ("train", "test")
 
@@ -251,13 +252,13 @@ def _one(of: Callable[[Any], tuple[Any, ...]], words: str) -> Callable[[Any], tu
 
 
 _AXIS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(_AXES[:-3], _numbers),
+    **dict.fromkeys(_NUMBERS, _numbers),
     "materials": _materials,
     "diameter_nm": _ranges,
     "dataset": _folders,
 }
 _FIXED: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(_AXES[:-3], _one(_numbers, "one number")),
+    **dict.fromkeys(_NUMBERS, _one(_numbers, "one number")),
     "materials": _one(_materials, "one text"),
     "diameter_nm": _one_range,
     "dataset": _one(_folders, "one folder"),
@@ -273,8 +274,9 @@ _KNOWN: dict[str, dict[str, Callable[[Any], Any]]] = {
         "field_nm": _number,
         "thickness_nm": _pair(_number, "numbers"),
         "seed": _whole,
+        "test_images": _whole,
     },
-    "train": {**_AXIS, "jitter_nm": _number},
+    "train": _AXIS,
     "test": _AXIS,
     "fixed": {"energy_kev": _number, "pixel_size": _number, **_FIXED},
 }

@@ -7,13 +7,23 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from passband.generalise.conditions import UNITS, Axes, shown
+from passband.generalise.conditions import RARE, UNITS, Axes, shown
 from passband.generalise.folder import open_study
 from passband.generalise.run import StudyStatus
 from passband.generalise.study import Study
 from passband.words import counted, number_text
 
-_NAMES = {"defocus_nm": "defocus", "cs_mm": "Cs", "focal_spread": "focal spread", "diameter_nm": "diameter"}
+_NAMES = {
+    "defocus_nm": "defocus",
+    "cs_mm": "Cs",
+    "focal_spread": "focal spread",
+    "diameter_nm": "diameter",
+    "astigmatism_nm": "astigmatism",
+    "jitter_nm": "defocus more or less by up to",
+    "cs_jitter_mm": "Cs more or less by up to",
+    "focal_spread_jitter": "focal spread more or less by up to",
+    "dose_factor": "dose more or less up to times",
+}
 
 
 def status_to_json(status: StudyStatus) -> str:
@@ -58,17 +68,17 @@ def study_in_words(study: Study) -> str:
     """What a study is, in a few lines."""
     of, scenes = study.training, study.structures
     simulated = not all(all(axes.dataset) for axes in (study.train, study.test))
+    each = f", {scenes.test_images} drawn for each condition" if scenes.test_images else ""
     made = (
         f"{counted(scenes.scenes, 'scene')} of {number_text(scenes.field_nm)} nm, {scenes.test_scenes} "
-        f"of them to test on; {_range_words(scenes.particles)} particles "
+        f"of them to test on{each}; {_range_words(scenes.particles)} particles "
         f"on {_range_words(scenes.thickness_nm)} nm of carbon"
     )
     return "\n".join(
         [
             f"{study.name}: {counted(study.run_count, 'network')}, each tested under "
             f"{counted(len(study.test), 'condition')}",
-            f"trained under {_axes_words(study.train)}; "
-            f"defocus more or less by up to {number_text(of.jitter_nm)} nm",
+            f"trained under {_axes_words(study.train)}",
             f"tested under {_axes_words(study.test)}",
             f"{counted(study.seeds, 'network')} for each training condition, which differ in their seed",
             f"network {' and '.join(study.networks)}, {counted(of.steps, 'step')} on crops of "
@@ -80,7 +90,8 @@ def study_in_words(study: Study) -> str:
 
 
 def _axes_words(axes: Axes) -> str:
-    told = {f.name: getattr(axes, f.name) for f in fields(axes)}
+    wanted = (*axes.rare, "jitter_nm")
+    told = {f.name: getattr(axes, f.name) for f in fields(axes) if f.name not in RARE or f.name in wanted}
     return ", ".join(_axis_words(name, values) for name, values in told.items() if values[0] not in ((), ""))
 
 

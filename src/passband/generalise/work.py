@@ -1,25 +1,33 @@
 """What a study's run does: simulate the scenes once, train a network under one condition, test it under all.
 
-All networks are tested on the same images, of scenes that none was trained on.
+All networks are tested on the same images, of scenes that none was trained on. Beside its scores stands what
+each network's own answers tell without labels (`detectors.evidence`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from passband.detectors.evidence import Familiar, answers, dice, evidence, familiar, frechet
 from passband.detectors.scenes import SceneImages
 from passband.detectors.segment import segmenter_of, standardised
-from passband.detectors.train_segmenter import SegmenterConfig, segmentation_loss, targets, train_segmenter
-from passband.detectors.unet import segmenter_network
+from passband.detectors.train_segmenter import (
+    SegmenterConfig,
+    mixed_precision,
+    segmentation_loss,
+    targets,
+    train_segmenter,
+)
+from passband.detectors.unet import UNet, segmenter_network
 from passband.engines.settings import EngineSettings
 from passband.errors import DatasetError, ParameterError
 from passband.generalise.conditions import Point, point_from_values, shown
@@ -30,8 +38,9 @@ from passband.hrtem.dataset.study import SimulationStudy, Splits
 from passband.hrtem.specimen.specimen import SpecimenRanges
 from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.hrtem.wave.scattering import WaveSettings
-from passband.optics.conditions import ConditionRanges, Uniform
+from passband.optics.conditions import ConditionRanges, Range, Uniform
 from passband.processes import one_thread
+from passband.store.parts import key
 from passband.types import Progress
 from passband.units import MM, NM
 from passband.words import counted
@@ -40,6 +49,8 @@ TEST_SIDE = 160
 """Pixels of the middle of a test image that networks are tested on."""
 TEST_SEED = 0x7E57
 """Of conditions and noise of the test images."""
+_FAMILIAR = 24
+"""Training images that a network's test images are compared with."""
 LEARNING_RATE = 6e-3
 """Half of it leaves one small network in five at calling all background, where it began."""
 BATCH_PIXELS = 32 * 64 * 64
@@ -89,8 +100,10 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
     Returns
     -------
     list of dict
-        For each test condition in order its columns, ``f1`` of all pixels of its images together, and
-        ``loss``, the mean over the images.
+        For each test condition in order its columns; ``f1`` of all pixels of its images together and
+        ``loss``, the mean over the images; ``image_f1``, the mean over the images of the F1 of each; the
+        mean of each of `EVIDENCE`; ``frechet``, how far the features of the images together are from those
+        of training images; and the same of the first image alone, by names that begin with ``one_``.
 
     Raises
     ------
@@ -120,15 +133,20 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
         source = SceneImages(dataset, dataset.split("train"), ranges=ranges)
         bundle = train_segmenter(config, source)
         model = segmenter_of(bundle)
-        return [
-            {**to.columns("test"), **score_network(model, *_test_images(scenes, to, of.training))}
-            for to in of.test_points()
-        ]
+        own = _training_images(source)
+        known = familiar(own, answers(model, own))
+        rows = []
+        for to in of.test_points():
+            images, objects = _test_images(scenes, to, of.training, of.structures.test_images)
+            rows.append({**to.columns("test"), **score_network(model, images, objects, known)})
+        return rows
 
 
 @torch.inference_mode()
-def score_network(model: nn.Module, images: Tensor, objects: Tensor) -> dict[str, float]:
-    """Pixel F1 of a network over images together, and its mean loss.
+def score_network(
+    model: UNet, images: Tensor, objects: Tensor, known: Familiar | None = None
+) -> dict[str, float]:
+    """Pixel F1 of a network and its mean loss, and what its answers tell without labels.
 
     Parameters
     ----------
@@ -138,23 +156,28 @@ def score_network(model: nn.Module, images: Tensor, objects: Tensor) -> dict[str
         (b, 1, y, x), each of mean 0 and spread 1.
     objects
         (b, 1, y, x): 1 on an object.
+    known
+        Its training images; without them scores alone are told.
 
     Returns
     -------
     dict
-        ``f1`` and ``loss``; without an object anywhere F1 is 1 where none is found, and else 0.
+        As `train_and_test` tells; without an object anywhere F1 is 1 where none is found, and else 0.
     """
-    common = found = there = 0.0
-    losses = []
-    for image, wanted in zip(images, objects, strict=True):
-        logits = model(image[None])[:, :1]
-        inside = logits > 0
-        common += float((inside * wanted).sum())
-        found += float(inside.sum())
-        there += float(wanted.sum())
-        losses.append(float(segmentation_loss(logits, wanted[None])))
-    f1 = 2 * common / (found + there) if found + there else 1.0
-    return {"f1": f1, "loss": float(np.mean(losses))}
+    said = answers(model, images)
+    found = said.logits > 0
+    pairs = zip(said.logits[:, None], objects[:, None], strict=True)
+    losses = [float(segmentation_loss(*pair)) for pair in pairs]
+    each = dice(found, objects)
+    scores = {"f1": float(dice(found[None], objects[None])), "loss": float(np.mean(losses))}
+    more = {"image_f1": float(each.mean()), "one_f1": float(each[0])}
+    if known is not None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision(SegmenterConfig())):
+            told = evidence(model, images, said, known)
+        more |= {name: float(values.mean()) for name, values in told.items()}
+        more["frechet"] = frechet(said, known)
+        more |= {f"one_{name}": float(values[0]) for name, values in told.items()}
+    return scores | {name: float(f"{value:.5g}") for name, value in more.items()}
 
 
 def conditions_of(point: Point, training: Training) -> ConditionRanges:
@@ -165,15 +188,24 @@ def conditions_of(point: Point, training: Training) -> ConditionRanges:
     >>> conditions_of(Point(defocus_nm=10.0), Training()).C10
     Uniform(low=-115.0, high=-85.0)
     """
-    middle, jitter = -point.defocus_nm * NM, training.jitter_nm * NM
     return ConditionRanges(
         energy=training.energy_kev * 1e3,
-        C10=Uniform(low=middle - jitter, high=middle + jitter),
-        C30=point.cs_mm * MM,
-        focal_spread=point.focal_spread,
-        dose=point.dose,
+        C10=_about(-point.defocus_nm * NM, point.jitter_nm * NM),
+        C12=point.astigmatism_nm * NM,
+        phi12=Uniform(low=0.0, high=math.pi) if point.astigmatism_nm else 0.0,
+        C30=_about(point.cs_mm * MM, point.cs_jitter_mm * MM),
+        focal_spread=_about(point.focal_spread, point.focal_spread_jitter),
+        dose=_times(point.dose, point.dose_factor),
         pixel_size=training.pixel_size,
     )
+
+
+def _about(middle: float, jitter: float) -> Range:
+    return Uniform(low=middle - jitter, high=middle + jitter) if jitter else middle
+
+
+def _times(middle: float, factor: float) -> Range:
+    return Uniform(low=middle / factor, high=middle * factor) if factor > 1 else middle
 
 
 def data_folder(folder: str | Path, point: Point) -> Path:
@@ -259,13 +291,29 @@ def _whole_pixels(side: float, pixel_size: float) -> float:
     return max(1, math.ceil(side / pixel_size / 16 - 1e-9)) * 16 * pixel_size
 
 
-@lru_cache(maxsize=64)
-def _test_images(scenes: _Scenes, point: Point, training: Training) -> tuple[Tensor, Tensor]:
-    """One image of each test scene under a condition, and where its objects are; kept between runs."""
+@lru_cache(maxsize=256)
+def _test_images(scenes: _Scenes, point: Point, training: Training, count: int) -> tuple[Tensor, Tensor]:
+    """Images of test scenes under a condition, and where their objects are; kept between runs.
+
+    Of all scenes, with the same noise in every condition; or of so many that are the condition's own.
+    """
     dataset = scenes(point)
-    source = SceneImages(dataset, dataset.split("test"), ranges=conditions_of(point, training))
+    chosen, seed = list(dataset.split("test")), TEST_SEED
+    if count:
+        seed = int(key(asdict(point))[:12], 16)
+        chosen = sorted(np.random.default_rng(seed).permutation(chosen)[:count].tolist())
+    return _middles(SceneImages(dataset, chosen, ranges=conditions_of(point, training)), seed)
+
+
+def _training_images(source: SceneImages) -> Tensor:
+    """Images of what a network was trained on, as the test images are."""
+    few = SceneImages(source.dataset, source.scenes[:_FAMILIAR], ranges=source.ranges)
+    return _middles(few, TEST_SEED)[0]
+
+
+def _middles(source: SceneImages, seed: int) -> tuple[Tensor, Tensor]:
     images, objects = [], []
-    for pixels, labels in source.each(seed=TEST_SEED):
+    for pixels, labels in source.each(seed=seed):
         middle = _middle(pixels.shape[0]), _middle(pixels.shape[1])
         images.append(standardised(pixels)[middle])
         objects.append(targets(labels[middle], "binary"))

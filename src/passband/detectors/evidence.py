@@ -1,0 +1,238 @@
+"""What a segmenter's own answers tell of how good they are, without labels.
+
+A network that is sure, and answers alike when the image is changed in ways that change no object, is more
+often right. Agreement is the Dice coefficient of the objects found in the image and in the changed one; the
+reversal of contrast is among the changes because networks are wrong there consistently.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from passband.detectors.unet import UNet
+
+NOISE = 0.5
+"""Deviation of the noise that is added, in deviations of the image."""
+SCALE = 1.25
+RINGS = 12
+EVIDENCE = (
+    "share",
+    "confidence",
+    "soft_dice",
+    "agree_noise",
+    "agree_blur",
+    "agree_scale",
+    "agree_negative",
+    "spectrum_distance",
+    "feature_distance",
+)
+"""What `evidence` tells of each image."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Familiar:
+    """What a network's training images look like to it, to measure by how far others differ.
+
+    Parameters
+    ----------
+    spectrum
+        (RINGS,), mean over images of the logarithm of ring power.
+    features, spread
+        (channels,), of the coarsest level's features averaged over an image: mean and deviation.
+    """
+
+    spectrum: Tensor
+    features: Tensor
+    spread: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answers:
+    """What a network says of images.
+
+    Parameters
+    ----------
+    logits
+        (b, 1, y, x), above zero on an object.
+    features
+        (b, channels), of the coarsest level, averaged over each image.
+    """
+
+    logits: Tensor
+    features: Tensor
+
+
+@torch.inference_mode()
+def answers(model: UNet, images: Float[Tensor, "b 1 y x"]) -> Answers:
+    """Ask a network about images, one by one: so all that a layer makes stays in the cache.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    images
+        Of mean 0 and spread 1; sides are multiples of its stride.
+
+    Examples
+    --------
+    >>> from passband.detectors.unet import NETWORKS
+    >>> answers(UNet(NETWORKS["tiny"]).eval(), torch.randn(3, 1, 32, 32)).features.shape
+    torch.Size([3, 32])
+    """
+    seen: list[Tensor] = []
+    hook = model.down[-1].register_forward_hook(lambda _, __, out: seen.append(out.mean((2, 3)).float()))
+    try:
+        each = [model(i[None].contiguous(memory_format=torch.channels_last))[:, :1] for i in images]
+    finally:
+        hook.remove()
+    return Answers(logits=torch.cat(each).float(), features=torch.cat(seen))
+
+
+def familiar(images: Float[Tensor, "b 1 y x"], said: Answers) -> Familiar:
+    """What images look like to a network.
+
+    Parameters
+    ----------
+    images
+        Like those that it was trained on; two or more.
+    said
+        Of the network, on them.
+
+    Examples
+    --------
+    >>> from passband.detectors.unet import NETWORKS
+    >>> images = torch.randn(3, 1, 32, 32)
+    >>> familiar(images, answers(UNet(NETWORKS["tiny"]).eval(), images)).features.shape
+    torch.Size([32])
+    """
+    mean, spread = said.features.mean(0), said.features.std(0) + 1e-6
+    return Familiar(spectrum=log_rings(images).mean(0), features=mean, spread=spread)
+
+
+@torch.inference_mode()
+def evidence(
+    model: UNet, images: Float[Tensor, "b 1 y x"], said: Answers, known: Familiar, *, seed: int = 0
+) -> dict[str, Tensor]:
+    """What a network's answers on images tell of themselves; it is asked four times more.
+
+    Parameters
+    ----------
+    model
+        In evaluation mode.
+    images
+        Of mean 0 and spread 1; sides are multiples of the network's stride.
+    said
+        Its answers on them.
+    known
+        Its training images.
+    seed
+        Of the noise that is added.
+
+    Returns
+    -------
+    dict
+        For each of `EVIDENCE` a number an image, (b,). ``share`` of the image that is objects; mean
+        ``confidence``, 0 to 1; ``soft_dice``, the Dice coefficient expected if the network's chances are
+        right; agreements with its answers on the image with noise, blurred, enlarged by 1.25 and on the
+        negative; distances of ring spectrum (mean of natural logarithms) and of features (in the training
+        images' deviations) from the training images.
+
+    Examples
+    --------
+    >>> from passband.detectors.unet import NETWORKS
+    >>> model, images = UNet(NETWORKS["tiny"]).eval(), torch.randn(3, 1, 32, 32)
+    >>> said = answers(model, images)
+    >>> found = evidence(model, images, said, familiar(images, said))
+    >>> tuple(found) == EVIDENCE, found["agree_noise"].shape
+    (True, torch.Size([3]))
+    """
+    chance, found = torch.sigmoid(said.logits), said.logits > 0
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
+    changed = {
+        "agree_noise": (images + NOISE * noise) / (1 + NOISE**2) ** 0.5,
+        "agree_blur": _respread(nn.functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)),
+        "agree_negative": -images,
+    }
+    agreement = {name: dice(answers(model, other).logits > 0, found) for name, other in changed.items()}
+    stride = model.config.stride
+    larger = [round(n * SCALE / stride) * stride for n in images.shape[-2:]]
+    enlarged = _respread(_resized(images, larger))
+    back = _resized(answers(model, enlarged).logits, images.shape[-2:]) > 0
+    unlike = (said.features - known.features) / known.spread
+    values = {
+        "share": found.float().mean((1, 2, 3)),
+        "confidence": (2 * chance - 1).abs().mean((1, 2, 3)),
+        "soft_dice": dice(chance, found),
+        **agreement,
+        "agree_scale": dice(back, found),
+        "spectrum_distance": (log_rings(images) - known.spectrum).abs().mean(1),
+        "feature_distance": unlike.square().mean(1).sqrt(),
+    }
+    return {name: values[name] for name in EVIDENCE}
+
+
+def frechet(said: Answers, known: Familiar) -> float:
+    """Fréchet distance of the features of images together from those of training images.
+
+    Channels are taken one by one, as normal and independent: of so few images no covariance is told.
+
+    References
+    ----------
+    D. C. Dowson and B. V. Landau, J. Multivariate Anal. 12 (1982) 450.
+
+    Examples
+    --------
+    >>> from passband.detectors.unet import NETWORKS
+    >>> images = torch.randn(3, 1, 32, 32)
+    >>> said = answers(UNet(NETWORKS["tiny"]).eval(), images)
+    >>> round(frechet(said, familiar(images, said)), 4)
+    0.0
+    """
+    mean, spread = said.features.mean(0), said.features.std(0)
+    apart = (mean - known.features).square() + (spread - known.spread).square()
+    return float(apart.sum().sqrt())
+
+
+def dice(one: Tensor, other: Tensor) -> Tensor:
+    """Dice coefficient of the masks of each image, (b,); 1 of two that are empty.
+
+    Examples
+    --------
+    >>> dice(torch.tensor([[[[True, True]]]]), torch.tensor([[[[True, False]]]])).item()
+    0.6666...
+    """
+    a, b = one.float().flatten(1), other.float().flatten(1)
+    total = a.sum(1) + b.sum(1)
+    return torch.where(total > 0, 2 * (a * b).sum(1) / total.clamp_min(1e-12), 1.0)
+
+
+def log_rings(images: Float[Tensor, "b 1 y x"]) -> Float[Tensor, "b r"]:
+    """Logarithm of the mean power in rings of equal width up to half a cycle per pixel, (b, RINGS).
+
+    Examples
+    --------
+    >>> log_rings(torch.randn(2, 1, 32, 32)).shape
+    torch.Size([2, 12])
+    """
+    height, width = images.shape[-2:]
+    power = torch.fft.rfft2(images[:, 0]).abs().square() / (height * width)
+    qy, qx = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)
+    ring = (2 * RINGS * torch.hypot(qy, qx)).long().flatten().to(images.device)
+    inside = ring < RINGS
+    sums = power.new_zeros(len(images), RINGS).index_add_(1, ring[inside], power.flatten(1)[:, inside])
+    counts = torch.bincount(ring[inside], minlength=RINGS).clamp_min(1)
+    return torch.log(sums / counts + 1e-9)
+
+
+def _resized(images: Tensor, size: list[int] | torch.Size) -> Tensor:
+    return nn.functional.interpolate(images, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _respread(images: Tensor) -> Tensor:
+    """Mean 0 and spread 1 again."""
+    mean = images.mean((2, 3), keepdim=True)
+    return (images - mean) / (images.std((2, 3), keepdim=True) + 1e-6)

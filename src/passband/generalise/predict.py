@@ -1,0 +1,290 @@
+"""Scores predicted: what a network will reach under a condition that nobody tested it under.
+
+What may tell it: the conditions themselves; the metrics of how alike they transfer (`optics.shift`); and,
+once there are images, what the network's own answers on them say without labels (`detectors.evidence`). Extra
+trees learn it from the networks of a study. They are judged on pairs of which neither the training condition
+nor the test condition was learned from, and the spread of those errors is the width of the intervals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from passband.detectors.evidence import EVIDENCE
+from passband.errors import ParameterError
+from passband.estimate.conformal import domain_quantile
+from passband.generalise.conditions import Point
+from passband.generalise.study import Training
+from passband.generalise.work import conditions_of
+from passband.optics.conditions import ImagingConditions, draw_conditions
+from passband.optics.shift import View, epsilon, information, metrics, transfer
+from passband.types import Vector
+
+TREES, LEAF = 150, 3
+FOLDS = 8
+"""Conditions of each side are left out in at most so many groups."""
+MOST_ROWS = 6000
+"""More rows are thinned to learn from, every pair of conditions alike."""
+SAMPLE = 12
+"""Conditions that a range is taken as."""
+GROUPS: dict[str, tuple[str, ...]] = {
+    "conditions": ("conditions",),
+    "conditions and metrics": ("conditions", "metrics"),
+    "images": ("evidence",),
+    "all": ("conditions", "metrics", "evidence"),
+}
+"""What a prediction may rest on, by name."""
+_LOGGED = ("dose", "dose_factor")
+_NUMBERS = tuple(f.name for f in fields(Point) if f.type == "float")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Pairs:
+    """Networks under conditions: one row for each network and test condition.
+
+    Parameters
+    ----------
+    columns
+        What may tell the score, float64 (n, p) for each of "conditions", "metrics", "evidence".
+    names
+        Of the columns of each.
+    score
+        float64 (n,).
+    train, test
+        Which condition, whole numbers (n,).
+    """
+
+    columns: Mapping[str, Float64[np.ndarray, "n p"]]
+    names: Mapping[str, tuple[str, ...]]
+    score: Vector
+    train: np.ndarray
+    test: np.ndarray
+
+    def inputs(self, group: str) -> Float64[np.ndarray, "n p"]:
+        """The columns of a group of `GROUPS`."""
+        return np.concatenate([self.columns[part] for part in GROUPS[group]], axis=1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Predicted:
+    """Scores that were predicted with both conditions of each pair left out.
+
+    Parameters
+    ----------
+    score, low, high
+        float64 (n,).
+    """
+
+    score: Vector
+    low: Vector
+    high: Vector
+
+
+def pairs_of(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    score: str = "image_f1",
+    one: bool = False,
+    training: Training | None = None,
+) -> Pairs:
+    """What may tell the scores of a study's rows.
+
+    Parameters
+    ----------
+    rows
+        As `export.study_rows` gives them; of several studies, if they agree in pixels and energy.
+    score
+        Column to tell.
+    one
+        Take what was seen on the first image alone, and its score.
+    training
+        Energy and pixels of the networks.
+
+    Raises
+    ------
+    ParameterError
+        If there is no row, or rows lack the score or the evidence.
+    """
+    wanted = [f"one_{n}" for n in EVIDENCE] if one else [*EVIDENCE, "frechet"]
+    target = "one_f1" if one else score
+    lacking = [n for n in (*wanted, target) if any(n not in row for row in rows)]
+    if not rows or lacking:
+        raise ParameterError(
+            f"{len(rows)} rows came, and some lack {', '.join(lacking) or 'everything'}; take the rows of a "
+            "study that `passband study run` of this version made"
+        )
+    training = training or Training()
+    points = {side: [point_of(row, side) for row in rows] for side in ("train", "test")}
+    numbered = {side: {p: i for i, p in enumerate(dict.fromkeys(points[side]))} for side in points}
+    pairs = list(zip(points["train"], points["test"], strict=True))
+    told = {pair: _told(*pair, training) for pair in dict.fromkeys(pairs)}
+    first = told[pairs[0]]
+    columns = {part: np.array([list(told[pair][part].values()) for pair in pairs], float) for part in first}
+    columns["evidence"] = np.array([[row[n] for n in wanted] for row in rows], float)
+    return Pairs(
+        columns=columns,
+        names={**{part: tuple(values) for part, values in first.items()}, "evidence": tuple(wanted)},
+        score=np.array([row[target] for row in rows], float),
+        train=np.array([numbered["train"][p] for p, _ in pairs]),
+        test=np.array([numbered["test"][p] for _, p in pairs]),
+    )
+
+
+def point_of(row: Mapping[str, Any], side: str) -> Point:
+    """The condition that a row's columns of a side tell of.
+
+    Examples
+    --------
+    >>> point_of({"test_defocus_nm": 5.0, "test_materials": "Au+Ag"}, "test").materials
+    ('Au', 'Ag')
+    """
+    given: dict[str, Any] = {}
+    for f in fields(Point):
+        value = row.get(f"{side}_{f.name}")
+        if value is None or value == "":
+            continue
+        if f.name == "materials":
+            value = tuple(str(value).split("+"))
+        elif f.name == "diameter_nm":
+            ends = tuple(map(float, str(value).split("-")))
+            value = (ends[0], ends[-1])
+        given[f.name] = value
+    return Point(**given)
+
+
+def distances(train: Point, test: Point) -> dict[str, float]:
+    """The plain distances between two conditions, that metrics have to beat.
+
+    Returns
+    -------
+    dict
+        ``defocus``, of the absolute values too, nm; ``scaled``, of all numbers, each by what a network
+        notices of it.
+
+    Examples
+    --------
+    >>> distances(Point(defocus_nm=-10.0), Point(defocus_nm=15.0))["defocus"]
+    25.0
+    """
+    scales = {"defocus_nm": 10.0, "cs_mm": 0.6, "focal_spread": 10.0, "astigmatism_nm": 5.0}
+    apart = [(getattr(train, n) - getattr(test, n)) / s for n, s in scales.items()]
+    apart.append(math.log(train.dose / test.dose))
+    return {
+        "defocus": abs(train.defocus_nm - test.defocus_nm),
+        "scaled": math.sqrt(sum(v * v for v in apart)),
+    }
+
+
+def predict_held_out(
+    pairs: Pairs, group: str = "all", *, coverage: float = 0.9, seed: int = 0, both: bool = True
+) -> Predicted:
+    """Predict each score from pairs of other training and other test conditions.
+
+    Parameters
+    ----------
+    pairs
+        To predict.
+    group
+        A key of `GROUPS`.
+    coverage
+        Of the intervals, inside (0, 1): from the errors of other conditions, each weighing the same.
+    seed
+        Of trees and groups.
+    both
+        Whether both conditions are left out; otherwise the training condition alone.
+
+    Raises
+    ------
+    ParameterError
+        If there are fewer than three conditions of a side to leave out.
+    """
+    x = pairs.inputs(group)
+    parts = {side: _parts(getattr(pairs, side), seed) for side in ("train", "test")}
+    if not both:
+        parts["test"] = np.zeros_like(parts["test"])
+    found = np.full(len(x), np.nan)
+    for i in np.unique(parts["train"]):
+        for j in np.unique(parts["test"]):
+            asked = (parts["train"] == i) & (parts["test"] == j)
+            known = (parts["train"] != i) & ((parts["test"] != j) | (not both))
+            if asked.any():
+                tell = learn(x[known], pairs.score[known], seed=seed)
+                found[asked] = tell(x[asked])
+    wrong = np.abs(found - pairs.score)
+    radius = np.empty(len(x))
+    side = "test" if both else "train"
+    for j in np.unique(parts[side]):
+        others = parts[side] != j
+        named = [str(v) for v in getattr(pairs, side)[others]]
+        radius[parts[side] == j] = domain_quantile(wrong[others], named, coverage)
+    low, high = np.clip(found - radius, 0, 1), np.clip(found + radius, 0, 1)
+    return Predicted(score=found, low=low, high=high)
+
+
+def learn(
+    x: Float64[np.ndarray, "n p"], score: Vector, *, seed: int = 0
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Extra trees from what may tell a score to the score, in logits.
+
+    Parameters
+    ----------
+    x, score
+        Of pairs whose score is known.
+    seed
+        Of the trees, and of which rows are learned from where there are very many.
+    """
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    if len(x) > MOST_ROWS:
+        few = np.random.default_rng(seed).permutation(len(x))[:MOST_ROWS]
+        x, score = x[few], score[few]
+    trees = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, random_state=seed, n_jobs=1)
+    trees.fit(x, score)
+    return lambda asked: np.asarray(trees.predict(asked), float)
+
+
+def _told(train: Point, test: Point, training: Training) -> dict[str, dict[str, float]]:
+    """Of a pair, the conditions and the metrics."""
+    cells: dict[str, float] = {}
+    for name in _NUMBERS:
+        here, there = (float(getattr(p, name)) for p in (train, test))
+        if name in _LOGGED:
+            here, there = math.log(here), math.log(there)
+        cells |= {f"train_{name}": here, f"test_{name}": there, f"more_{name}": there - here}
+    one, other = _sample(train, training), _sample(test, training)
+    view = View()
+    a, b = transfer(one, view), transfer(other, view)
+    found = {
+        **metrics(one, other),
+        "epsilon_train": float(epsilon(a, view)),
+        "epsilon_test": float(epsilon(b, view)),
+        "bits_train": float(information(a, view, dose=train.dose)),
+        "bits_test": float(information(b, view, dose=test.dose)),
+        **distances(train, test),
+    }
+    return {"conditions": cells, "metrics": found}
+
+
+@lru_cache(maxsize=4096)
+def _sample(point: Point, training: Training) -> tuple[ImagingConditions, ...]:
+    return tuple(draw_conditions(conditions_of(point, training), SAMPLE, seed=0))
+
+
+def _parts(of: np.ndarray, seed: int) -> np.ndarray:
+    """Groups of conditions to leave out together."""
+    names = np.unique(of)
+    if len(names) < 3:
+        raise ParameterError(
+            f"{len(names)} conditions came on a side; to be left out in turn, three or more are wanted"
+        )
+    order = np.random.default_rng(seed).permutation(len(names))
+    group = np.empty(len(names), int)
+    group[order] = np.arange(len(names)) % min(FOLDS, len(names))
+    return group[np.searchsorted(names, of)]
