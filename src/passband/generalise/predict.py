@@ -112,7 +112,9 @@ def pairs_of(
     ParameterError
         If there is no row, or rows lack the score or the evidence.
     """
-    wanted = [f"one_{n}" for n in EVIDENCE] if one else [*EVIDENCE, "frechet"]
+    # Where particles are much alike, the share that is found would tell a score against a constant truth.
+    told = [n for n in EVIDENCE if n != "share"]
+    wanted = [f"one_{n}" for n in told] if one else [*told, "frechet"]
     target = "one_f1" if one else score
     lacking = [n for n in (*wanted, target) if any(n not in row for row in rows)]
     if not rows or lacking:

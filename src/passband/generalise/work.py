@@ -46,7 +46,9 @@ from passband.units import MM, NM
 from passband.words import counted
 
 TEST_SIDE = 160
-"""Pixels of the middle of a test image that networks are tested on."""
+"""Pixels of the window of a test image that networks are tested on."""
+SHARES = (0.15, 0.75)
+"""Share of objects in such a window: F1 of hardly any, or of hardly anything else, tells little."""
 TEST_SEED = 0x7E57
 """Of conditions and noise of the test images."""
 _FAMILIAR = 24
@@ -302,25 +304,35 @@ def _test_images(scenes: _Scenes, point: Point, training: Training, count: int) 
     if count:
         seed = int(key(asdict(point))[:12], 16)
         chosen = sorted(np.random.default_rng(seed).permutation(chosen)[:count].tolist())
-    return _middles(SceneImages(dataset, chosen, ranges=conditions_of(point, training)), seed)
+    return _windows(SceneImages(dataset, chosen, ranges=conditions_of(point, training)), seed)
 
 
 def _training_images(source: SceneImages) -> Tensor:
     """Images of what a network was trained on, as the test images are."""
     few = SceneImages(source.dataset, source.scenes[:_FAMILIAR], ranges=source.ranges)
-    return _middles(few, TEST_SEED)[0]
+    return _windows(few, TEST_SEED)[0]
 
 
-def _middles(source: SceneImages, seed: int) -> tuple[Tensor, Tensor]:
+def _windows(source: SceneImages, seed: int) -> tuple[Tensor, Tensor]:
+    """One window of each scene, with some of an object and some background in it."""
     images, objects = [], []
-    for pixels, labels in source.each(seed=seed):
-        middle = _middle(pixels.shape[0]), _middle(pixels.shape[1])
-        images.append(standardised(pixels)[middle])
-        objects.append(targets(labels[middle], "binary"))
+    for place, (pixels, labels) in enumerate(source.each(seed=seed)):
+        window = _window(labels > 0, np.random.default_rng((seed, place)))
+        images.append(standardised(pixels)[window])
+        objects.append(targets(labels[window], "binary"))
     return torch.from_numpy(np.stack(images)[:, None]), torch.from_numpy(np.stack(objects))
 
 
-def _middle(length: int) -> slice:
-    """The middle of a length, a multiple of every network's stride."""
-    side = min(TEST_SIDE, length // 16 * 16)
-    return slice((length - side) // 2, (length - side) // 2 + side)
+def _window(inside: np.ndarray, rng: np.random.Generator) -> tuple[slice, slice]:
+    """A window whose share of objects is within `SHARES` where there is one, else the one that is nearest."""
+    height, width = (min(TEST_SIDE, n // 16 * 16) for n in inside.shape)
+    sums = np.pad(inside.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    y, x = (np.arange(0, n - side + 1, 8) for n, side in zip(inside.shape, (height, width), strict=True))
+    y, x = y[:, None], x[None, :]
+    within = sums[y + height, x + width] - sums[y, x + width] - sums[y + height, x] + sums[y, x]
+    share = within / (height * width)
+    off = np.maximum(0, np.maximum(SHARES[0] - share, share - SHARES[1]))
+    best = np.flatnonzero(off.ravel() == off.min())
+    i, j = np.unravel_index(int(rng.choice(best)), off.shape)
+    top, left = int(y[i, 0]), int(x[0, j])
+    return slice(top, top + height), slice(left, left + width)

@@ -60,8 +60,6 @@ class View:
         faults = []
         if not 0 <= low < high < math.inf:
             faults.append(f"band must be [lowest, highest] of 0 or more, in 1/Å, got {[low, high]}")
-        if self.weight not in ("flat", "area"):
-            faults.append(f"weight must be flat or area, got {self.weight!r}")
         if not 0 <= self.depth < math.inf:
             faults.append(f"depth must be 0 Å or more, got {self.depth}")
         if min(self.rings, self.directions, self.layers) < 1:
