@@ -11,13 +11,12 @@ from passband.detectors.evidence import EVIDENCE
 from passband.errors import ParameterError
 from passband.generalise import predict
 from passband.generalise.conditions import Point
-from passband.generalise.predict import GROUPS, distances, pairs_of, point_of, predict_held_out
+from passband.generalise.predict import EVIDENCE_USED, GROUPS, distances, pairs_of, point_of, predict_held_out
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(predict, "FOLDS", 4)
-    monkeypatch.setattr(predict, "TREES", 60)
 
 
 def rows_of(tell, *, seeds: int = 2, spread: float = 0.0) -> list[dict]:
@@ -99,7 +98,7 @@ def test_one_image_has_evidence_and_score_of_its_own():
     for row in rows:
         row["one_f1"] = 0.25
     assert (pairs_of(rows, one=True).score == 0.25).all()
-    assert set(pairs_of(rows, one=True).names["evidence"]) == {f"one_{n}" for n in EVIDENCE if n != "share"}
+    assert pairs_of(rows, one=True).names["evidence"] == tuple(f"one_{n}" for n in EVIDENCE_USED)
 
 
 def test_the_share_found_is_no_evidence():
