@@ -3,8 +3,9 @@
     passband study run studies/map_a.toml --out FOLDER/a      and so on; they go on where they were
     python studies/map_tables.py FOLDER
 
-Writes studies/results/map_b.csv (each network under each condition, with its prediction), map_scores.csv (mean
-F1 of each cell of every study), defocus_map.csv, and map.txt: what orders F1, and how well it is predicted.
+Writes into studies/results map_b.csv (each network under each condition, with its prediction),
+map_scores.csv (mean F1 of each cell of every study), defocus_map.csv, and map.txt: what orders F1, and how
+well it is predicted.
 Every prediction is made with the training and the test condition of its pair left out, by what decision 16
 chose on study a. Spearman's intervals: 90 %, of 200 draws of whole networks.
 """
@@ -113,13 +114,10 @@ def prediction_rows(rows: Sequence[dict[str, Any]], found: Predicted) -> list[li
 
 def cells(study: str, rows: Sequence[dict[str, Any]]) -> list[list[Any]]:
     """Mean and deviation of F1 of each pair of conditions."""
-    sides = [
-        [n for n in rows[0] if n.startswith(side) and len({r[n] for r in rows}) > 1]
-        for side in ("train_", "test_")
-    ]
-    sides = [
-        names or [next(n for n in rows[0] if n.startswith(s))] for names, s in zip(sides, ("train_", "test_"))
-    ]
+    sides = []
+    for side in ("train_", "test_"):
+        names = [n for n in rows[0] if n.startswith(side)]
+        sides.append([n for n in names if len({r[n] for r in rows}) > 1] or names[:1])
     found: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         key = tuple("; ".join(f"{n.split('_', 1)[1]} {row[n]}" for n in names) for names in sides)
@@ -139,14 +137,12 @@ def smoothness(rows: Sequence[dict[str, Any]]) -> None:
     }
     mean = np.array([[np.mean(cell[i, j]) for j in at] for i in at])
     scatter = np.array([np.std(v, ddof=1) for v in cell.values() if len(v) > 1])
-    say(
-        f"steps between neighbouring test conditions: median {np.median(np.abs(np.diff(mean, axis=1))):.3f}, "
-        f"largest {np.abs(np.diff(mean, axis=1)).max():.3f}"
-    )
-    say(
-        f"steps between neighbouring training conditions: median {np.median(np.abs(np.diff(mean, axis=0))):.3f}, "
-        f"largest {np.abs(np.diff(mean, axis=0)).max():.3f}"
-    )
+    for side, axis in (("test", 1), ("training", 0)):
+        steps = np.abs(np.diff(mean, axis=axis))
+        say(
+            f"steps between neighbouring {side} conditions: median {np.median(steps):.3f}, "
+            f"largest {steps.max():.3f}"
+        )
     say(f"deviation of seeds: median {np.median(scatter):.3f}, largest {scatter.max():.3f}")
     under, over = np.array(at) > 0, np.array(at) < 0
     say(
