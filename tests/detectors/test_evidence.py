@@ -80,6 +80,14 @@ def test_other_images_are_farther_than_ones_own() -> None:
     assert frechet(answers(model, blurred), known) > frechet(answers(model, others), known)
 
 
+def test_one_image_has_evidence_too() -> None:
+    model, image = UNet(NETWORKS["tiny"]).eval(), discs(1, 3.0)
+    said = answers(model, image)
+    known = familiar(image, said)
+    assert all(v.isfinite().all() for v in evidence(model, image, said, known).values())
+    assert frechet(said, known) == 0
+
+
 def test_dice_of_masks() -> None:
     a = torch.tensor([[[[1, 1, 0, 0]]], [[[0, 0, 0, 0]]], [[[0, 0, 0, 0]]]])
     b = torch.tensor([[[[1, 0, 0, 0]]], [[[0, 0, 0, 0]]], [[[1, 0, 0, 0]]]])

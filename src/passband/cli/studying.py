@@ -156,3 +156,32 @@ def report(
 
     page = write_study_report(folder, open_study(folder).study, out or Path(folder) / "report")
     typer.echo(f"wrote {page}")
+
+
+def map_study(
+    folder: Folder,
+    out: Annotated[
+        Path | None, typer.Option("--report", help="Folder for the page.", show_default="DIR/map")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Draw how far a study's networks see, beside what is predicted of them; a cell leads to its images.
+
+    For example `passband study map focus --report focus-map`. It may be made while the study runs.
+
+    Predicted is the F1 of each network under each condition, from what its own answers say without labels, by
+    networks that were trained and tested under other conditions; for that at least three conditions of each
+    side are needed. map.csv holds every row with its prediction and a 90 % interval.
+    """
+    import json as json_text
+
+    from passband.generalise.map_page import write_map_report
+
+    with progress_or_log("map") as progress:
+        done = write_map_report(folder, out or Path(folder) / "map", progress=progress)
+    if json:
+        told = {"page": str(done.page), "networks": done.networks, "rows": done.rows, "error": done.error}
+        sys.stdout.write(json_text.dumps(told) + "\n")
+        return
+    said = "" if done.error is None else f"; predicted F1 is {done.error:.3f} off in the mean"
+    typer.echo(f"wrote {done.page}: {counted(done.networks, 'network')}{said}")

@@ -98,7 +98,7 @@ def familiar(images: Float[Tensor, "b 1 y x"], said: Answers) -> Familiar:
     Parameters
     ----------
     images
-        Like those that it was trained on; two or more.
+        Like those that it was trained on.
     said
         Of the network, on them.
 
@@ -109,7 +109,7 @@ def familiar(images: Float[Tensor, "b 1 y x"], said: Answers) -> Familiar:
     >>> familiar(images, answers(UNet(NETWORKS["tiny"]).eval(), images)).features.shape
     torch.Size([32])
     """
-    mean, spread = said.features.mean(0), said.features.std(0) + 1e-6
+    mean, spread = _moments(said)
     return Familiar(spectrum=log_rings(images).mean(0), features=mean, spread=spread)
 
 
@@ -162,7 +162,7 @@ def evidence(
     larger = [round(n * SCALE / stride) * stride for n in images.shape[-2:]]
     enlarged = _respread(_resized(images, larger))
     back = _resized(answers(model, enlarged).logits, images.shape[-2:]) > 0
-    unlike = (said.features - known.features) / known.spread
+    unlike = (said.features - known.features) / (known.spread + 1e-6)
     values = {
         "share": found.float().mean((1, 2, 3)),
         "confidence": (2 * chance - 1).abs().mean((1, 2, 3)),
@@ -192,7 +192,7 @@ def frechet(said: Answers, known: Familiar) -> float:
     >>> round(frechet(said, familiar(images, said)), 4)
     0.0
     """
-    mean, spread = said.features.mean(0), said.features.std(0)
+    mean, spread = _moments(said)
     apart = (mean - known.features).square() + (spread - known.spread).square()
     return float(apart.sum().sqrt())
 
@@ -226,6 +226,13 @@ def log_rings(images: Float[Tensor, "b 1 y x"]) -> Float[Tensor, "b r"]:
     sums = power.new_zeros(len(images), RINGS).index_add_(1, ring[inside], power.flatten(1)[:, inside])
     counts = torch.bincount(ring[inside], minlength=RINGS).clamp_min(1)
     return torch.log(sums / counts + 1e-9)
+
+
+def _moments(said: Answers) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel; of one image no deviation."""
+    one = len(said.features) == 1
+    mean = said.features.mean(0)
+    return mean, torch.zeros_like(mean) if one else said.features.std(0)
 
 
 def _resized(images: Tensor, size: list[int] | torch.Size) -> Tensor:

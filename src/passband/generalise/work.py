@@ -144,6 +144,30 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
         return rows
 
 
+def images_tested(folder: str | Path, study: Study, point: Point) -> tuple[Tensor, Tensor]:
+    """What the networks of a study are tested on under a condition.
+
+    Parameters
+    ----------
+    folder
+        Of the study, whose scenes are simulated.
+    study, point
+        The study and one of its test conditions.
+
+    Returns
+    -------
+    tuple
+        Images, each of mean 0 and spread 1 before it was cut out, and their objects, (b, 1, y, x).
+
+    Raises
+    ------
+    DatasetError
+        If the scenes are not there.
+    """
+    scenes = _Scenes(str(folder), study.datasets)
+    return _test_images(scenes, point, study.training, study.structures.test_images)
+
+
 @torch.inference_mode()
 def score_network(
     model: UNet, images: Tensor, objects: Tensor, known: Familiar | None = None
