@@ -80,7 +80,7 @@ def _options(
 
 for command in (
     judging.assess, segmenting.segment, judging.info, judging.calibrate, judging.evaluate,
-    waves.ctf, waves.focus, waves.image, waves.multislice, shifting.shift,
+    waves.ctf, waves.focus, waves.image, waves.multislice, shifting.shift, shifting.design,
 ):  # fmt: skip
     app.command()(command)
 simulate_app.command("cavities")(simulating.simulate_cavities)

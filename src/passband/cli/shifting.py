@@ -1,4 +1,4 @@
-"""Commands on how far a network sees: the shift between two sets of images."""
+"""Commands on how far a network sees: the shift between two sets of images, what to train under."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from passband.cli.shell import angstrom
+from passband.cli.shell import angstrom, progress_or_log
 
 
 def shift(
@@ -55,3 +55,54 @@ def shift(
         from passband.drawing.saving import save_figure
 
         typer.echo(f"drawn: {save_figure(draw_shift(found), plot)}", err=json)
+
+
+def design(
+    target: Annotated[
+        Path, typer.Option(help="TOML file with [conditions], the range to hold over, as for shift.")
+    ],
+    budget: Annotated[int, typer.Option(help="How many conditions to train under.")] = 4,
+    out: Annotated[Path | None, typer.Option(help="Write them as TOML, a table [[train]] for each.")] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(help="Folder: train networks by this design and by the usual ways, and test them all."),
+    ] = None,
+    network: Annotated[str, typer.Option(help="tiny, small or published, for --verify.")] = "tiny",
+    seeds: Annotated[int, typer.Option(min=1, help="Networks of each way, for --verify.")] = 3,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Propose training conditions, so that a network holds over a whole range of them.
+
+    For example `passband design --target range.toml --budget 4 --out train.toml`, with range.toml of three
+    lines: `[conditions]`, `defocus_nm = [10, 100]`, `focal_spread = [10, 40]`.
+
+    The condition that is worst served decides: how alike it transfers to the training condition nearest to
+    it. Beside the design stand as many conditions drawn from the range, and its middle alone. --verify trains
+    networks by all three and tests them over the range; run it again to go on.
+    """
+    import json as json_text
+
+    from passband.generalise.design import about_design, design_to_json, design_training, write_conditions
+    from passband.generalise.shift import read_set
+
+    made = design_training(read_set(target), budget)
+    found = None
+    if verify is not None:
+        from passband.generalise.verify import verify_design
+
+        with progress_or_log("design") as progress:
+            found = verify_design(made, verify, network=network, seeds=seeds, progress=progress)
+    if out is not None:
+        write_conditions(made, out)
+    if json:
+        told = json_text.loads(design_to_json(made))
+        if found is not None:
+            told["measured"] = found
+        sys.stdout.write(json_text.dumps(told) + "\n")
+        return
+    for name, words in about_design(made):
+        typer.echo(f"{name + ':':<16}{words}")
+    for way, scores in (found or {}).items():
+        typer.echo(f"{way + ', F1:':<16}worst condition {scores['worst']:.3f}, mean {scores['mean']:.3f}")
+    if out is not None:
+        typer.echo(f"wrote {out}")

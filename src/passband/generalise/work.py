@@ -83,7 +83,7 @@ def prepare(
     of = study_from_values(study)
     points = [*of.train.points(), *of.test.points()]
     for place, point in {data_folder(folder, p): p for p in points if not p.dataset}.items():
-        simulation = _simulation(of.structures, of.training, point)
+        simulation = simulation_of(of.structures, of.training, point)
         simulate_dataset(simulation, place, workers=workers, scheduler=scheduler, progress=progress)
 
 
@@ -292,7 +292,8 @@ def _refuse_known(of: Study, scenes: _Scenes, point: Point) -> None:
             )
 
 
-def _simulation(of: Structures, training: Training, point: Point) -> SimulationStudy:
+def simulation_of(of: Structures, training: Training, point: Point) -> SimulationStudy:
+    """The scenes of what a condition says of the particles."""
     share = of.test_scenes / of.scenes
     side = _whole_pixels(of.field_nm * NM, training.pixel_size)
     energy = training.energy_kev * 1e3
@@ -328,16 +329,16 @@ def _test_images(scenes: _Scenes, point: Point, training: Training, count: int) 
     if count:
         seed = int(key(asdict(point))[:12], 16)
         chosen = sorted(np.random.default_rng(seed).permutation(chosen)[:count].tolist())
-    return _windows(SceneImages(dataset, chosen, ranges=conditions_of(point, training)), seed)
+    return windows(SceneImages(dataset, chosen, ranges=conditions_of(point, training)), seed)
 
 
 def _training_images(source: SceneImages) -> Tensor:
     """Images of what a network was trained on, as the test images are."""
     few = SceneImages(source.dataset, source.scenes[:_FAMILIAR], ranges=source.ranges)
-    return _windows(few, TEST_SEED)[0]
+    return windows(few, TEST_SEED)[0]
 
 
-def _windows(source: SceneImages, seed: int) -> tuple[Tensor, Tensor]:
+def windows(source: SceneImages, seed: int) -> tuple[Tensor, Tensor]:
     """One window of each scene, with some of an object and some background in it."""
     images, objects = [], []
     for place, (pixels, labels) in enumerate(source.each(seed=seed)):

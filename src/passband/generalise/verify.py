@@ -1,0 +1,156 @@
+"""A design put to the test: networks trained by it and by the usual ways, all tested over the range."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from passband.detectors.scenes import SceneImages
+from passband.detectors.segment import segmenter_of
+from passband.detectors.train_segmenter import Draw, SegmenterConfig, train_segmenter
+from passband.detectors.unet import segmenter_network
+from passband.errors import DatasetError
+from passband.generalise.conditions import Point
+from passband.generalise.design import WAYS, Design, design_to_json
+from passband.generalise.study import Structures, Training
+from passband.generalise.work import (
+    BATCH_PIXELS,
+    LEARNING_RATE,
+    TEST_SEED,
+    score_network,
+    simulation_of,
+    windows,
+)
+from passband.hrtem.dataset.dataset import Dataset, open_dataset
+from passband.hrtem.dataset.simulate import simulate_dataset
+from passband.hrtem.wave.allocator import keep_freed_memory
+from passband.optics.conditions import ConditionRanges
+from passband.processes import one_thread
+from passband.store.files import write_whole
+from passband.types import Image, LabelImage, Progress
+
+TESTS = 16
+"""Conditions of the range that networks are tested under."""
+SCENES = Structures(scenes=84, test_share=1 / 3)
+
+
+def verify_design(
+    design: Design,
+    folder: str | Path,
+    *,
+    network: str = "tiny",
+    seeds: int = 3,
+    training: Training | None = None,
+    structures: Structures = SCENES,
+    progress: Progress | None = None,
+) -> dict[str, dict[str, float]]:
+    """Train networks by a design, by conditions drawn evenly and by the middle alone, and test them all.
+
+    Parameters
+    ----------
+    design
+        To be tested.
+    folder
+        Where scenes and results are kept; what is there already is not done again.
+    network, seeds
+        Size, and how many of each way.
+    training, structures
+        How they are trained, and on what scenes.
+    progress
+        Called as work goes on.
+
+    Returns
+    -------
+    dict
+        For each of `WAYS` the mean F1 over the images of the condition where it is ``worst``, and the
+        ``mean`` over conditions, both of the mean over seeds.
+
+    Raises
+    ------
+    DatasetError
+        If the folder holds the test of another design.
+    """
+    folder, training = Path(folder), training or Training()
+    _claim(folder, design, network, training, structures)
+    energy = float(design.target.ranges.energy) / 1e3  # type: ignore[arg-type]
+    training = Training(
+        steps=training.steps, crop=training.crop, energy_kev=energy, pixel_size=training.pixel_size
+    )
+    simulation = simulation_of(structures, training, Point(defocus_nm=0.0))
+    simulate_dataset(simulation, folder / "data", progress=progress)
+    dataset = open_dataset(folder / "data")
+    jobs = [(way, seed) for way in WAYS for seed in range(seeds)]
+    for done, (way, seed) in enumerate(jobs):
+        if progress:
+            progress(f"{way} {seed + 1}", done, len(jobs))
+        path = folder / f"{way}_{seed}.json"
+        if not path.exists():
+            conditions = design.ways(seed=seed)[way]
+            with one_thread():
+                keep_freed_memory()
+                scores = _train_and_test(conditions, design, dataset, network, seed, training)
+            write_whole(path, json.dumps(scores))
+    return {way: _summary(folder, way, seeds) for way in WAYS}
+
+
+def _claim(folder: Path, design: Design, network: str, training: Training, structures: Structures) -> None:
+    """Say what the folder is for, or find that it is for the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    said = design_to_json(design) + json.dumps([network, repr(training), repr(structures)])
+    path = folder / "design.json"
+    if path.exists() and path.read_text("utf-8") != said:
+        raise DatasetError(f"{folder} holds the test of another design; choose a new folder for this one")
+    write_whole(path, said)
+
+
+class _Mixture:
+    """Images under one of several conditions, each as often."""
+
+    def __init__(self, sources: list[Draw]) -> None:
+        self.sources = sources
+
+    def __call__(self, rng: np.random.Generator) -> tuple[Image, LabelImage]:
+        return self.sources[int(rng.integers(len(self.sources)))](rng)
+
+
+def _train_and_test(
+    conditions: tuple[ConditionRanges, ...],
+    design: Design,
+    dataset: Dataset,
+    network: str,
+    seed: int,
+    training: Training,
+) -> list[float]:
+    config = SegmenterConfig(
+        network=segmenter_network(network),
+        steps=training.steps,
+        crop=training.crop,
+        batch=max(12, BATCH_PIXELS // training.crop**2),
+        learning_rate=LEARNING_RATE,
+        seed=seed,
+    )
+    scenes = dataset.split("train")
+    model = segmenter_of(
+        train_segmenter(config, _Mixture([SceneImages(dataset, scenes, ranges=c) for c in conditions]))
+    )
+    scores = []
+    for place, test in enumerate(tests_of(design)):
+        source = SceneImages(dataset, dataset.split("test"), ranges=test)
+        scores.append(score_network(model, *windows(source, TEST_SEED + 1000 * place))["image_f1"])
+    return scores
+
+
+def tests_of(design: Design) -> tuple[ConditionRanges, ...]:
+    """Conditions of the range to test under: drawn from those it was judged at, the same for every way."""
+    order = np.random.default_rng(1).permutation(len(design.tests))[:TESTS]
+    return tuple(design.tests[i] for i in sorted(order))
+
+
+def _summary(folder: Path, way: str, seeds: int) -> dict[str, Any]:
+    each = torch.tensor([json.loads((folder / f"{way}_{s}.json").read_text("utf-8")) for s in range(seeds)])
+    mean = each.mean(0)
+    return {"worst": round(float(mean.min()), 4), "mean": round(float(mean.mean()), 4)}
