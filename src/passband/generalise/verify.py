@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from passband.detectors.scenes import SceneImages
 from passband.detectors.segment import segmenter_of
 from passband.detectors.train_segmenter import Draw, SegmenterConfig, train_segmenter
 from passband.detectors.unet import segmenter_network
-from passband.errors import DatasetError
+from passband.errors import DatasetError, ParameterError
 from passband.generalise.conditions import Point
 from passband.generalise.design import WAYS, Design, design_to_json
 from passband.generalise.study import Structures, Training
@@ -32,6 +33,7 @@ from passband.optics.conditions import ConditionRanges
 from passband.processes import one_thread
 from passband.store.files import write_whole
 from passband.types import Image, LabelImage, Progress
+from passband.units import KEV
 
 TESTS = 16
 """Conditions of the range that networks are tested under."""
@@ -59,7 +61,7 @@ def verify_design(
     network, seeds
         Size, and how many of each way.
     training, structures
-        How they are trained, and on what scenes.
+        How they are trained, and on what scenes; energy and pixels are those of the range.
     progress
         Called as work goes on.
 
@@ -73,12 +75,13 @@ def verify_design(
     ------
     DatasetError
         If the folder holds the test of another design.
+    ParameterError
+        If the range has no one pixel size.
     """
     folder, training = Path(folder), training or Training()
     _claim(folder, design, network, training, structures)
-    energy = float(design.target.ranges.energy) / 1e3  # type: ignore[arg-type]
-    training = Training(
-        steps=training.steps, crop=training.crop, energy_kev=energy, pixel_size=training.pixel_size
+    training = replace(
+        training, energy_kev=_one(design, "energy") / KEV, pixel_size=_one(design, "pixel_size")
     )
     simulation = simulation_of(structures, training, Point(defocus_nm=0.0))
     simulate_dataset(simulation, folder / "data", progress=progress)
@@ -95,6 +98,14 @@ def verify_design(
                 scores = _train_and_test(conditions, design, dataset, network, seed, training)
             write_whole(path, json.dumps(scores))
     return {way: _summary(folder, way, seeds) for way in WAYS}
+
+
+def _one(design: Design, name: str) -> float:
+    """What waves and labels have one of."""
+    value = getattr(design.target.ranges, name)
+    if not isinstance(value, int | float):
+        raise ParameterError(f"{design.target.name}: scenes are of one {name}; give a number, not a range")
+    return float(value)
 
 
 def _claim(folder: Path, design: Design, network: str, training: Training, structures: Structures) -> None:
@@ -138,13 +149,13 @@ def _train_and_test(
         train_segmenter(config, _Mixture([SceneImages(dataset, scenes, ranges=c) for c in conditions]))
     )
     scores = []
-    for place, test in enumerate(tests_of(design)):
+    for place, test in enumerate(conditions_tested(design)):
         source = SceneImages(dataset, dataset.split("test"), ranges=test)
         scores.append(score_network(model, *windows(source, TEST_SEED + 1000 * place))["image_f1"])
     return scores
 
 
-def tests_of(design: Design) -> tuple[ConditionRanges, ...]:
+def conditions_tested(design: Design) -> tuple[ConditionRanges, ...]:
     """Conditions of the range to test under: drawn from those it was judged at, the same for every way."""
     order = np.random.default_rng(1).permutation(len(design.tests))[:TESTS]
     return tuple(design.tests[i] for i in sorted(order))
