@@ -12,6 +12,7 @@ chose on study a. Spearman's intervals: 90 %, of 200 draws of whole networks.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 import warnings
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from passband.errors import DatasetError
 from passband.generalise.export import study_rows
 from passband.generalise.predict import GROUPS, Pairs, Predicted, learn, pairs_of, predict_held_out
 from passband.store.columns import rows_csv
@@ -181,7 +183,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     studies = {}
     for name in NAMES:
-        if (folder / name / "study.json").exists():
+        with contextlib.suppress(DatasetError):  # not begun
             studies[name] = study_rows(folder / name)
     table: list[list[Any]] = [["study", "train", "test", "networks", "f1", "deviation"]]
     total = 0

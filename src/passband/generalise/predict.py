@@ -28,6 +28,8 @@ from passband.types import Vector
 
 LENGTH, NOISE = 6.0, 0.01
 """Of the process: its length in deviations of what it is told, and its noise over the scores' variance."""
+CERTAIN = 0.05
+"""Intervals are as wide as this and one less the predicted F1: low scores are told less well."""
 EVIDENCE_USED = ("confidence", "soft_dice", "agree_noise", "agree_blur", "agree_scale", "agree_negative")
 """Not the share found, which tells a score where all scenes hold much the same; nor the distances of images
 from the training images, which on a grid of defocus made predictions worse. Both chosen there."""
@@ -220,13 +222,15 @@ def predict_held_out(
             if asked.any():
                 tell = learn(x[known], pairs.score[known], seed=seed)
                 found[asked] = tell(x[asked])
-    wrong = np.abs(found - pairs.score)
+    sides = [getattr(pairs, side) for side in (("train", "test") if both else ("train",))]
+    scale = CERTAIN + 1 - found
+    wrong = np.abs(found - pairs.score) / scale
     radius = np.empty(len(x))
-    side = "test" if both else "train"
-    for j in np.unique(parts[side]):
-        others = parts[side] != j
-        named = [str(v) for v in getattr(pairs, side)[others]]
-        radius[parts[side] == j] = domain_quantile(wrong[others], named, coverage)
+    for i, j in {*zip(parts["train"].tolist(), parts["test"].tolist(), strict=True)}:
+        asked = (parts["train"] == i) & (parts["test"] == j)
+        others = (parts["train"] != i) & ((parts["test"] != j) | (not both))
+        widths = [domain_quantile(wrong[others], list(map(str, s[others])), coverage) for s in sides]
+        radius[asked] = max(widths) * scale[asked]
     low, high = np.clip(found - radius, 0, 1), np.clip(found + radius, 0, 1)
     return Predicted(score=found, low=low, high=high)
 
