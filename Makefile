@@ -109,7 +109,7 @@ defocus-map: setup
 	.venv/bin/passband study run studies/defocus.toml --out out/defocus --engine processes --workers $(CORES)
 	.venv/bin/passband study export out/defocus --csv out/defocus/table.csv
 	.venv/bin/passband study report out/defocus
-	$(PY) studies/defocus_map.py out/defocus/table.csv studies/results/defocus_map.csv
+	$(PY) studies/defocus_map.py out/defocus/table.csv studies/results/defocus_small.csv
 	cp out/defocus/report/map.png docs/gallery/defocus_map.png
 
 # The published random forest and every peer on the published table; it is not in the repository.
