@@ -104,6 +104,12 @@ map-studies: setup
 		--engine processes --workers $(CORES) || exit; done
 	$(PY) studies/map_tables.py out/maps
 
+# Training conditions proposed for two ranges, and networks trained by them: ten minutes on one core.
+.PHONY: designs
+designs: setup
+	for r in wide over; do .venv/bin/passband design --target studies/design_$$r.toml --budget 4 \
+		--verify out/design_$$r > studies/results/design_$$r.txt || exit; done
+
 # The defocus map: forty networks, tested at eleven foci; under half an hour on one core.
 defocus-map: setup
 	.venv/bin/passband study run studies/defocus.toml --out out/defocus --engine processes --workers $(CORES)
