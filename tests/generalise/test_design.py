@@ -24,8 +24,8 @@ from passband.generalise.design import (
 from passband.generalise.shift import ImageSet
 from passband.generalise.study import Structures, Training
 from passband.generalise.verify import conditions_tested, verify_design
-from passband.optics.conditions import ConditionRanges, Uniform
-from passband.optics.shift import View
+from passband.optics.conditions import ConditionRanges, Uniform, draw_conditions
+from passband.optics.shift import View, sigma, transfer
 
 VIEW = View(rings=48)
 WIDE = ImageSet(
@@ -61,10 +61,17 @@ def test_every_condition_is_of_the_range_and_keeps_what_is_not_designed() -> Non
     assert len(set(made.chosen)) == 5
 
 
+def test_one_condition_is_the_one_that_serves_the_worst_best() -> None:
+    made = design_training(WIDE, 1, view=VIEW)
+    profiles = [transfer(draw_conditions(t, 1, seed=0), VIEW) for t in made.tests]
+    alike = [[sigma(a, b, VIEW, "power").item() for b in profiles] for a in profiles]
+    assert made.worst["designed"] == pytest.approx(max(map(min, alike)))
+
+
 def test_a_budget_of_all_serves_all() -> None:
     one = ImageSet(name="x", ranges=ConditionRanges(C10=Uniform(low=-300.0, high=-200.0)))
     made = design_training(one, 50, view=VIEW)
-    assert len(made.chosen) == len(made.tests) == 7
+    assert len(set(made.chosen)) == len(made.chosen) == len(made.tests) == 7
     assert made.worst["designed"] == pytest.approx(1)
 
 

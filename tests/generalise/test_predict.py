@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,17 @@ def test_no_score_of_a_condition_that_is_left_out_is_learned_from(monkeypatch, b
     monkeypatch.setattr(predict.Pairs, "inputs", lambda self, group: marks)
     found = predict_held_out(pairs, "all", both=both)
     assert (found.score == 0).all() and len(learned) > 3
+
+
+def test_no_error_of_a_pairs_own_conditions_sets_its_interval(monkeypatch):
+    monkeypatch.setattr(predict, "learn", lambda x, score, *, seed=0: lambda asked: np.full(len(asked), 0.5))
+    pairs = pairs_of(rows_of(lambda row: 0.3 + 0.5 * row["agree_noise"], spread=0.05))
+    own = (predict._parts(pairs.train, 0) == 1) | (predict._parts(pairs.test, 0) == 2)
+    asked = (predict._parts(pairs.train, 0) == 1) & (predict._parts(pairs.test, 0) == 2)
+    moved = replace(pairs, score=np.where(own, 1 - pairs.score, pairs.score))
+    first, second = (predict_held_out(p, "images") for p in (pairs, moved))
+    for name in ("score", "low", "high"):
+        np.testing.assert_array_equal(getattr(first, name)[asked], getattr(second, name)[asked])
 
 
 def test_one_image_has_evidence_and_score_of_its_own():

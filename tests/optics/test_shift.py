@@ -106,6 +106,22 @@ def test_a_range_transfers_as_its_members_do_together():
     assert torch.allclose(together, each.mean(0))
 
 
+def test_a_thick_particle_is_seen_at_the_foci_of_its_layers():
+    deep = replace(VIEW, depth=40.0, layers=2)
+    found = transfer([ImagingConditions(C10=-300.0, pixel_size=0.3)], deep)
+    each = [transfer([ImagingConditions(C10=c, pixel_size=0.3)], VIEW) for c in (-310.0, -290.0)]
+    assert torch.allclose(found.magnitude, (each[0].magnitude + each[1].magnitude) / 2)
+
+
+def test_a_few_electrons_tell_as_much_each_and_many_tell_less():
+    of = transfer([ImagingConditions(C10=-300.0, pixel_size=0.3)], VIEW)
+    k, step = VIEW.frequencies, 0.75 / VIEW.rings
+    signal = 0.03 * torch.exp(-((k / 0.5) ** 2))
+    an_electron = (4 * of.power * signal * math.pi * k * step).sum().item() / math.log(2)
+    assert information(of, VIEW, dose=1e-6).item() == pytest.approx(1e-6 * an_electron, rel=1e-4)
+    assert information(of, VIEW, dose=1e4).item() < 0.5e4 * an_electron
+
+
 def test_the_gradient_of_sigma_is_its_slope():
     aim = transfer([ImagingConditions(C10=-400.0, pixel_size=0.3)], VIEW)
 
