@@ -99,7 +99,7 @@ def test_no_error_of_a_pairs_own_conditions_sets_its_interval(monkeypatch):
     pairs = pairs_of(rows_of(lambda row: 0.3 + 0.5 * row["agree_noise"], spread=0.05))
     own = (predict._parts(pairs.train, 0) == 1) | (predict._parts(pairs.test, 0) == 2)
     asked = (predict._parts(pairs.train, 0) == 1) & (predict._parts(pairs.test, 0) == 2)
-    moved = replace(pairs, score=np.where(own, 1 - pairs.score, pairs.score))
+    moved = replace(pairs, score=np.where(own, 1.0, pairs.score))
     first, second = (predict_held_out(p, "images") for p in (pairs, moved))
     for name in ("score", "low", "high"):
         np.testing.assert_array_equal(getattr(first, name)[asked], getattr(second, name)[asked])
