@@ -7,7 +7,7 @@ Writes into studies/results map_b.csv (each network under each condition, with i
 map_scores.csv (mean F1 of each cell of every study), defocus_map.csv, and map.txt: what orders F1, and how
 well it is predicted.
 Every prediction is made with the training and the test condition of its pair left out, by what decision 16
-chose on study a. Spearman's intervals: 90 %, of 200 draws of whole networks.
+chose on study a. Spearman's intervals: 90 %, of 100 draws of whole networks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from passband.store.files import write_whole
 
 RESULTS = Path("studies/results")
 SCORE = "image_f1"
-DRAWS = 200
+DRAWS = 100
 NAMES = {
     "a": "defocus",
     "b": "defocus, Cs, focal spread, astigmatism",
