@@ -200,12 +200,18 @@ def sigma(one: Transfer, other: Transfer, view: View, kind: Kind = "magnitude") 
     >>> round(sigma(under, over, view).item(), 9), round(sigma(under, over, view, "signed").item(), 9)
     (1.0, -1.0)
     """
-    a, b = getattr(one, kind), getattr(other, kind)
+    a, b = (_to_one(getattr(t, kind)) for t in (one, other))
     w = view.weights.to(a)
     own, others = (a * a * w).sum(), (b * b * w).sum()
     norm = own * others
     alike = (a * b * w).sum() / torch.where(norm > 0, norm, 1.0).sqrt()
     return torch.where(norm > 0, alike, torch.where(own + others > 0, 0.0, 1.0).to(alike))
+
+
+def _to_one(profile: Tensor) -> Tensor:
+    """With a largest value of 1, so that the squares of a faint one do not vanish; nothing stays nothing."""
+    largest = profile.abs().max()
+    return profile / torch.where(largest > 0, largest, 1.0)
 
 
 def coverage(train: Transfer, test: Transfer, view: View) -> Tensor:
