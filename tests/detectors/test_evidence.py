@@ -54,7 +54,7 @@ def test_a_network_that_takes_the_background_for_objects_on_the_negative_is_foun
     assert told(Threshold(), discs(4, 30.0))["agree_negative"].max() < 0.1
 
 
-def test_evidence_of_an_image_is_that_of_the_image_alone() -> None:
+def test_evidence_of_the_first_image_is_that_of_the_image_alone() -> None:
     model, images = UNet(NETWORKS["tiny"]).eval(), discs(5, 3.0)
     known = familiar(images, answers(model, images))
     together = evidence(model, images, answers(model, images), known)

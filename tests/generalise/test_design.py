@@ -20,6 +20,7 @@ from passband.generalise.design import (
     condition_values,
     design_to_json,
     design_training,
+    training_ways,
     write_conditions,
 )
 from passband.generalise.shift import ImageSet
@@ -54,7 +55,7 @@ def test_a_design_serves_the_worst_condition_better_than_the_usual_ways() -> Non
 def test_every_condition_is_of_the_range_and_keeps_what_is_not_designed() -> None:
     ranges = replace(WIDE.ranges, dose=Uniform(low=50.0, high=500.0))
     made = design_training(ImageSet(name="x", ranges=ranges), 5, view=VIEW)
-    for way, conditions in made.ways().items():
+    for way, conditions in training_ways(made).items():
         assert len(conditions) == (1 if way == "middle" else 5)
         for c in conditions:
             assert -800 <= c.C10 <= 200 and 10 <= c.focal_spread <= 40
@@ -149,6 +150,9 @@ def test_networks_of_each_way_are_trained_once_and_tested_alike(tmp_path: Path, 
     assert all(0 <= scores["worst"] <= scores["mean"] <= 1 for scores in found.values())
     monkeypatch.setattr(verify, "_train_and_test", lambda *_: pytest.fail("trained again"))
     assert verify_design(made, tmp_path / "v", **how) == found
+    with pytest.raises(ParameterError, match="no network"):
+        verify_design(made, tmp_path / "u", network="huge", **how)
+    assert not (tmp_path / "u").exists()
     blurred = ImageSet(name="x", ranges=replace(coarse.ranges, pixel_size=Uniform(low=0.2, high=0.4)))
     with pytest.raises(ParameterError, match="one pixel_size"):
         verify_design(design_training(blurred, 2, view=VIEW), tmp_path / "w", **how)

@@ -6,7 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 from made_dataset import made_dataset
@@ -67,6 +69,22 @@ def test_what_is_not_said_is_told(tmp_path: Path) -> None:
     told = json.loads(shift_to_json(shift))
     assert told["assumed"]["test"] == ["cs_mm 0", "focal_spread 10", "energy_kev 300"]
     assert any(name == "assumed" for name, _ in about_shift(shift))
+
+
+def test_an_infinite_dose_is_no_number_in_json(tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text("[conditions]\ndefocus_nm = 40\ndose = inf\n")
+    shift = shift_between(read_set(path), read_set(path))
+    told = json.loads(shift_to_json(shift), parse_constant=lambda c: pytest.fail(c))
+    assert told["bits_train"] is None and told["sigma"] == 1
+    assert about_shift(shift)
+
+
+def test_a_micrograph_that_tells_no_focus_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "small.tif"
+    tifffile.imwrite(path, np.zeros((20, 20), np.float32))
+    with pytest.raises(ParameterError, match=r"small\.tif.*at least 64 x 64"):
+        read_set(path, energy=300e3, pixel_size=0.5)
 
 
 def test_the_bundle_that_ships_says_where_it_was_trained(files) -> None:

@@ -130,7 +130,7 @@ def evidence(
     known
         Its training images.
     seed
-        Of the noise that is added.
+        Of the noise that is added, which differs from image to image.
 
     Returns
     -------

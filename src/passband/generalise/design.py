@@ -19,11 +19,11 @@ import numpy as np
 from jaxtyping import Float64
 
 from passband.errors import ParameterError
-from passband.generalise.shift import ImageSet
+from passband.generalise.shift import CONDITION_NAMES, ImageSet
 from passband.optics.conditions import ConditionRanges, ImagingConditions, Uniform, draw_conditions
 from passband.optics.shift import View, transfer
+from passband.store.files import write_whole
 from passband.types import Lines
-from passband.units import KEV, MM, NM
 from passband.words import counted, number_text
 
 LEVELS, MOST_TESTS, MOST_BUDGET = 7, 343, 200
@@ -61,13 +61,15 @@ class Design:
         """Names of what is designed."""
         return [n for n in DESIGNED if isinstance(getattr(self.target.ranges, n), Uniform)]
 
-    def ways(self, *, seed: int = 0) -> dict[str, tuple[ConditionRanges, ...]]:
-        """Training conditions of each way."""
-        return {
-            "designed": self.chosen,
-            "uniform": _drawn(self.target.ranges, len(self.chosen), seed),
-            "middle": (_middle_of(self.target.ranges),),
-        }
+
+def training_ways(design: Design, *, seed: int = 0) -> dict[str, tuple[ConditionRanges, ...]]:
+    """Training conditions of each of `WAYS`; those of "uniform" follow from the seed."""
+    ranges = design.target.ranges
+    return {
+        "designed": design.chosen,
+        "uniform": _drawn(ranges, len(design.chosen), seed),
+        "middle": (_middle_of(ranges),),
+    }
 
 
 def design_training(target: ImageSet, budget: int, *, view: View | None = None) -> Design:
@@ -119,24 +121,26 @@ def design_training(target: ImageSet, budget: int, *, view: View | None = None) 
         taken.append(int(score.argmax()))
         best = np.maximum(best, alike[taken[-1]])
     made = Design(target=target, chosen=tuple(tests[i] for i in taken), tests=tuple(tests), worst={}, mean={})
-    for way, conditions in made.ways().items():
-        near = _cosines(np.array([_profile(c, view) for c in conditions]), profiles).max(0)
-        made.worst[way], made.mean[way] = float(near.min()), float(near.mean())
-    return made
+    near = {
+        way: _cosines(np.array([_profile(c, view) for c in conditions]), profiles).max(0)
+        for way, conditions in training_ways(made).items()
+    }
+    return replace(
+        made,
+        worst={way: float(likeness.min()) for way, likeness in near.items()},
+        mean={way: float(likeness.mean()) for way, likeness in near.items()},
+    )
 
 
 def _grid(ranges: ConditionRanges, ranged: Sequence[str]) -> list[ConditionRanges]:
-    levels = {n: _levels(getattr(ranges, n)) for n in ranged}
+    ends = {n: getattr(ranges, n) for n in ranged}
+    levels = {n: np.linspace(v.low, v.high, LEVELS).tolist() for n, v in ends.items()}
     points = list(itertools.product(*levels.values()))
     if len(points) > MOST_TESTS:
         few = np.random.default_rng(0).permutation(len(points))[:MOST_TESTS]
         points = [points[i] for i in sorted(few)]
     values: list[dict[str, Any]] = [dict(zip(ranged, p, strict=True)) for p in points]
     return [replace(ranges, **v) for v in values]
-
-
-def _levels(of: Uniform) -> list[float]:
-    return [float(v) for v in np.linspace(of.low, of.high, LEVELS)]
 
 
 def _drawn(ranges: ConditionRanges, count: int, seed: int) -> tuple[ConditionRanges, ...]:
@@ -165,18 +169,6 @@ def _cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.asarray(one @ other.T)
 
 
-_SAID = {
-    "C10": ("defocus_nm", -NM),
-    "C30": ("cs_mm", MM),
-    "C12": ("astigmatism_nm", NM),
-    "focal_spread": ("focal_spread", 1.0),
-    "angular_spread": ("angular_spread_mrad", 1e-3),
-    "mtf_half": ("mtf_half", 1.0),
-    "energy": ("energy_kev", KEV),
-    "dose": ("dose", 1.0),
-}
-
-
 def condition_values(of: ConditionRanges, *, always: Sequence[str] = ()) -> dict[str, float | list[float]]:
     """A condition by the names and units of a condition file; what is as by default is left out.
 
@@ -194,7 +186,7 @@ def condition_values(of: ConditionRanges, *, always: Sequence[str] = ()) -> dict
     """
     usual = {f.name: f.default for f in fields(ConditionRanges)}
     told: dict[str, float | list[float]] = {}
-    for name, (said, unit) in _SAID.items():
+    for said, (name, unit) in CONDITION_NAMES.items():
         value = getattr(of, name)
         if value == usual[name] and name not in always:
             continue
@@ -214,16 +206,10 @@ def design_to_json(design: Design) -> str:
 
 def about_design(design: Design) -> Lines:
     """The design in words."""
-    lines = [
-        ("target", f"{design.target.name}, judged at {counted(len(design.tests), 'condition')}"),
-        *(
-            (
-                f"train {i}",
-                ", ".join(f"{n} {_number(v)}" for n, v in condition_values(c, always=design.ranged).items()),
-            )
-            for i, c in enumerate(design.chosen, 1)
-        ),
-    ]
+    lines = [("target", f"{design.target.name}, judged at {counted(len(design.tests), 'condition')}")]
+    for i, c in enumerate(design.chosen, 1):
+        values = condition_values(c, always=design.ranged)
+        lines.append((f"train {i}", ", ".join(f"{n} {_number(v)}" for n, v in values.items())))
     for way in WAYS:
         words = f"least likeness {design.worst[way]:.2f}, mean {design.mean[way]:.2f}"
         lines.append((way, words))
@@ -236,15 +222,6 @@ def _number(value: float | list[float]) -> str:
 
 def write_conditions(design: Design, out: str | Path) -> Path:
     """Write the training conditions as TOML: a table [[train]] for each."""
-    from passband.store.files import write_whole
-
-    tables = [
-        "\n".join(
-            [
-                "[[train]]",
-                *(f"{n} = {json.dumps(v)}" for n, v in condition_values(c, always=design.ranged).items()),
-            ]
-        )
-        for c in design.chosen
-    ]
+    chosen = [condition_values(c, always=design.ranged) for c in design.chosen]
+    tables = ["\n".join(["[[train]]", *(f"{n} = {v}" for n, v in c.items())]) for c in chosen]
     return write_whole(Path(out), "\n\n".join(tables) + "\n")

@@ -156,7 +156,7 @@ def _conditions(begun: Any, of: GeneralisationMap) -> list[tuple[str, str]]:
     for name, values in zip(of.test_names, of.test_values, strict=True):
         try:
             strip = _strip(*images_tested(begun.path, begun.study, points[values]))
-        except (DatasetError, KeyError):
+        except DatasetError:
             strip = ""
         shown.append((name, strip))
     return shown

@@ -22,8 +22,8 @@ from passband.estimate.conformal import domain_quantile
 from passband.generalise.conditions import Point
 from passband.generalise.study import Training
 from passband.generalise.work import conditions_of
-from passband.optics.conditions import ImagingConditions, draw_conditions
-from passband.optics.shift import View, epsilon, information, metrics, transfer
+from passband.optics.conditions import draw_conditions
+from passband.optics.shift import Seen, epsilon, information, look, metrics
 from passband.types import Vector
 
 LENGTH, NOISE = 6.0, 0.01
@@ -119,7 +119,7 @@ def pairs_of(
     """
     wanted = [f"one_{n}" if one else n for n in EVIDENCE_USED]
     target = "one_f1" if one else score
-    lacking = [n for n in (*wanted, target) if any(n not in row for row in rows)]
+    lacking = [n for n in (*wanted, target) if any(row.get(n) is None for row in rows)]
     if not rows or lacking:
         raise ParameterError(
             f"{len(rows)} rows came, and some lack {', '.join(lacking) or 'everything'}; take the rows of a "
@@ -170,8 +170,8 @@ def distances(train: Point, test: Point) -> dict[str, float]:
     Returns
     -------
     dict
-        ``defocus``, of the absolute values too, nm; ``scaled``, of all numbers, each by what a network
-        notices of it.
+        ``defocus``, nm; ``scaled``, of all numbers together, 10 nm of defocus counting as much as 0.6 mm of
+        Cs, 10 Å of focal spread, 5 nm of astigmatism or e times the dose.
 
     Examples
     --------
@@ -201,7 +201,7 @@ def predict_held_out(
     coverage
         Of the intervals, inside (0, 1): from the errors of other conditions, each weighing the same.
     seed
-        Of trees and groups.
+        Of the groups.
     both
         Whether both conditions are left out; otherwise the training condition alone.
 
@@ -220,8 +220,7 @@ def predict_held_out(
             asked = (parts["train"] == i) & (parts["test"] == j)
             known = (parts["train"] != i) & ((parts["test"] != j) | (not both))
             if asked.any():
-                tell = learn(x[known], pairs.score[known], seed=seed)
-                found[asked] = tell(x[asked])
+                found[asked] = learn(x[known], pairs.score[known], seed=seed)(x[asked])
     sides = [getattr(pairs, side) for side in (("train", "test") if both else ("train",))]
     scale = CERTAIN + 1 - found
     wrong = np.abs(found - pairs.score) / scale
@@ -269,23 +268,21 @@ def _told(train: Point, test: Point, training: Training) -> dict[str, dict[str, 
         if name in _LOGGED:
             here, there = math.log(here), math.log(there)
         cells |= {f"train_{name}": here, f"test_{name}": there, f"more_{name}": there - here}
-    one, other = _sample(train, training), _sample(test, training)
-    view = View()
-    a, b = transfer(one, view), transfer(other, view)
+    one, other = _seen(train, training), _seen(test, training)
     found = {
         **metrics(one, other),
-        "epsilon_train": float(epsilon(a, view)),
-        "epsilon_test": float(epsilon(b, view)),
-        "bits_train": float(information(a, view, dose=train.dose)),
-        "bits_test": float(information(b, view, dose=test.dose)),
+        "epsilon_train": float(epsilon(one.flat, one.view)),
+        "epsilon_test": float(epsilon(other.flat, other.view)),
+        "bits_train": float(information(one.flat, one.view, dose=train.dose)),
+        "bits_test": float(information(other.flat, other.view, dose=test.dose)),
         **distances(train, test),
     }
     return {"conditions": cells, "metrics": found}
 
 
 @lru_cache(maxsize=4096)
-def _sample(point: Point, training: Training) -> tuple[ImagingConditions, ...]:
-    return tuple(draw_conditions(conditions_of(point, training), SAMPLE, seed=0))
+def _seen(point: Point, training: Training) -> Seen:
+    return look(draw_conditions(conditions_of(point, training), SAMPLE, seed=0))
 
 
 def _parts(of: np.ndarray, seed: int) -> np.ndarray:

@@ -7,6 +7,7 @@ whose Thon rings tell its focus.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,7 +23,7 @@ from passband.optics.conditions import (
     Uniform,
     draw_conditions,
 )
-from passband.optics.shift import Transfer, View, coverage, epsilon, information, metrics, transfer
+from passband.optics.shift import Seen, View, coverage, epsilon, information, look, metrics
 from passband.store.toml import read_toml
 from passband.types import Lines
 from passband.units import KEV, MM, NM
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 96
 """Conditions that ranges are taken as."""
-_NAMES: dict[str, tuple[str, float]] = {
+CONDITION_NAMES: dict[str, tuple[str, float]] = {
     "defocus_nm": ("C10", -NM),
     "cs_mm": ("C30", MM),
     "focal_spread": ("focal_spread", 1.0),
@@ -84,17 +85,14 @@ class Shift:
     values
         The metrics by name: ``epsilon_train``, ``epsilon_test``, ``sigma`` and its variants,
         ``sigma_coverage``, ``bits_train`` and ``bits_test`` (per Å²), ``defocus_distance_nm``.
-    transfers
-        What each transfers, over `view`.
-    view
-        What counts.
+    seen
+        What each transfers.
     """
 
     train: ImageSet
     test: ImageSet
     values: Mapping[str, float]
-    transfers: tuple[Transfer, Transfer]
-    view: View
+    seen: tuple[Seen, Seen]
 
 
 def shift_between(train: ImageSet, test: ImageSet, *, view: View | None = None) -> Shift:
@@ -121,10 +119,9 @@ def shift_between(train: ImageSet, test: ImageSet, *, view: View | None = None) 
     >>> shift.values["defocus_distance_nm"], 0 < shift.values["sigma"] < 1
     (50.0, True)
     """
-    view = view or View()
     sets = train.conditions, test.conditions
-    a, b = (transfer(conditions, view) for conditions in sets)
-    found = metrics(*sets, view=view)
+    one, other = (look(conditions, view=view) for conditions in sets)
+    view, a, b, found = one.view, one.flat, other.flat, metrics(one, other)
     mean = [-_middle(s.ranges.C10) for s in (train, test)]
     doses = [sum(c.dose for c in conditions) / len(conditions) for conditions in sets]
     values = {
@@ -138,7 +135,7 @@ def shift_between(train: ImageSet, test: ImageSet, *, view: View | None = None) 
         "bits_test": float(information(b, view, dose=doses[1])),
         "defocus_distance_nm": abs(mean[0] - mean[1]) / NM,
     }
-    return Shift(train=train, test=test, values=values, transfers=(a, b), view=view)
+    return Shift(train=train, test=test, values=values, seen=(one, other))
 
 
 def _middle(of: Range) -> float:
@@ -204,7 +201,7 @@ def _of_bundle(name: str, training: Mapping[str, Any]) -> ImageSet:
             f"the bundle {name} does not say under what conditions its training images were taken; write "
             "them into a TOML file with a table [conditions] and give that"
         )
-    if not set(said) <= set(_NAMES):
+    if not set(said) <= set(CONDITION_NAMES):
         ranges = {f.name: _stored(said[f.name]) for f in fields(ConditionRanges) if f.name in said}
         return ImageSet(name=name, ranges=ConditionRanges(**ranges))
     more = {}
@@ -219,7 +216,11 @@ def _of_micrograph(file: Path, energy: float | None, C30: float | None, pixel_si
     from passband.optics.about import focus_of
 
     micrograph = read_micrograph(str(file), pixel_size=pixel_size)
-    fit = focus_of(micrograph, energy=energy, C30=C30)
+    try:
+        fit = focus_of(micrograph, energy=energy, C30=C30)
+    except ParameterError as e:
+        said = str(e)
+        raise ParameterError(said if str(file) in said else f"{file}: {said}") from e
     if not fit.believed:
         raise ParameterError(
             f"{file}: its focus cannot be told by its Thon rings: {fit.reason}; write its conditions into a "
@@ -244,14 +245,14 @@ def _conditions(table: Mapping[str, Any], *, source: str) -> dict[str, Any]:
     given: dict[str, Any] = {}
     faults = []
     for name, value in table.items():
-        if name not in _NAMES:
-            faults.append(f"conditions.{name} is not known; {meant(name, list(_NAMES))}")
+        if name not in CONDITION_NAMES:
+            faults.append(f"conditions.{name} is not known; {meant(name, list(CONDITION_NAMES))}")
             continue
         ends = value if isinstance(value, list) else [value, value]
         if len(ends) != 2 or not all(isinstance(e, int | float) and not isinstance(e, bool) for e in ends):
             faults.append(f"conditions.{name} must be a number or [lowest, highest], got {value}")
             continue
-        to, unit = _NAMES[name]
+        to, unit = CONDITION_NAMES[name]
         low, high = sorted(e * unit for e in ends)
         given[to] = low if low == high else Uniform(low=low, high=high)
         if ends[0] > ends[1]:
@@ -264,9 +265,11 @@ def _conditions(table: Mapping[str, Any], *, source: str) -> dict[str, Any]:
             faults.append(str(e))
     if faults:
         raise ParameterError(listed(source, faults, "the conditions"))
-    usual = {n: getattr(ConditionRanges, to) / unit for n, (to, unit) in _NAMES.items() if to not in given}
-    told = ("defocus_nm", "cs_mm", "focal_spread", "energy_kev")
-    assumed = [f"{n} {number_text(abs(usual[n]))}" for n in told if n in usual]
+    assumed = []
+    for name in ("defocus_nm", "cs_mm", "focal_spread", "energy_kev"):
+        to, unit = CONDITION_NAMES[name]
+        if to not in given:
+            assumed.append(f"{name} {number_text(abs(getattr(ConditionRanges, to) / unit))}")
     return {"ranges": ranges, "assumed": tuple(assumed)}
 
 
@@ -292,8 +295,12 @@ def _stored(value: Any) -> Any:
 
 
 def shift_to_json(shift: Shift) -> str:
-    """The metrics as one JSON object, with the names of the sets and what was assumed."""
-    values = {name: round(value, 9) for name, value in shift.values.items()}
+    """The metrics as one JSON object, with the names of the sets and what was assumed.
+
+    Bits at an infinite dose are null.
+    """
+    told = shift.values.items()
+    values = {name: round(value, 9) if math.isfinite(value) else None for name, value in told}
     names = {"train": shift.train.name, "test": shift.test.name}
     assumed = {"train": list(shift.train.assumed), "test": list(shift.test.assumed)}
     return json.dumps({**names, **values, "assumed": assumed, "in_words": shift_sentence(shift)}) + "\n"
@@ -365,8 +372,8 @@ def draw_shift(shift: Shift, *, axes: Axes | None = None) -> Figure:
     from passband.drawing.saving import ACCENT, place
 
     figure, axes = place(axes, (7.0, 3.8))
-    k = shift.view.frequencies.numpy()
-    one, other = (t.magnitude.numpy() for t in shift.transfers)
+    k = shift.seen[0].view.frequencies.numpy()
+    one, other = (seen.flat.magnitude.numpy() for seen in shift.seen)
     axes.fill_between(k, 0, np.minimum(one, other), color=ACCENT, alpha=0.15, lw=0, label="shared")
     axes.plot(k, one, color=ACCENT, lw=1.5, label=shift.train.name)
     axes.plot(k, other, color="#c26a1b", lw=1.5, ls="--", label=shift.test.name)

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from passband.detectors.scenes import SceneImages
 from passband.detectors.segment import segmenter_of
 from passband.detectors.train_segmenter import Draw, SegmenterConfig, train_segmenter
-from passband.detectors.unet import segmenter_network
 from passband.errors import DatasetError, ParameterError
 from passband.generalise.conditions import Point
-from passband.generalise.design import WAYS, Design, design_to_json
+from passband.generalise.design import WAYS, Design, design_to_json, training_ways
 from passband.generalise.study import Structures, Training
 from passband.generalise.work import (
-    BATCH_PIXELS,
-    LEARNING_RATE,
     TEST_SEED,
     score_network,
     simulation_of,
+    training_config,
     windows,
 )
 from passband.hrtem.dataset.dataset import Dataset, open_dataset
@@ -32,6 +29,7 @@ from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.optics.conditions import ConditionRanges
 from passband.processes import one_thread
 from passband.store.files import write_whole
+from passband.store.parts import read_part, write_part
 from passband.types import Image, LabelImage, Progress
 from passband.units import KEV
 
@@ -79,25 +77,31 @@ def verify_design(
         If the range has no one pixel size.
     """
     folder, training = Path(folder), training or Training()
-    _claim(folder, design, network, training, structures)
     training = replace(
         training, energy_kev=_one(design, "energy") / KEV, pixel_size=_one(design, "pixel_size")
     )
+    configs = [training_config(network, training, seed) for seed in range(seeds)]
+    _claim(folder, design, network, training, structures)
     simulation = simulation_of(structures, training, Point(defocus_nm=0.0))
     simulate_dataset(simulation, folder / "data", progress=progress)
     dataset = open_dataset(folder / "data")
-    jobs = [(way, seed) for way in WAYS for seed in range(seeds)]
-    for done, (way, seed) in enumerate(jobs):
-        if progress:
-            progress(f"{way} {seed + 1}", done, len(jobs))
-        path = folder / f"{way}_{seed}.json"
-        if not path.exists():
-            conditions = design.ways(seed=seed)[way]
-            with one_thread():
-                keep_freed_memory()
-                scores = _train_and_test(conditions, design, dataset, network, seed, training)
-            write_whole(path, json.dumps(scores))
-    return {way: _summary(folder, way, seeds) for way in WAYS}
+    found: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+    for seed, config in enumerate(configs):
+        for place, (way, conditions) in enumerate(training_ways(design, seed=seed).items()):
+            if progress:
+                progress(f"{way} {seed + 1}", len(WAYS) * seed + place, len(WAYS) * seeds)
+            path = folder / f"{way}_{seed}.json"
+            part = read_part(path)
+            if part is None:
+                part = {"f1": _train_and_test(conditions, design, dataset, config)}
+                write_part(path, part)
+            found[way].append(part["f1"])
+    means = {way: np.mean(scores, axis=0) for way, scores in found.items()}
+    return {way: {"worst": _short(f1.min()), "mean": _short(f1.mean())} for way, f1 in means.items()}
+
+
+def _short(value: np.floating) -> float:
+    return round(float(value), 4)
 
 
 def _one(design: Design, name: str) -> float:
@@ -121,7 +125,7 @@ def _claim(folder: Path, design: Design, network: str, training: Training, struc
 class _Mixture:
     """Images under one of several conditions, each as often."""
 
-    def __init__(self, sources: list[Draw]) -> None:
+    def __init__(self, sources: Sequence[Draw]) -> None:
         self.sources = sources
 
     def __call__(self, rng: np.random.Generator) -> tuple[Image, LabelImage]:
@@ -129,39 +133,21 @@ class _Mixture:
 
 
 def _train_and_test(
-    conditions: tuple[ConditionRanges, ...],
-    design: Design,
-    dataset: Dataset,
-    network: str,
-    seed: int,
-    training: Training,
+    conditions: tuple[ConditionRanges, ...], design: Design, dataset: Dataset, config: SegmenterConfig
 ) -> list[float]:
-    config = SegmenterConfig(
-        network=segmenter_network(network),
-        steps=training.steps,
-        crop=training.crop,
-        batch=max(12, BATCH_PIXELS // training.crop**2),
-        learning_rate=LEARNING_RATE,
-        seed=seed,
-    )
-    scenes = dataset.split("train")
-    model = segmenter_of(
-        train_segmenter(config, _Mixture([SceneImages(dataset, scenes, ranges=c) for c in conditions]))
-    )
-    scores = []
-    for place, test in enumerate(conditions_tested(design)):
-        source = SceneImages(dataset, dataset.split("test"), ranges=test)
-        scores.append(score_network(model, *windows(source, TEST_SEED + 1000 * place))["image_f1"])
-    return scores
+    """Mean F1 over the images of each condition tested."""
+    with one_thread():
+        keep_freed_memory()
+        known = [SceneImages(dataset, dataset.split("train"), ranges=c) for c in conditions]
+        model = segmenter_of(train_segmenter(config, _Mixture(known)))
+        scores = []
+        for place, test in enumerate(conditions_tested(design)):
+            source = SceneImages(dataset, dataset.split("test"), ranges=test)
+            scores.append(score_network(model, *windows(source, TEST_SEED + 1000 * place))["image_f1"])
+        return scores
 
 
 def conditions_tested(design: Design) -> tuple[ConditionRanges, ...]:
     """Conditions of the range to test under: drawn from those it was judged at, the same for every way."""
     order = np.random.default_rng(1).permutation(len(design.tests))[:TESTS]
     return tuple(design.tests[i] for i in sorted(order))
-
-
-def _summary(folder: Path, way: str, seeds: int) -> dict[str, Any]:
-    each = torch.tensor([json.loads((folder / f"{way}_{s}.json").read_text("utf-8")) for s in range(seeds)])
-    mean = each.mean(0)
-    return {"worst": round(float(mean.min()), 4), "mean": round(float(mean.mean()), 4)}

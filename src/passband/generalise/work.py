@@ -122,14 +122,7 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
     dataset = scenes(point)
     _refuse_known(of, scenes, point)
     ranges = conditions_of(point, of.training)
-    config = SegmenterConfig(
-        network=segmenter_network(run["network"]),
-        steps=of.training.steps,
-        crop=of.training.crop,
-        batch=max(12, BATCH_PIXELS // of.training.crop**2),
-        learning_rate=LEARNING_RATE,
-        seed=int(run["seed"]),
-    )
+    config = training_config(run["network"], of.training, int(run["seed"]))
     with one_thread():
         keep_freed_memory()
         source = SceneImages(dataset, dataset.split("train"), ranges=ranges)
@@ -142,6 +135,24 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
             images, objects = _test_images(scenes, to, of.training, of.structures.test_images)
             rows.append({**to.columns("test"), **score_network(model, images, objects, known)})
         return rows
+
+
+def training_config(network: str, training: Training, seed: int) -> SegmenterConfig:
+    """How a network of a study is trained.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such network.
+    """
+    return SegmenterConfig(
+        network=segmenter_network(network),
+        steps=training.steps,
+        crop=training.crop,
+        batch=max(12, BATCH_PIXELS // training.crop**2),
+        learning_rate=LEARNING_RATE,
+        seed=seed,
+    )
 
 
 def images_tested(folder: str | Path, study: Study, point: Point) -> tuple[Tensor, Tensor]:

@@ -272,19 +272,30 @@ METRICS = ("sigma", "sigma_area", "sigma_depth", "sigma_power", "sigma_signed", 
 """What `metrics` tells of a pair."""
 
 
-def metrics(
-    train: Sequence[ImagingConditions],
-    test: Sequence[ImagingConditions],
-    *,
-    view: View | None = None,
-    depth: float = 40.0,
-) -> Mapping[str, float]:
-    """Every variant of how alike two sets of images transfer.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What a set of images transfers, of thin matter and of particles: calculated once for all pairs.
 
     Parameters
     ----------
-    train, test
-        Conditions of each set, or samples of them.
+    view
+        What counts.
+    flat, deep
+        What is transferred over it, of a thin film and of particles of some depth.
+    """
+
+    view: View
+    flat: Transfer
+    deep: Transfer
+
+
+def look(conditions: Sequence[ImagingConditions], *, view: View | None = None, depth: float = 40.0) -> Seen:
+    """What images of these conditions transfer, for `metrics` of pairs.
+
+    Parameters
+    ----------
+    conditions
+        As in `transfer`.
     view
         What counts; the default `View` if not given.
     depth
@@ -292,19 +303,35 @@ def metrics(
 
     Examples
     --------
-    >>> same = [ImagingConditions(C10=-200.0)]
+    >>> look([ImagingConditions(C10=-200.0)]).deep.power.shape
+    torch.Size([192])
+    """
+    flat = view or View()
+    deep = transfer(conditions, replace(flat, depth=depth))
+    return Seen(view=flat, flat=transfer(conditions, flat), deep=deep)
+
+
+def metrics(train: Seen, test: Seen) -> Mapping[str, float]:
+    """Every variant of how alike two sets of images transfer.
+
+    Parameters
+    ----------
+    train, test
+        Of one view.
+
+    Examples
+    --------
+    >>> same = look([ImagingConditions(C10=-200.0)])
     >>> {round(v, 9) for v in metrics(same, same).values()}
     {1.0}
     """
-    flat = view or View()
-    area, deep = replace(flat, weight="area"), replace(flat, depth=depth)
-    a, b = transfer(train, flat), transfer(test, flat)
+    view, a, b = train.view, train.flat, test.flat
     found = {
-        "sigma": sigma(a, b, flat),
-        "sigma_area": sigma(a, b, area),
-        "sigma_depth": sigma(transfer(train, deep), transfer(test, deep), deep),
-        "sigma_power": sigma(a, b, flat, "power"),
-        "sigma_signed": sigma(a, b, flat, "signed"),
-        "coverage": coverage(a, b, flat),
+        "sigma": sigma(a, b, view),
+        "sigma_area": sigma(a, b, replace(view, weight="area")),
+        "sigma_depth": sigma(train.deep, test.deep, view),
+        "sigma_power": sigma(a, b, view, "power"),
+        "sigma_signed": sigma(a, b, view, "signed"),
+        "coverage": coverage(a, b, view),
     }
     return {name: float(value) for name, value in found.items()}
