@@ -31,6 +31,7 @@ STUDY = Study(
     train=Axes(defocus_nm=(-10.0, 5.0, 10.0)),
     test=Axes(defocus_nm=(-25.0, -20.0, -10.0, -5.0, 5.0, 10.0, 20.0, 25.0), focal_spread=(5.0, 10.0, 14.0)),
     structures=Structures(scenes=70, test_share=0.2, seed=1),
+    evidence=False,
 )
 RECIPES = {
     "tiny": Training(steps=90, crop=64),
@@ -107,6 +108,9 @@ def main() -> None:
     parser.add_argument(
         "--five-minutes", action="store_true", help="only the small network, trained for five minutes"
     )
+    parser.add_argument(
+        "--evidence", action="store_true", help="only the tiny network, whose own answers are told too"
+    )
     args = parser.parse_args()
     testing, drawing = Clock(), Clock()
     work.score_network = testing.of(work.score_network)
@@ -124,7 +128,7 @@ def main() -> None:
             f"{single / mixed:.1f} times as long in float32"
         )
     for name, recipe in RECIPES.items():
-        study = replace(STUDY, networks=(name,), training=recipe)
+        study = replace(STUDY, networks=(name,), training=recipe, evidence=args.evidence)
         rows, seconds = [], []
         testing.seconds = drawing.seconds = 0.0
         for run in study.runs():
@@ -133,7 +137,7 @@ def main() -> None:
                 [row["f1"] for row in work.train_and_test(study.values(), run.values(), str(args.out))]
             )
             seconds.append(time.process_time() - began)
-        maps[name] = np.array(rows).reshape(-1, STUDY.seeds, len(rows[0])).mean(1)
+        maps[name] = np.array(rows).reshape(STUDY.seeds, -1, len(rows[0])).mean(0)
         first, later = seconds[0], np.mean(seconds[1:])
         tests = study.test_points()
         home = [
@@ -149,6 +153,8 @@ def main() -> None:
             f"{7200 / later:.0f} networks an hour on two cores; F1 at home "
             + ", ".join(f"{v:.3f}" for v in home)
         )
+        if args.evidence:
+            return
     order = spearmanr(maps["tiny"].ravel(), maps["small"].ravel()).statistic
     by_row = [spearmanr(a, b).statistic for a, b in zip(maps["tiny"], maps["small"], strict=True)]
     print(

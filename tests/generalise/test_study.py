@@ -58,6 +58,14 @@ def test_a_file_gives_its_study(tmp_path: Path) -> None:
     assert study_from_values(study.values()) == study
 
 
+def test_evidence_is_asked_for_unless_the_file_says_no() -> None:
+    assert made(EXAMPLE).evidence
+    plain = made(EXAMPLE.replace("[study]", "[study]\nevidence = false"))
+    assert not plain.evidence and names(plain) == names(made(EXAMPLE))
+    with pytest.raises(ParameterError, match=r"study\.evidence must be true or false"):
+        made(EXAMPLE.replace("[study]", "[study]\nevidence = 1"))
+
+
 def test_an_empty_file_is_a_study_of_one_network() -> None:
     study = made("")
     assert (study.run_count, len(study.test_points()), study.structures.test_scenes) == (1, 1, 3)

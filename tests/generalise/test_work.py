@@ -13,6 +13,7 @@ import torch
 from passband.detectors.evidence import EVIDENCE
 from passband.detectors.unet import NETWORKS, UNet
 from passband.engines.settings import EngineSettings
+from passband.errors import ParameterError
 from passband.generalise import work
 from passband.generalise.conditions import Axes, Point
 from passband.generalise.map_page import write_map_report
@@ -152,6 +153,18 @@ def test_rows_tell_what_the_networks_own_answers_say(folder):
         assert np.isfinite(row[name]) and np.isfinite(row[f"one_{name}"])
     assert all(0 <= row[n] <= 1 for n in EVIDENCE if "distance" not in n)
     assert 0 <= row["image_f1"] <= 1 and row["frechet"] > 0
+
+
+def test_a_study_may_do_without_evidence(folder, tmp_path):
+    plain = replace(STUDY, evidence=False)
+    rows = work.train_and_test(plain.values(), run_values(), folder)
+    told = work.train_and_test(STUDY.values(), run_values(), folder)
+    assert not set(EVIDENCE) & set(rows[0])
+    for row, full in zip(rows, told, strict=True):
+        assert {n: full[n] for n in row} == row
+    run_study(plain, tmp_path / "s", RunOptions(engine=EngineSettings(engine="inline")))
+    with pytest.raises(ParameterError, match="evidence = true"):
+        write_map_report(tmp_path / "s", tmp_path / "out")
 
 
 def test_a_map_shows_what_was_measured_and_predicted_and_the_images(tmp_path):

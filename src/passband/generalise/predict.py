@@ -123,7 +123,7 @@ def pairs_of(
     if not rows or lacking:
         raise ParameterError(
             f"{len(rows)} rows came, and some lack {', '.join(lacking) or 'everything'}; take the rows of a "
-            "study that `passband study run` of this version made"
+            "study with `evidence = true`, as it is unless [study] says otherwise"
         )
     training = training or Training()
     points = {side: [point_of(row, side) for row in rows] for side in ("train", "test")}

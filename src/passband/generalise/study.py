@@ -167,6 +167,9 @@ class Study:
         On what scenes.
     datasets
         For each dataset that a condition names, its name and its folder.
+    evidence
+        Whether rows tell what the networks' own answers say without labels, for which each network is asked
+        five times about each test image; without it no score is predicted.
 
     Raises
     ------
@@ -188,6 +191,7 @@ class Study:
     training: Training = field(default_factory=Training)
     structures: Structures = field(default_factory=Structures)
     datasets: tuple[tuple[str, str], ...] = ()
+    evidence: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "networks", tuple(sorted(self.networks)))

@@ -80,7 +80,7 @@ def study_from_tables(tree: Mapping[str, Any], *, source: str, beside: Path | No
     training = {**given, **tables["train"], **fixed}
     try:
         study = Study(
-            **{k: v for k, v in given.items() if k in ("name", "seeds")},
+            **{k: v for k, v in given.items() if k in ("name", "seeds", "evidence")},
             **({"networks": given["network"]} if "network" in given else {}),
             train=Axes(**{n: v for n, v in tables["train"].items() if n in _AXES}),
             test=Axes(**{n: v for n, v in tables["test"].items() if n in _AXES}),
@@ -176,6 +176,12 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _FaultError("true or false")
+    return value
+
+
 def _number(value: Any) -> float:
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
         raise _FaultError("a number")
@@ -264,7 +270,14 @@ _FIXED: dict[str, Callable[[Any], Any]] = {
     "dataset": _one(_folders, "one folder"),
 }
 _KNOWN: dict[str, dict[str, Callable[[Any], Any]]] = {
-    "study": {"name": _text, "network": _network, "seeds": _whole, "steps": _whole, "crop": _whole},
+    "study": {
+        "name": _text,
+        "network": _network,
+        "seeds": _whole,
+        "steps": _whole,
+        "crop": _whole,
+        "evidence": _yes_or_no,
+    },
     "structures": {
         "materials": _texts,
         "scenes": _whole,

@@ -83,6 +83,7 @@ def study_in_words(study: Study) -> str:
             f"{counted(study.seeds, 'network')} for each training condition, which differ in their seed",
             f"network {' and '.join(study.networks)}, {counted(of.steps, 'step')} on crops of "
             f"{of.crop} pixels of {number_text(of.pixel_size)} Å, {number_text(of.energy_kev)} keV",
+            *([] if study.evidence else ["rows tell no evidence, and no score is predicted"]),
             *(f"dataset {name}: {folder}" for name, folder in study.datasets),
             *([made] if simulated else []),
         ]

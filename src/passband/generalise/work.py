@@ -103,9 +103,10 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
     -------
     list of dict
         For each test condition in order its columns; ``f1`` of all pixels of its images together and
-        ``loss``, the mean over the images; ``image_f1``, the mean over the images of the F1 of each; the
-        mean of each of `EVIDENCE`; ``frechet``, how far the features of the images together are from those
-        of training images; and the same of the first image alone, by names that begin with ``one_``.
+        ``loss``, the mean over the images; ``image_f1``, the mean over the images of the F1 of each, and
+        ``one_f1``, that of the first alone. Where the study asks for evidence the mean of each of `EVIDENCE`;
+        ``frechet``, how far the features of the images together are from those of training images; and
+        the evidence of the first image alone, by names that begin with ``one_``.
 
     Raises
     ------
@@ -128,8 +129,10 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
         source = SceneImages(dataset, dataset.split("train"), ranges=ranges)
         bundle = train_segmenter(config, source)
         model = segmenter_of(bundle)
-        own = _training_images(source)
-        known = familiar(own, answers(model, own))
+        known = None
+        if of.evidence:
+            own = _training_images(source)
+            known = familiar(own, answers(model, own))
         rows = []
         for to in of.test_points():
             images, objects = _test_images(scenes, to, of.training, of.structures.test_images)
