@@ -171,15 +171,15 @@ def read_set(
     PassbandError
         If it cannot be read.
     """
-    from passband.detectors.bundle import bundle_file, read_bundle
-    from passband.hrtem.dataset.dataset import open_dataset
-
     file = Path(path)
     if file.suffix.lower() == ".toml":
         return _of_file(file)
     if file.is_dir():
-        dataset = open_dataset(file)
-        return ImageSet(name=file.name, ranges=dataset.study.imaging)
+        from passband.hrtem.dataset.dataset import open_dataset
+
+        return ImageSet(name=file.name, ranges=open_dataset(file).study.imaging)
+    from passband.detectors.bundle import bundle_file, read_bundle
+
     if bundle_file(path) != file or file.suffix == ".safetensors":
         return _of_bundle(str(path), read_bundle(bundle_file(path)).training)
     return _of_micrograph(file, energy, C30, pixel_size)
