@@ -2,7 +2,7 @@
 
 FOLDER is that of study a (`studies/map_a.toml`). Of its first 48 networks, in the study's order, it prints
 how metrics order F1, the mean error of F1 predicted with training and test condition left out, by learner and
-by what is told, and how wide intervals are by what scales them. Decision 16 rests on this.
+by what is told, and how wide intervals are by what scales them. Decision 17 rests on this.
 """
 
 from __future__ import annotations
@@ -77,8 +77,21 @@ def main() -> None:
         print(f"Spearman of {name} with F1: {spearmanr(values, pairs.score).statistic:.2f}")
     far = np.array([[r[n] for n in ("spectrum_distance", "feature_distance", "frechet")] for r in rows])
     own = pairs.inputs("images")
+    names = pairs.names["evidence"]
+    for left in (
+        ("edge",),
+        ("smooth_9", "smooth_21"),
+        ("agree_turn",),
+        ("agree_negative",),
+        ("agree_noise",),
+    ):
+        kept = [i for i, n in enumerate(names) if n not in left]
+        error = np.abs(held_out(pairs, own[:, kept], process(predict.LENGTH)) - pairs.score).mean()
+        print(f"own answers without {' and '.join(left)}: mean error {error:.4f}", flush=True)
+    smaller = np.array([[r["agree_scale"]] for r in rows])
     for name, x in {
         "own answers": own,
+        "and agreement on a smaller image": np.c_[own, smaller],
         "and distances of spectra and features": np.c_[own, far],
         "and conditions and metrics": pairs.inputs("all"),
     }.items():

@@ -6,7 +6,7 @@
 Writes into studies/results map_b.csv (each network under each condition, with its prediction),
 map_scores.csv (mean F1 of each cell of every study), defocus_map.csv, and map.txt: what orders F1, and how
 well it is predicted.
-Every prediction is made with the training and the test condition of its pair left out, by what decision 16
+Every prediction is made with the training and the test condition of its pair left out, by what decision 17
 chose on study a. Spearman's intervals: 90 %, of 100 draws of whole networks.
 """
 
@@ -41,10 +41,10 @@ NAMES = {
 }
 BETTER = (
     "sigma", "sigma_area", "sigma_depth", "sigma_power", "sigma_signed", "coverage", "epsilon_train",
-    "epsilon_test", "bits_train", "bits_test", "confidence", "soft_dice", "agree_noise", "agree_blur",
-    "agree_scale", "agree_negative",
+    "epsilon_test", "bits_train", "bits_test", "confidence", "soft_dice", "agree_noise", "agree_negative",
+    "agree_turn", "agree_scale", "smooth_9", "smooth_21",
 )  # fmt: skip
-WORSE = ("defocus", "scaled", "spectrum_distance", "feature_distance", "frechet")
+WORSE = ("defocus", "scaled", "edge", "spectrum_distance", "feature_distance", "frechet")
 """Distances: their negative is compared with F1."""
 lines: list[str] = []
 

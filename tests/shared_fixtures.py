@@ -133,4 +133,3 @@ def simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def fake_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `assess` and `calibrate` find discs without a network."""
     monkeypatch.setattr("passband.judge.verdict.detect", detect_discs)
-    monkeypatch.setattr("passband.judge.calibrate.detect", detect_discs)

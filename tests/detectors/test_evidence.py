@@ -7,6 +7,7 @@ import torch
 
 from passband.detectors.evidence import (
     EVIDENCE,
+    agreements,
     answers,
     dice,
     evidence,
@@ -45,13 +46,37 @@ def told(model: UNet, images: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def test_a_network_that_sees_its_objects_clearly_agrees_with_itself() -> None:
     clear, faint = (told(Threshold(), discs(6, contrast)) for contrast in (30.0, 0.5))
-    for name in ("agree_noise", "agree_blur", "agree_scale"):
+    for name in ("agree_noise", "agree_scale", "smooth_9"):
         assert clear[name].mean() > 0.9 > faint[name].mean() + 0.1
     assert clear["confidence"].mean() > faint["confidence"].mean()
 
 
 def test_a_network_that_takes_the_background_for_objects_on_the_negative_is_found_out() -> None:
     assert told(Threshold(), discs(4, 30.0))["agree_negative"].max() < 0.1
+
+
+def test_an_answer_is_turned_back_and_brought_to_its_pixels_before_it_is_compared() -> None:
+    logits = torch.full((1, 1, 40, 64), -1.0)
+    logits[..., 8:24, 12:20] = 1.0
+    others = {"turn": torch.rot90(logits, 1, (2, 3)), "scale": logits[..., ::2, ::2], "noise": logits}
+    told = agreements(logits, others)
+    assert told["agree_turn"].item() == told["agree_noise"].item() == 1.0
+    assert told["agree_scale"].item() > 0.9
+    assert agreements(logits, {"turn": torch.rot90(logits, -1, (2, 3))})["agree_turn"].item() < 1
+
+
+def test_crumbs_and_ragged_outlines_are_told_from_a_compact_object() -> None:
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    disc = torch.where((y - 32) ** 2 + (x - 32) ** 2 < 400, 1.0, -1.0)[None, None]
+    crumbs = torch.where(
+        torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)) < 0.3, 1.0, -1.0
+    )
+    even, ragged = agreements(disc, {}), agreements(crumbs, {})
+    assert even["smooth_9"] > 0.97 and ragged["smooth_9"] < 0.1
+    assert even["smooth_21"] > 0.9 and ragged["smooth_21"] < 0.1
+    assert even["edge"] < ragged["edge"] / 4
+    # A disc of radius 20 is crossed twice by each of its about 40 rows and 40 columns.
+    assert even["edge"].item() == pytest.approx(4 * 39 / (64 * 63), rel=0.05)
 
 
 def test_evidence_of_the_first_image_is_that_of_the_image_alone() -> None:

@@ -193,7 +193,7 @@ def test_rows_of_few_images_are_counted():
 
 
 def test_unknown_model_and_coverage_are_refused():
-    with pytest.raises(ParameterError, match=r"\['paper-rf', 'particles', 'passband'\], got 'best'"):
+    with pytest.raises(ParameterError, match=r"'particles', 'passband', 'segmenter'\], got 'best'"):
         fit(rows(), model="best")
     with pytest.raises(ParameterError, match="inside"):
         fit(rows(), coverage=1)

@@ -117,16 +117,16 @@ def test_a_window_has_some_of_an_object_and_some_background():
     inside[:70, :70] = True
     seen = set()
     for seed in range(20):
-        window = work._window(inside, np.random.default_rng(seed))
+        window = work._window(inside, 160, np.random.default_rng(seed))
         assert inside[window].shape == (160, 160)
         assert work.SHARES[0] <= inside[window].mean() <= work.SHARES[1]
         seen.add((window[0].start, window[1].start))
     assert len(seen) > 1
     faint = np.zeros((200, 200), bool)
     faint[:10, :10] = True
-    assert faint[work._window(faint, np.random.default_rng(0))].sum() == 100
+    assert faint[work._window(faint, 160, np.random.default_rng(0))].sum() == 100
     small = np.ones((40, 50), bool)
-    assert small[work._window(small, np.random.default_rng(0))].shape == (32, 48)
+    assert small[work._window(small, 160, np.random.default_rng(0))].shape == (32, 48)
 
 
 def test_test_conditions_may_have_scenes_of_their_own(tmp_path):

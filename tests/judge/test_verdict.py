@@ -14,6 +14,7 @@ from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import CANDIDATE_FEATURES, image_features
 from passband.estimate.reasons import Moved
+from passband.estimate.regressor import SEGMENTER_FEATURES
 from passband.judge.policy import WORDS, Evidence, Policy, unusable, weigh
 from passband.judge.verdict import SCHEMA, measure_sizes, verdicts_to_json
 from passband.kinds import assess
@@ -363,7 +364,7 @@ def test_of_what_moved_an_estimate_three_are_named_and_nothing_that_is_hardly_se
     assert moved(-0.005, below(0.005)) == (
         "What moved the estimated F1 most: number of objects 12.5 where 3 is usual (-0.01)."
     )
-    assert moved(below(0.005)) == "Every feature of the detections is as usual."
+    assert moved(below(0.005)) == "Every feature of the answer is as usual."
 
 
 def test_of_unusual_features_four_are_named_and_the_rest_counted() -> None:
@@ -427,7 +428,7 @@ def test_one_detection_is_not_several() -> None:
 def test_every_feature_has_its_words() -> None:
     noise = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
     measured = image_features(Micrograph(pixels=noise, name="a", pixel_size=4.0))
-    assert set(CANDIDATE_FEATURES) | set(measured) == set(WORDS)
+    assert {*CANDIDATE_FEATURES, *SEGMENTER_FEATURES, *measured} == set(WORDS)
     assert WORDS["share_0_1"] == "share of scores from 0.1 to 0.2"
     assert WORDS["share_0_9"] == "share of scores from 0.9 to 1"
     assert WORDS["power_1_4"] == "image power at 2 to 4 pixels"

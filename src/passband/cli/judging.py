@@ -19,6 +19,7 @@ from passband.cli.shell import (
     bundle_of_any_kind,
     progress_or_log,
     show_progress,
+    signed_angstrom,
 )
 from passband.words import counted
 
@@ -69,6 +70,12 @@ def assess(
         float | None, typer.Option(help="Foil thickness in nm, for the swelling.")
     ] = None,
     sidecar: SidecarOption = None,
+    defocus_nm: Annotated[
+        float | None,
+        typer.Option(
+            help="Underfocus of all files, nm; negative is overfocus. Otherwise HRTEM's Thon rings tell it."
+        ),
+    ] = None,
     frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
     frames: Annotated[
         str | None,
@@ -107,6 +114,8 @@ def assess(
 
     - `passband assess images/ --detections my_detector.json`
 
+    - `passband assess particles/ --bundle hrtem --pixel-size-nm 0.05`
+
     - `passband assess film.mrc --frames all --workers 8 --json > film.json`
 
     Verdicts do not depend on who gives them.
@@ -127,6 +136,7 @@ def assess(
             pixel_size=angstrom(pixel_size_nm),
             sidecar={} if sidecar is None else read_sidecar(sidecar),
             frame=frame,
+            defocus=signed_angstrom(defocus_nm),
         ),
         detections=detections,
         frames=None if frames is None else frames_from_text(frames),

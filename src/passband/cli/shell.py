@@ -114,6 +114,23 @@ def angstrom(nm: float | None) -> float | None:
     return None if nm is None else nm * NM
 
 
+def signed_angstrom(nm: float | None) -> float | None:
+    """Nanometres of either sign in Å; None stays None.
+
+    Raises
+    ------
+    ParameterError
+        If it is no finite number.
+    """
+    from math import isfinite
+
+    from passband.units import NM
+
+    if nm is not None and not isfinite(nm):
+        raise ParameterError(f"a defocus must be a finite number of nm, got {nm:g} nm")
+    return None if nm is None else nm * NM
+
+
 @contextmanager
 def show_progress(what: str) -> Iterator[Callable[[str, int, int], None] | None]:
     """A bar on stderr, where a person looks at it."""

@@ -7,6 +7,7 @@ reversal of contrast is among the changes because networks are wrong there consi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,16 +18,21 @@ from passband.detectors.unet import UNet
 
 NOISE = 0.5
 """Deviation of the noise that is added, in deviations of the image."""
-SCALE = 1.25
+SCALE = 0.75
+SMOOTH = (9, 21)
+"""Sides of the windows by whose majority an answer is made even, pixels."""
 RINGS = 12
 EVIDENCE = (
     "share",
     "confidence",
     "soft_dice",
     "agree_noise",
-    "agree_blur",
-    "agree_scale",
     "agree_negative",
+    "agree_turn",
+    "agree_scale",
+    "smooth_9",
+    "smooth_21",
+    "edge",
     "spectrum_distance",
     "feature_distance",
 )
@@ -135,11 +141,9 @@ def evidence(
     Returns
     -------
     dict
-        For each of `EVIDENCE` a number an image, (b,). ``share`` of the image that is objects; mean
-        ``confidence``, 0 to 1; ``soft_dice``, the Dice coefficient expected if the network's chances are
-        right; agreements with its answers on the image with noise, blurred, enlarged by 1.25 and on the
-        negative; distances of ring spectrum (mean of natural logarithms) and of features (in the training
-        images' deviations) from the training images.
+        For each of `EVIDENCE` a number an image, (b,): those of `agreements`, and the distances of ring
+        spectrum (mean of natural logarithms) and of features (in the training images' deviations) from the
+        training images.
 
     Examples
     --------
@@ -150,29 +154,91 @@ def evidence(
     >>> tuple(found) == EVIDENCE, found["agree_noise"].shape
     (True, torch.Size([3]))
     """
-    chance, found = torch.sigmoid(said.logits), said.logits > 0
-    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
-    changed = {
-        "agree_noise": (images + NOISE * noise) / (1 + NOISE**2) ** 0.5,
-        "agree_blur": _respread(nn.functional.avg_pool2d(images, 3, 1, 1, count_include_pad=False)),
-        "agree_negative": -images,
-    }
-    agreement = {name: dice(answers(model, other).logits > 0, found) for name, other in changed.items()}
     stride = model.config.stride
-    larger = [round(n * SCALE / stride) * stride for n in images.shape[-2:]]
-    enlarged = _respread(_resized(images, larger))
-    back = _resized(answers(model, enlarged).logits, images.shape[-2:]) > 0
+    others = changes(images, seed=seed, stride=stride)
+    told = agreements(said.logits, {name: answers(model, other).logits for name, other in others.items()})
     unlike = (said.features - known.features) / (known.spread + 1e-6)
     values = {
-        "share": found.float().mean((1, 2, 3)),
-        "confidence": (2 * chance - 1).abs().mean((1, 2, 3)),
-        "soft_dice": dice(chance, found),
-        **agreement,
-        "agree_scale": dice(back, found),
+        **told,
         "spectrum_distance": (log_rings(images) - known.spectrum).abs().mean(1),
         "feature_distance": unlike.square().mean(1).sqrt(),
     }
     return {name: values[name] for name in EVIDENCE}
+
+
+def changes(images: Float[Tensor, "b 1 y x"], *, seed: int = 0, stride: int = 1) -> dict[str, Tensor]:
+    """Images changed in ways that change no object: noise added, the negative, a quarter turn, made smaller.
+
+    Parameters
+    ----------
+    images
+        Of mean 0 and spread 1.
+    seed
+        Of the noise.
+    stride
+        That the sides of the smaller ones are multiples of.
+
+    Examples
+    --------
+    >>> {name: tuple(c.shape[2:]) for name, c in changes(torch.randn(1, 1, 32, 16)).items()}
+    {'noise': (32, 16), 'negative': (32, 16), 'turn': (16, 32), 'scale': (24, 12)}
+    """
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
+    smaller = [max(stride, round(n * SCALE / stride) * stride) for n in images.shape[-2:]]
+    shrunk = nn.functional.interpolate(
+        images, size=tuple(smaller), mode="bilinear", align_corners=False, antialias=True
+    )
+    return {
+        "noise": (images + NOISE * noise) / (1 + NOISE**2) ** 0.5,
+        "negative": -images,
+        "turn": torch.rot90(images, 1, (2, 3)),
+        "scale": _respread(shrunk),
+    }
+
+
+def agreements(
+    logits: Float[Tensor, "b 1 y x"], others: Mapping[str, Float[Tensor, "b 1 _ _"]]
+) -> dict[str, Tensor]:
+    """What answers tell of themselves, beside the answers on changed images.
+
+    Parameters
+    ----------
+    logits
+        Above zero on an object.
+    others
+        Of each of `changes`, in pixels of its own.
+
+    Returns
+    -------
+    dict
+        Numbers an image, (b,): ``share`` of the image that is objects; mean ``confidence``, 0 to 1;
+        ``soft_dice``, the Dice coefficient expected if the network's chances are right; for each change
+        ``agree_`` and its name, the Dice coefficient of what is found in both; ``smooth_9`` and
+        ``smooth_21``, that of what is found and of its majority in windows of so many pixels; ``edge``, how
+        many outlines are crossed by a step of a pixel down or right, in the mean.
+
+    Examples
+    --------
+    >>> logits = torch.tensor([[[[9.0, -9.0]]]])
+    >>> told = agreements(logits, {"negative": -logits})
+    >>> {k: round(float(v), 3) for k, v in told.items() if k[:6] != "smooth"}
+    {'share': 0.5, 'confidence': 1.0, 'soft_dice': 1.0, 'agree_negative': 0.0, 'edge': 1.0}
+    """
+    chance, found = torch.sigmoid(logits), logits > 0
+    agree = {}
+    for name, other in others.items():
+        back = torch.rot90(other, -1, (2, 3)) if name == "turn" else other
+        back = back if back.shape == logits.shape else _resized(back, logits.shape[-2:])
+        agree[f"agree_{name}"] = dice(back > 0, found)
+    crossed = [found.diff(dim=d).float().flatten(1) for d in (2, 3)]
+    return {
+        "share": found.float().mean((1, 2, 3)),
+        "confidence": (2 * chance - 1).abs().mean((1, 2, 3)),
+        "soft_dice": dice(chance, found),
+        **agree,
+        **{f"smooth_{n}": dice(_majority(found, n), found) for n in SMOOTH},
+        "edge": torch.stack([c.sum(1) / max(1, c.shape[1]) for c in crossed]).sum(0),
+    }
 
 
 def frechet(said: Answers, known: Familiar) -> float:
@@ -237,6 +303,15 @@ def _moments(said: Answers) -> tuple[Tensor, Tensor]:
 
 def _resized(images: Tensor, size: list[int] | torch.Size) -> Tensor:
     return nn.functional.interpolate(images, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _majority(found: Tensor, side: int) -> Tensor:
+    """Where more than half of a window is found; beyond the image nothing counts."""
+    share = found.float()
+    for window in ((side, 1), (1, side)):
+        half = window[0] // 2, window[1] // 2
+        share = nn.functional.avg_pool2d(share, window, 1, half, count_include_pad=False)
+    return share > 0.5
 
 
 def _respread(images: Tensor) -> Tensor:

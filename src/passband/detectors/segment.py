@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import numpy as np
 import scipy.ndimage
@@ -14,6 +15,7 @@ from torch import Tensor
 from passband.detections.detections import Detections
 from passband.detections.masks import masks_from_labels
 from passband.detectors.bundle import Bundle, load_weights
+from passband.detectors.evidence import agreements, changes
 from passband.detectors.rescale import rescaling, resized
 from passband.detectors.unet import UNet, UNetConfig, folded
 from passband.errors import ParameterError
@@ -59,21 +61,8 @@ def segment(
     BundleError
         If the weights do not fit the configuration.
     """
-    config = bundle.detector
-    if not isinstance(config, UNetConfig):
-        raise ParameterError(f"bundle {bundle.name!r} is no segmenter; `passband assess` uses it")
-    model = segmenter_of(bundle)
-    outputs = model.head.out_channels
-    if float(np.ptp(micrograph.pixels)) == 0.0:
-        return np.zeros((outputs, *micrograph.shape), np.float32)
-    pixels = standardised(resized(micrograph.pixels, _scale(micrograph, bundle)))
-    logits = tiled_logits(model, pixels, _tile_side(config, pixels.size, memory_gb))
-    if logits.shape[1:] != micrograph.shape:
-        logits = torch.nn.functional.interpolate(
-            logits[None], size=micrograph.shape, mode="bilinear", align_corners=False
-        )[0]
-    probable: np.ndarray = torch.sigmoid(logits).numpy()
-    return probable
+    pixels, ask = _network(micrograph, bundle, memory_gb)
+    return _chances(micrograph, ask(pixels))
 
 
 def segment_objects(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) -> Detections:
@@ -89,14 +78,69 @@ def segment_objects(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float 
     Detections
         In the micrograph's own pixels, best score first.
     """
-    chance = segment(micrograph, bundle, memory_gb=memory_gb)
+    return _objects(bundle, segment(micrograph, bundle, memory_gb=memory_gb))
+
+
+def segment_with_evidence(
+    micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0
+) -> tuple[Detections, dict[str, float]]:
+    """Objects that a segmenter finds, and what its answers tell of themselves without labels.
+
+    Parameters
+    ----------
+    micrograph, bundle, memory_gb
+        As in `segment`.
+
+    Returns
+    -------
+    tuple
+        Detections as `segment_objects` gives them, and the numbers of `evidence.agreements`, for which the
+        network is asked four times more.
+    """
+    pixels, ask = _network(micrograph, bundle, memory_gb)
+    logits = ask(pixels)
+    changed = changes(torch.from_numpy(pixels)[None, None])
+    others = {name: ask(image[0, 0].numpy())[None, :1] for name, image in changed.items()}
+    told = agreements(logits[None, :1], others)
+    found = _objects(bundle, _chances(micrograph, logits))
+    return found, {name: float(value) for name, value in told.items()}
+
+
+def _network(
+    micrograph: Micrograph, bundle: Bundle, memory_gb: float
+) -> tuple[Image, Callable[[Image], Tensor]]:
+    """What a network is shown of a micrograph, and what gives its logits; in a flat one nothing is found."""
+    config = bundle.detector
+    if not isinstance(config, UNetConfig):
+        raise ParameterError(f"bundle {bundle.name!r} is no segmenter; `passband assess` uses it")
+    model = segmenter_of(bundle)
+    pixels = standardised(resized(micrograph.pixels, _scale(micrograph, bundle)))
+    if float(np.ptp(micrograph.pixels)) == 0.0:
+        return pixels, lambda image: torch.full((model.head.out_channels, *image.shape), -200.0)
+    side = _tile_side(config, pixels.size, memory_gb)
+    return pixels, partial(tiled_logits, model, side=side)
+
+
+def _chances(micrograph: Micrograph, logits: Tensor) -> Float32[np.ndarray, "c y x"]:
+    """Probabilities in the micrograph's own pixels."""
+    if logits.shape[1:] != micrograph.shape:
+        logits = torch.nn.functional.interpolate(
+            logits[None], size=micrograph.shape, mode="bilinear", align_corners=False
+        )[0]
+    probable: np.ndarray = torch.sigmoid(logits).numpy()
+    return probable
+
+
+def _objects(bundle: Bundle, chance: Float32[np.ndarray, "c y x"]) -> Detections:
+    """Objects, each with its mask, best score first."""
     labels = label_objects(chance, bundle.score_threshold)
     masks = masks_from_labels(labels)
     means = scipy.ndimage.mean(chance[0], labels, np.arange(1, len(masks) + 1)) if masks else np.zeros(0)
     scores = np.clip(np.asarray(means, np.float64), bundle.score_threshold, 1.0)
     order = np.argsort(-scores, kind="stable")
+    height, width = chance.shape[1:]
     return Detections(
-        image_shape=micrograph.shape,
+        image_shape=(height, width),
         boxes_xyxy=np.array([masks[i].box_xyxy for i in order], np.float64).reshape(-1, 4),
         scores=scores[order],
         masks=tuple(masks[i] for i in order),

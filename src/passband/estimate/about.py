@@ -14,7 +14,8 @@ def about_calibration(record: CalibrationRecord | None, *, particles: bool = Fal
     calibration = from_record(record)
     rows = sum(calibration.domains.values())
     widths = ", ".join(f"{name} {reach.mean_width:.2f}" for name, reach in calibration.reach.items())
-    matching = [] if particles else [("matching", str(calibration.matching))]  # a class is right or wrong
+    boxes = calibration.model not in ("particles", "segmenter")  # a class or a pixel is right or wrong
+    matching = [("matching", str(calibration.matching))] if boxes else []
     return [
         ("calibration", f"{rows} {of} of {len(calibration.domains)} domains"),
         *matching,

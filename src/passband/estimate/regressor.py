@@ -44,13 +44,28 @@ class Recipe:
 BATCH_FEATURES: tuple[str, ...] = ("same_shifted", "same_deformed", "same_noisier")
 """Of a particle model's answer on a batch of crops: `passband.particles.batches` computes them."""
 
+SEGMENTER_FEATURES: tuple[str, ...] = (
+    "share",
+    "confidence",
+    "soft_dice",
+    "agree_noise",
+    "agree_negative",
+    "agree_turn",
+    "agree_scale",
+    "smooth_9",
+    "smooth_21",
+    "edge",
+)
+"""Of a segmenter's answers on a micrograph and on changed ones: `passband.detectors.evidence` has them."""
+
 RECIPES: dict[str, Recipe] = {
     # Li et al. 2025: standardised features, 100 trees, scikit-learn's defaults; they give no intervals.
     "paper-rf": Recipe(inputs=PAPER_FEATURES, blend=False),
     "passband": Recipe(inputs=PAPER_FEATURES, blend=True),
     "particles": Recipe(inputs=BATCH_FEATURES, blend=True),
+    "segmenter": Recipe(inputs=SEGMENTER_FEATURES, blend=True),
 }
-"""The published recipe, the default, and the one for the accuracy of particle models."""
+"""The published recipe, the default, and those for particle models and for the pixels of segmenters."""
 
 _N_TREES = 100
 

@@ -19,7 +19,7 @@ from passband.optics.bands import grid_fault
 from passband.store.parts import key
 from passband.units import NM
 
-RECIPE = 4
+RECIPE = 5
 """Of how a network is trained and tested; raised when the same run would give other results."""
 MOST_RUNS = 1_000_000
 MOST_TESTS = 10_000
@@ -61,11 +61,15 @@ class Structures:
     test_images
         If not 0, each test condition has so many of the scenes to test on, drawn at random and with noise of
         its own: then no share of objects, the same in every condition, gives a score away.
+    test_side
+        Side of the window of a test image that is tested on, pixels; all of a smaller image. Larger ones
+        hold more objects, and scores are told better and cost more.
     """
 
     scenes: int = 12
     test_share: float = 0.25
     test_images: int = 0
+    test_side: int = 208
     particles: tuple[int, int] = (1, 5)
     field_nm: float = 7.68
     thickness_nm: tuple[float, float] = (2.0, 8.0)
@@ -303,6 +307,10 @@ def _structure_faults(of: Structures, training: Training) -> list[str]:
         faults.append(
             f"structures.test_images must be 0 to the {of.test_scenes} scenes that are tested on, got "
             f"{of.test_images}"
+        )
+    if of.test_side < 32 or of.test_side % 16:
+        faults.append(
+            f"structures.test_side must be a multiple of 16 pixels, at least 32, got {of.test_side}"
         )
     if of.seed < 0:
         faults.append(f"structures.seed must not be negative, got {of.seed}")

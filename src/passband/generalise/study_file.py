@@ -288,6 +288,7 @@ _KNOWN: dict[str, dict[str, Callable[[Any], Any]]] = {
         "thickness_nm": _pair(_number, "numbers"),
         "seed": _whole,
         "test_images": _whole,
+        "test_side": _whole,
     },
     "train": _AXIS,
     "test": _AXIS,

@@ -143,7 +143,11 @@ def _train_and_test(
         scores = []
         for place, test in enumerate(conditions_tested(design)):
             source = SceneImages(dataset, dataset.split("test"), ranges=test)
-            scores.append(score_network(model, *windows(source, TEST_SEED + 1000 * place))["image_f1"])
+            scores.append(
+                score_network(model, *windows(source, TEST_SEED + 1000 * place, Structures.test_side))[
+                    "image_f1"
+                ]
+            )
         return scores
 
 

@@ -45,10 +45,8 @@ from passband.types import Progress
 from passband.units import MM, NM
 from passband.words import counted
 
-TEST_SIDE = 160
-"""Pixels of the window of a test image that networks are tested on."""
 SHARES = (0.15, 0.75)
-"""Share of objects in such a window: F1 of hardly any, or of hardly anything else, tells little."""
+"""Share of objects in a window that is tested on: F1 of hardly any, or of little else, tells little."""
 TEST_SEED = 0x7E57
 """Of conditions and noise of the test images."""
 _FAMILIAR = 24
@@ -131,11 +129,11 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
         model = segmenter_of(bundle)
         known = None
         if of.evidence:
-            own = _training_images(source)
+            own = _training_images(source, of.structures.test_side)
             known = familiar(own, answers(model, own))
         rows = []
         for to in of.test_points():
-            images, objects = _test_images(scenes, to, of.training, of.structures.test_images)
+            images, objects = _test_images(scenes, to, of.training, of.structures)
             rows.append({**to.columns("test"), **score_network(model, images, objects, known)})
         return rows
 
@@ -179,7 +177,7 @@ def images_tested(folder: str | Path, study: Study, point: Point) -> tuple[Tenso
         If the scenes are not there.
     """
     scenes = _Scenes(str(folder), study.datasets)
-    return _test_images(scenes, point, study.training, study.structures.test_images)
+    return _test_images(scenes, point, study.training, study.structures)
 
 
 @torch.inference_mode()
@@ -333,38 +331,39 @@ def _whole_pixels(side: float, pixel_size: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def _test_images(scenes: _Scenes, point: Point, training: Training, count: int) -> tuple[Tensor, Tensor]:
+def _test_images(scenes: _Scenes, point: Point, training: Training, of: Structures) -> tuple[Tensor, Tensor]:
     """Images of test scenes under a condition, and where their objects are; kept between runs.
 
     Of all scenes, with the same noise in every condition; or of so many that are the condition's own.
     """
     dataset = scenes(point)
     chosen, seed = list(dataset.split("test")), TEST_SEED
-    if count:
+    if of.test_images:
         seed = int(key(asdict(point))[:12], 16)
-        chosen = sorted(np.random.default_rng(seed).permutation(chosen)[:count].tolist())
-    return windows(SceneImages(dataset, chosen, ranges=conditions_of(point, training)), seed)
+        chosen = sorted(np.random.default_rng(seed).permutation(chosen)[: of.test_images].tolist())
+    source = SceneImages(dataset, chosen, ranges=conditions_of(point, training))
+    return windows(source, seed, of.test_side)
 
 
-def _training_images(source: SceneImages) -> Tensor:
+def _training_images(source: SceneImages, side: int) -> Tensor:
     """Images of what a network was trained on, as the test images are."""
     few = SceneImages(source.dataset, source.scenes[:_FAMILIAR], ranges=source.ranges)
-    return windows(few, TEST_SEED)[0]
+    return windows(few, TEST_SEED, side)[0]
 
 
-def windows(source: SceneImages, seed: int) -> tuple[Tensor, Tensor]:
-    """One window of each scene, with some of an object and some background in it."""
+def windows(source: SceneImages, seed: int, side: int) -> tuple[Tensor, Tensor]:
+    """One window of each scene, of so many pixels a side, with some object and some background in it."""
     images, objects = [], []
     for place, (pixels, labels) in enumerate(source.each(seed=seed)):
-        window = _window(labels > 0, np.random.default_rng((seed, place)))
+        window = _window(labels > 0, side, np.random.default_rng((seed, place)))
         images.append(standardised(pixels)[window])
         objects.append(targets(labels[window], "binary"))
     return torch.from_numpy(np.stack(images)[:, None]), torch.from_numpy(np.stack(objects))
 
 
-def _window(inside: np.ndarray, rng: np.random.Generator) -> tuple[slice, slice]:
+def _window(inside: np.ndarray, side: int, rng: np.random.Generator) -> tuple[slice, slice]:
     """A window whose share of objects is within `SHARES` where there is one, else the one that is nearest."""
-    height, width = (min(TEST_SIDE, n // 16 * 16) for n in inside.shape)
+    height, width = (min(side, n // 16 * 16) for n in inside.shape)
     sums = np.pad(inside.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     y, x = (np.arange(0, n - side + 1, 8) for n, side in zip(inside.shape, (height, width), strict=True))
     y, x = y[:, None], x[None, :]

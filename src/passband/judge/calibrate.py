@@ -11,16 +11,17 @@ from passband.detections.files import read_detections
 from passband.detections.matching import OPTIMAL, MatchingRule, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors.bundle import Bundle
-from passband.detectors.infer import detect
+from passband.detectors.segment import object_mask
 from passband.errors import CalibrationError, PassbandError
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.intervals import MIN_DOMAIN_ROWS
 from passband.estimate.performance import MOST_LABELLED, adapt, fit_calibration
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
+from passband.judge.verdict import by_pixels, found_and_told
 from passband.micrographs.many import Reading, find_micrographs
 from passband.micrographs.micrograph import Micrograph
-from passband.types import Progress
+from passband.types import Mask, Progress
 from passband.words import counted
 
 
@@ -84,6 +85,63 @@ def calibration_row(
     )
 
 
+def pixel_row(
+    micrograph: Micrograph,
+    detections: Detections,
+    told: Mapping[str, float],
+    truth: Mask,
+    *,
+    domain: str,
+) -> CalibrationRow:
+    """What a segmenter's answer tells of itself on one labelled image, beside its measured scores of pixels.
+
+    Parameters
+    ----------
+    micrograph
+        The image.
+    detections, told
+        As `segment_with_evidence` gives them.
+    truth
+        Where objects are, boolean (y, x).
+    domain
+        Where the image comes from.
+
+    Raises
+    ------
+    CalibrationError
+        If the three are not of one image size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from passband.estimate.regressor import SEGMENTER_FEATURES
+    >>> image = Micrograph(pixels=np.eye(64, dtype=np.float32), name="a.tif")
+    >>> nothing = Detections(
+    ...     image_shape=(64, 64), boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0), masks=()
+    ... )
+    >>> told = dict.fromkeys(SEGMENTER_FEATURES, 0.0)
+    >>> pixel_row(image, nothing, told, image.pixels > 0, domain="A").recall
+    0.0
+    """
+    shapes = {micrograph.shape, detections.image_shape, truth.shape}
+    if len(shapes) > 1:
+        raise CalibrationError(
+            f"{micrograph.name}: micrograph, answer and truth are of different sizes: "
+            f"{micrograph.shape}, {detections.image_shape}, {truth.shape}"
+        )
+    found = object_mask(detections)
+    both, said, there = (int(m.sum()) for m in (found & truth, found, truth))
+    empty = float(said == there == 0)
+    return CalibrationRow(
+        features={"count": float(len(detections)), **told, **image_features(micrograph)},
+        f1=2 * both / (said + there) if said + there else empty,
+        precision=both / said if said else empty,
+        recall=both / there if there else empty,
+        domain=domain,
+        image=micrograph.name,
+    )
+
+
 def adapt_bundle(bundle: Bundle, rows: Sequence[CalibrationRow]) -> Bundle:
     """The same bundle with its calibration adapted to the domain of a few labelled images.
 
@@ -136,7 +194,12 @@ def calibrate_bundle(
         If the rows are too few or do not fit together.
     """
     calibration = fit_calibration(
-        rows, score_threshold=bundle.score_threshold, matching=matching, coverage=coverage, seed=seed
+        rows,
+        score_threshold=bundle.score_threshold,
+        matching=matching,
+        coverage=coverage,
+        seed=seed,
+        model="segmenter" if by_pixels(bundle) else "passband",
     )
     return replace(bundle, calibration=to_record(calibration), digest="")
 
@@ -201,7 +264,7 @@ def calibrate(
         if progress:
             progress(path, done, len(files))
         domain = Path(path).resolve().parent.name
-        rows.append(calibration_row(micrograph, detect(micrograph, bundle), truth[path], domain=domain))
+        rows.append(_row(micrograph, bundle, truth[path], domain))
     if progress:
         progress("", len(files), len(files))
     many = len(rows) > MOST_LABELLED or (len(rows) >= MIN_DOMAIN_ROWS and len({r.domain for r in rows}) > 1)
@@ -209,3 +272,16 @@ def calibrate(
     if anew or many or known is None or not known.adaptable:
         return calibrate_bundle(bundle, rows)
     return adapt_bundle(bundle, rows)
+
+
+def _row(micrograph: Micrograph, bundle: Bundle, truth: Detections, domain: str) -> CalibrationRow:
+    """The row of one labelled image: by boxes for a detector, by pixels for a segmenter."""
+    found, told = found_and_told(micrograph, bundle)
+    if not by_pixels(bundle):
+        return calibration_row(micrograph, found, truth, domain=domain)
+    if truth.masks is None and len(truth):
+        raise CalibrationError(
+            f"{micrograph.name}: its annotations are boxes, and a segmenter is scored by pixels; give label "
+            "images, or COCO with outlines"
+        )
+    return pixel_row(micrograph, found, told, object_mask(truth), domain=domain)

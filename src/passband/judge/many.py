@@ -327,6 +327,7 @@ def _key(item: _Item, reading: Reading, judge: Judge) -> str:
         "bundle": judge.digest,
         "frame": reading.frame,
         "pixel_size": reading.given_pixel_size(item.path),
+        "defocus": reading.defocus,
         **judge.settings,
     }
     if item.given:

@@ -13,6 +13,7 @@ from passband.detections.detections import Detections
 from passband.errors import ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.reasons import Moved
+from passband.judge.placing import Placed
 from passband.micrographs.micrograph import Micrograph
 from passband.units import NM
 
@@ -129,6 +130,10 @@ class Evidence:
         What each feature did to the estimated F1, the largest effect first; empty without an estimate.
     strangers
         Particles unlike all that a classifier of particles has seen; None where a detector answered.
+    pixels
+        Whether scores are of pixels, as a segmenter's are, for which a single large object is enough.
+    placed
+        Where the focus lies in what the network was trained on; None where that is not told.
     """
 
     detections: Detections
@@ -140,6 +145,8 @@ class Evidence:
     overfull: float | None = None
     moved: tuple[Moved, ...] = ()
     strangers: int | None = None
+    pixels: bool = False
+    placed: Placed | None = None
 
 
 def unusable(micrograph: Micrograph, policy: Policy) -> list[Finding]:
@@ -208,7 +215,7 @@ def weigh(evidence: Evidence, policy: Policy) -> list[Finding]:
     against = [
         *_about_calibration(evidence),
         *_about_novelty(evidence.outlook, policy),
-        *_about_count(evidence.detections, policy),
+        *_about_count(evidence, policy),
         # Of nothing found, an estimate can only say that it does not know: F1 is 1 or 0.
         *(_about_estimate(evidence.outlook, policy) if len(evidence.detections) else ()),
         *_about_pixel_size(evidence, policy),
@@ -217,9 +224,14 @@ def weigh(evidence: Evidence, policy: Policy) -> list[Finding]:
         words = f"As spheres, the objects do not fit in a foil of {evidence.overfull / NM:.3g} nm"
         against.append(_review(f"{words}: the detections, the pixel size or the thickness are wrong."))
     against += _about_strangers(evidence, policy)
+    against += _about_focus(evidence.placed)
     explained = [Finding("trust", _what_moved(evidence.moved))] if evidence.moved else []
+    if evidence.placed is not None and not evidence.placed.beyond:
+        explained.append(Finding("trust", _within(evidence.placed)))
     if evidence.strangers is not None:
         explained.append(Finding("trust", "F1 is here the share of particles that get their right class."))
+    if evidence.pixels and evidence.outlook is not None:
+        explained.append(Finding("trust", "F1, precision and recall are here of pixels, not of objects."))
     if against or evidence.outlook is None:
         return sorted(against, key=lambda finding: finding.answer != "reject") + explained  # stable
     return [Finding("trust", _why_trusted(evidence.outlook, evidence.detections, policy)), *explained]
@@ -231,6 +243,9 @@ def _review(reason: str) -> Finding:
 
 def _about_calibration(evidence: Evidence) -> list[Finding]:
     """Whether there is an estimate, and whether it is for the detector that was used."""
+    if evidence.outlook is None and evidence.pixels and evidence.foreign:
+        words = f"The estimate of {evidence.bundle_name!r} is of what its own network says of its own answers"
+        return [_review(f"{words}, so no score of another's can be estimated.")]
     if evidence.outlook is None:
         words = f"The bundle {evidence.bundle_name!r} holds no calibration, so no score can be estimated"
         return [_review(f"{words}. Make one from labelled images with `passband calibrate`.")]
@@ -256,13 +271,14 @@ def _about_novelty(outlook: Outlook | None, policy: Policy) -> list[Finding]:
     return [_review(words)]
 
 
-def _about_count(d: Detections, policy: Policy) -> list[Finding]:
+def _about_count(evidence: Evidence, policy: Policy) -> list[Finding]:
     """Whether there is enough to go by."""
+    d = evidence.detections
     if len(d) == 0:
         words = f"Nothing was found at a score of {d.score_threshold:.2f} or more: either nothing is there"
         return [_review(f"{words}, or the detector misses it. Look at the image.")]
     confident = _confident(d, policy)
-    if confident >= policy.few_objects:
+    if evidence.pixels or confident >= policy.few_objects:
         return []
     have = f"{'None' if confident == 0 else f'Only {confident}'} of {len(d)} detection{'s' * (len(d) > 1)}"
     words = f"{have} scored {policy.confident_score:.2f} or more"
@@ -319,6 +335,32 @@ def _about_pixel_size(evidence: Evidence, policy: Policy) -> list[Finding]:
     return [_review(f"{words}, {low / NM:.3g} to {high / NM:.3g} nm.")]
 
 
+def _about_focus(placed: Placed | None) -> list[Finding]:
+    """Whether the network was trained at such a focus."""
+    if placed is None or not placed.beyond:
+        return []
+    low, high = (f"{v / NM:.3g}" for v in placed.trained)
+    return [
+        _review(
+            f"It was taken {_focus(placed)}, {placed.beyond / NM:.3g} nm beyond the training ({low} to "
+            f"{high} nm); {placed.shared:.0%} of what it transfers was in the training images too."
+        )
+    ]
+
+
+def _within(placed: Placed) -> str:
+    words = f"It was taken {_focus(placed)}, as training images were"
+    if placed.known_f1 is None:
+        return f"{words}."
+    return f"{words}; on simulated images at this focus the F1 was {placed.known_f1:.2f} in the mean."
+
+
+def _focus(placed: Placed) -> str:
+    """Size, side and source of a focus."""
+    side = "under" if placed.defocus >= 0 else "over"
+    return f"{abs(placed.defocus) / NM:.3g} nm {side} focus, {placed.told_by}"
+
+
 def _why_trusted(outlook: Outlook, d: Detections, policy: Policy) -> str:
     e = outlook.estimates["f1"]
     return (
@@ -335,7 +377,7 @@ def _what_moved(moved: Sequence[Moved]) -> str:
         if abs(m.effect) >= 0.005
     ]
     if not told:
-        return "Every feature of the detections is as usual."
+        return "Every feature of the answer is as usual."
     return f"What moved the estimated F1 most: {'; '.join(told)}."
 
 
@@ -371,6 +413,16 @@ WORDS: Mapping[str, str] = {
     "mean_circularity": "how round the objects are",
     "std_circularity": "how differently round the objects are",
     "count": "number of objects",
+    "share": "share of the image found",
+    "confidence": "how sure the network is",
+    "soft_dice": "Dice expected of its own chances",
+    "agree_noise": "agreement with itself under noise",
+    "agree_negative": "agreement with itself on the negative",
+    "agree_turn": "agreement with itself when turned",
+    "agree_scale": "agreement with itself made smaller",
+    "smooth_9": "evenness of outlines",
+    "smooth_21": "compactness of what is found",
+    "edge": "length of the outlines",
     "image_confidence": "score weighted by area",
     **{f"power_1_{k}": f"image power at {k / 2:g} to {k} pixels" for k in (4, 8, 16, 32, 64, 128)},
     "spectral_slope": "slope of the power spectrum",

@@ -20,12 +20,15 @@ from passband.detections.detections import Detections
 from passband.detections.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
 from passband.detectors.bundle import Bundle
 from passband.detectors.infer import detect
+from passband.detectors.segment import segment_with_evidence
+from passband.detectors.unet import UNetConfig
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.performance import estimate_scores
 from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import CalibrationRecord, from_record
+from passband.judge.placing import place
 from passband.judge.policy import DEFAULT_POLICY, Evidence, Finding, Judgement, Policy, unusable, weigh
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Vector
@@ -172,11 +175,14 @@ def assess_detector(
     """Judge a detector's answer on one micrograph; arguments and errors are those of `passband.assess`."""
     findings = unusable(micrograph, policy)
     foreign, outlook = detections is not None, None
+    told: Mapping[str, float] = {}
     if detections is None:
-        detections = _nothing(micrograph, bundle) if findings else detect(micrograph, bundle)
+        detections = _nothing(micrograph, bundle)
+        if not findings:
+            detections, told = found_and_told(micrograph, bundle)
     sizes = measure_sizes(detections, micrograph.pixel_size, thickness)
     if not findings:
-        outlook, moved = _outlook(micrograph, detections, bundle)
+        outlook, moved = _outlook(micrograph, detections, bundle, told)
         evidence = Evidence(
             detections=detections,
             outlook=outlook,
@@ -186,9 +192,23 @@ def assess_detector(
             trained_pixel_size=_pair(bundle.training.get("pixel_size")),
             overfull=_overfull(sizes),
             moved=moved,
+            pixels=by_pixels(bundle),
+            placed=place(micrograph, bundle.training) if by_pixels(bundle) else None,
         )
         findings = weigh(evidence, policy)
     return verdict_of(micrograph, findings, detections, outlook, sizes)
+
+
+def found_and_told(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, Mapping[str, float]]:
+    """What a bundle's network finds, and what a segmenter's answers tell of themselves besides."""
+    if by_pixels(bundle):
+        return segment_with_evidence(micrograph, bundle)
+    return detect(micrograph, bundle), {}
+
+
+def by_pixels(bundle: Bundle) -> bool:
+    """Whether a bundle's answers are scored by pixels, as those of a segmenter are."""
+    return isinstance(bundle.detector, UNetConfig)
 
 
 def verdict_of(
@@ -309,7 +329,7 @@ def _estimate_as_json(e: Estimate | None) -> dict[str, float | None]:
 
 
 def _outlook(
-    micrograph: Micrograph, d: Detections, bundle: Bundle
+    micrograph: Micrograph, d: Detections, bundle: Bundle, told: Mapping[str, float]
 ) -> tuple[Outlook | None, tuple[Moved, ...]]:
     """The estimate for some detections and what moved it; none without a calibration; misfits are refused."""
     if d.image_shape != micrograph.shape:
@@ -328,7 +348,9 @@ def _outlook(
             f"but the calibration is for {threshold:g}, and another threshold shifts every estimate; run "
             f"the detector at {threshold:g}, cut with detections.above({threshold:g}), or calibrate anew"
         )
-    known = {**detection_features(d), **image_features(micrograph)}
+    known = {**detection_features(d), **told, **image_features(micrograph)}
+    if by_pixels(bundle) and not told:  # another's answers, which this network says nothing of
+        return None, ()
     wanted = {n: known[n] for n in calibration.features if n in known}
     outlook = estimate_scores(calibration, wanted)
     if not len(d):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from passband.errors import ParameterError, PassbandError, ReadError
-from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.micrograph import GIVEN, Micrograph
 from passband.micrographs.readers import SUFFIXES, read_micrograph
 from passband.micrographs.sidecar import sidecar_pixel_size
 
@@ -29,11 +29,14 @@ class Reading:
         Pixel sizes in Å by file name, in place of what the files say.
     frame
         Which image of a stack, from 0, or None.
+    defocus
+        Å, positive is underfocus, in place of what the files say, or None.
     """
 
     pixel_size: float | None = None
     sidecar: Mapping[str, float] = field(default_factory=dict)
     frame: int | None = None
+    defocus: float | None = None
 
     def given_pixel_size(self, path: str) -> float | None:
         """Å, where it is not left to the file to say."""
@@ -42,6 +45,9 @@ class Reading:
     def read(self, path: str) -> Micrograph:
         """One micrograph, with the pixel size that holds for it."""
         micrograph = read_micrograph(path, frame=self.frame, pixel_size=self.pixel_size)
+        if self.defocus is not None:
+            sources = {**micrograph.sources, "defocus": GIVEN}
+            micrograph = replace(micrograph, defocus=self.defocus, sources=sources)
         listed = sidecar_pixel_size(self.sidecar, path)
         if self.pixel_size is None and listed is not None:
             return micrograph.calibrated(listed, "the sidecar table")

@@ -12,6 +12,9 @@ import numpy as np
 from passband.errors import ParameterError
 from passband.types import Image
 
+GIVEN = "given"
+"""The source of what a person says of a micrograph."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Micrograph:
