@@ -9,17 +9,21 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from typer.testing import CliRunner
 
+from passband.cli import app
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
 from passband.detectors.segment import object_mask, segment, segment_objects, segment_with_evidence
 from passband.detectors.unet import UNet, UNetConfig
-from passband.errors import CalibrationError
+from passband.errors import BundleError, CalibrationError
 from passband.estimate.records import from_record
 from passband.estimate.regressor import SEGMENTER_FEATURES
+from passband.judge.about import about_bundle
 from passband.judge.calibrate import calibrate, calibrate_bundle, pixel_row
 from passband.judge.placing import GIVEN, Placed, place
-from passband.judge.policy import Evidence, Policy, weigh
+from passband.judge.policy import DEFAULT_POLICY, Evidence, Policy, weigh
+from passband.judge.trust_map import draw_trust_map, trust_map
 from passband.kinds import assess
 from passband.micrographs.micrograph import Micrograph
 
@@ -231,3 +235,36 @@ def test_a_focus_beyond_the_training_asks_for_a_look_and_says_what_is_shared() -
         "this focus the F1 was 0.83 in the mean.",
     )
     assert not any("focus" in words for _, words in said(None))
+
+
+def test_the_bundle_tells_and_draws_where_it_can_be_trusted(judged: Bundle, tmp_path) -> None:
+    known = {"defocus_nm": [-20, 0, 100], "dose": [50, 400], "f1": [[0.2, 0.0, 0.6], [0.6, 0.4, 0.8]]}
+    mapped = replace(judged, training={**judged.training, "map": known})
+    lines = dict(about_bundle(mapped))
+    assert lines["400 e/Å²"].split() == ["0.60", "0.40-", "0.80+"]
+    assert lines["underfocus, nm"].split() == ["-20", "0", "100"]
+    figure = draw_trust_map(trust_map(mapped.training), DEFAULT_POLICY)
+    assert [t.get_text() for t in figure.axes[0].texts] == ["0.20", "0.00", "0.60", "0.60", "0.40", "0.80"]
+    place_, out = tmp_path / "mapped.safetensors", tmp_path / "map.png"
+    write_bundle(mapped, place_)
+    done = CliRunner().invoke(app, ["info", str(place_), "--plot", str(out)])
+    assert done.exit_code == 0 and out.stat().st_size > 5000
+    done = CliRunner().invoke(app, ["info", "cavities", "--plot", str(out)])
+    assert done.exit_code == 2 and "holds no map" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"defocus_nm": [1, 0], "dose": [1], "f1": [[0.5, 0.5]]},
+        {"defocus_nm": [0, 1], "dose": [1], "f1": [[0.5]]},
+        {"defocus_nm": [0, 1], "dose": [1], "f1": [[0.5, 1.5]]},
+        {"defocus_nm": [], "dose": [], "f1": []},
+        {"defocus_nm": [0, 1], "dose": [1]},
+        {"defocus_nm": ["a"], "dose": [1], "f1": [[1]]},
+        [1, 2],
+    ],
+)
+def test_a_map_that_is_none_is_refused(known) -> None:
+    with pytest.raises(BundleError, match="map"):
+        trust_map({"map": known})

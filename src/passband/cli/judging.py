@@ -158,12 +158,17 @@ def info(
         typer.Argument(help="A micrograph, a bundle, cavities or hrtem; without it, Passband itself."),
     ] = None,
     frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw where a bundle can be trusted: .png, .svg or .pdf.")
+    ] = None,
 ) -> None:
     """Say what Passband, a bundle or a micrograph file is.
 
     For example `passband info`, `passband info stack.mrc --frame 0`, `passband info my.safetensors`,
-    `passband info hrtem`.
+    `passband info hrtem --plot map.png`.
     """
+    if plot is not None:
+        _draw_map(path, plot)
     if path is None:
         from passband.judge.about import about_passband
 
@@ -178,6 +183,20 @@ def info(
         lines = about_micrograph(path, frame=frame)
     for name, words in lines:
         typer.echo(f"{name + ':':<20}{words}")
+
+
+def _draw_map(path: str | None, plot: Path) -> None:
+    """Draw the map of a bundle, or say that it has none."""
+    from passband.detectors.bundle import named_bundle
+    from passband.drawing.saving import save_figure
+    from passband.errors import ParameterError
+    from passband.judge.policy import DEFAULT_POLICY
+    from passband.judge.trust_map import draw_trust_map, trust_map
+
+    known = None if path is None else trust_map(named_bundle(path).training)
+    if known is None:
+        raise ParameterError(f"{path or 'Passband itself'} holds no map to draw; a bundle that does is hrtem")
+    typer.echo(f"drawn: {save_figure(draw_trust_map(known, DEFAULT_POLICY), plot)}", err=True)
 
 
 def calibrate(

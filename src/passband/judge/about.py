@@ -7,6 +7,8 @@ from passband.cavities.domains import DOMAINS
 from passband.detectors.bundle import Bundle, default_bundle
 from passband.errors import BundleError
 from passband.estimate.about import about_calibration
+from passband.judge.policy import DEFAULT_POLICY
+from passband.judge.trust_map import about_map, trust_map
 from passband.micrographs.readers import SUFFIXES
 from passband.types import Lines
 from passband.units import NM
@@ -49,7 +51,8 @@ def about_bundle(bundle: Bundle) -> Lines:
             lines.append(("trained on", ", ".join(str(d) for d in value)))
         elif isinstance(value, (str, int, float)):
             lines.append((name.replace("_", " "), f"{value}"))
-    return lines + about_calibration(bundle.calibration)
+    known = trust_map(bundle.training)
+    return lines + about_calibration(bundle.calibration) + (about_map(known, DEFAULT_POLICY) if known else [])
 
 
 def _many(count: int) -> str:

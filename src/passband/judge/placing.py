@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from passband.errors import ParameterError
+from passband.judge.trust_map import trust_map
 from passband.micrographs.micrograph import GIVEN, Micrograph
 from passband.optics.about import focus_of
 from passband.optics.conditions import ConditionRanges, ImagingConditions, Uniform, draw_conditions
@@ -90,12 +91,13 @@ def place(micrograph: Micrograph, training: Mapping[str, Any]) -> Placed | None:
     if micrograph.energy is None:
         told_by += f" at {energy / 1e3:g} keV, which is assumed"
     trained = float(min(ends)) * NM, float(max(ends)) * NM
+    known = trust_map(training)
     return Placed(
         defocus=taken.defocus,
         told_by=told_by,
         trained=trained,
         shared=_shared(taken, trained, training["conditions"].get("cs_mm", [0.0])),
-        known_f1=_at(training.get("map"), taken.defocus / NM),
+        known_f1=None if known is None else known.at(taken.defocus / NM),
     )
 
 
@@ -134,13 +136,3 @@ def _shared(taken: ImagingConditions, trained: tuple[float, float], cs_mm: Any) 
     view = View()
     known, asked = transfer(draw_conditions(ranges, SAMPLE, seed=0), view), transfer([taken], view)
     return float(coverage(known, asked, view))
-
-
-def _at(known: Any, defocus_nm: float) -> float | None:
-    """The mean F1 of a bundle's map at a focus; None outside it."""
-    if not known:
-        return None
-    at, scores = np.asarray(known["defocus_nm"], float), np.asarray(known["f1"], float)
-    if not at.min() <= defocus_nm <= at.max():
-        return None
-    return float(np.interp(defocus_nm, at, scores.mean(axis=0)))
