@@ -66,6 +66,15 @@ def test_intervals_hold_what_they_promise_on_conditions_never_seen():
     assert held.mean() > 0.85 and (found.high - found.low).mean() < 0.35
 
 
+def test_an_interval_reaches_over_nearly_every_condition_not_over_most_rows():
+    conditions = np.repeat(np.arange(20), 10)
+    wrong = (1 + conditions) / 20
+    reach = predict._reach(wrong, conditions, 0.9)
+    assert 0.95 <= reach < 1.0
+    many = np.repeat(np.arange(20), 10 + 200 * (np.arange(20) == 0))  # one condition has most of the rows
+    assert predict._reach((1 + many) / 20, many, 0.9) == reach
+
+
 @pytest.mark.parametrize("both", [True, False])
 def test_no_score_of_a_condition_that_is_left_out_is_learned_from(monkeypatch, both):
     pairs = pairs_of(rows_of(lambda row: 0.5))
