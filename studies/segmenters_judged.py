@@ -57,7 +57,7 @@ from passband.store.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 SCENES = {"300keV": 30, "200keV": 16, "80keV": 14, "300keV-large": 12}
-IMAGES = 60
+IMAGES = 36
 """Of each domain."""
 BEYOND: dict[str, dict[str, object]] = {
     "far under focus": {"C10": Uniform(low=-4500, high=-2600)},

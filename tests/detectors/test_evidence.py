@@ -59,10 +59,10 @@ def test_an_answer_is_turned_back_and_brought_to_its_pixels_before_it_is_compare
     logits = torch.full((1, 1, 40, 64), -1.0)
     logits[..., 8:24, 12:20] = 1.0
     others = {"turn": torch.rot90(logits, 1, (2, 3)), "scale": logits[..., ::2, ::2], "noise": logits}
-    told = agreements(logits, others)
+    told = agreements(logits, others.items())
     assert told["agree_turn"].item() == told["agree_noise"].item() == 1.0
     assert told["agree_scale"].item() > 0.9
-    assert agreements(logits, {"turn": torch.rot90(logits, -1, (2, 3))})["agree_turn"].item() < 1
+    assert agreements(logits, [("turn", torch.rot90(logits, -1, (2, 3)))])["agree_turn"].item() < 1
 
 
 def test_crumbs_and_ragged_outlines_are_told_from_a_compact_object() -> None:
@@ -71,7 +71,7 @@ def test_crumbs_and_ragged_outlines_are_told_from_a_compact_object() -> None:
     crumbs = torch.where(
         torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(0)) < 0.3, 1.0, -1.0
     )
-    even, ragged = agreements(disc, {}), agreements(crumbs, {})
+    even, ragged = agreements(disc, []), agreements(crumbs, [])
     assert even["smooth_9"] > 0.97 and ragged["smooth_9"] < 0.1
     assert even["smooth_21"] > 0.9 and ragged["smooth_21"] < 0.1
     assert even["edge"] < ragged["edge"] / 4

@@ -7,7 +7,7 @@ reversal of contrast is among the changes because networks are wrong there consi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -155,8 +155,8 @@ def evidence(
     (True, torch.Size([3]))
     """
     stride = model.config.stride
-    others = changes(images, seed=seed, stride=stride)
-    told = agreements(said.logits, {name: answers(model, other).logits for name, other in others.items()})
+    changed = changes(images, seed=seed, stride=stride)
+    told = agreements(said.logits, ((name, answers(model, other).logits) for name, other in changed))
     unlike = (said.features - known.features) / (known.spread + 1e-6)
     values = {
         **told,
@@ -166,8 +166,12 @@ def evidence(
     return {name: values[name] for name in EVIDENCE}
 
 
-def changes(images: Float[Tensor, "b 1 y x"], *, seed: int = 0, stride: int = 1) -> dict[str, Tensor]:
+def changes(
+    images: Float[Tensor, "b 1 y x"], *, seed: int = 0, stride: int = 1
+) -> Iterator[tuple[str, Tensor]]:
     """Images changed in ways that change no object: noise added, the negative, a quarter turn, made smaller.
+
+    One after another, so that only one of them takes room.
 
     Parameters
     ----------
@@ -180,25 +184,21 @@ def changes(images: Float[Tensor, "b 1 y x"], *, seed: int = 0, stride: int = 1)
 
     Examples
     --------
-    >>> {name: tuple(c.shape[2:]) for name, c in changes(torch.randn(1, 1, 32, 16)).items()}
+    >>> {name: tuple(c.shape[2:]) for name, c in changes(torch.randn(1, 1, 32, 16))}
     {'noise': (32, 16), 'negative': (32, 16), 'turn': (16, 32), 'scale': (24, 12)}
     """
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed)).to(images)
+    yield "noise", (images + NOISE * noise) / (1 + NOISE**2) ** 0.5
+    yield "negative", -images
+    yield "turn", torch.rot90(images, 1, (2, 3))
     smaller = [max(stride, round(n * SCALE / stride) * stride) for n in images.shape[-2:]]
     shrunk = nn.functional.interpolate(
         images, size=tuple(smaller), mode="bilinear", align_corners=False, antialias=True
     )
-    return {
-        "noise": (images + NOISE * noise) / (1 + NOISE**2) ** 0.5,
-        "negative": -images,
-        "turn": torch.rot90(images, 1, (2, 3)),
-        "scale": _respread(shrunk),
-    }
+    yield "scale", _respread(shrunk)
 
 
-def agreements(
-    logits: Float[Tensor, "b 1 y x"], others: Mapping[str, Float[Tensor, "b 1 _ _"]]
-) -> dict[str, Tensor]:
+def agreements(logits: Float[Tensor, "b 1 y x"], others: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     """What answers tell of themselves, beside the answers on changed images.
 
     Parameters
@@ -206,7 +206,7 @@ def agreements(
     logits
         Above zero on an object.
     others
-        Of each of `changes`, in pixels of its own.
+        Names of `changes`, and the logits of each in pixels of its own.
 
     Returns
     -------
@@ -220,13 +220,13 @@ def agreements(
     Examples
     --------
     >>> logits = torch.tensor([[[[9.0, -9.0]]]])
-    >>> told = agreements(logits, {"negative": -logits})
+    >>> told = agreements(logits, [("negative", -logits)])
     >>> {k: round(float(v), 3) for k, v in told.items() if k[:6] != "smooth"}
     {'share': 0.5, 'confidence': 1.0, 'soft_dice': 1.0, 'agree_negative': 0.0, 'edge': 1.0}
     """
     chance, found = torch.sigmoid(logits), logits > 0
     agree = {}
-    for name, other in others.items():
+    for name, other in others:
         back = torch.rot90(other, -1, (2, 3)) if name == "turn" else other
         back = back if back.shape == logits.shape else _resized(back, logits.shape[-2:])
         agree[f"agree_{name}"] = dice(back > 0, found)

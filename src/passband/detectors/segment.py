@@ -100,8 +100,9 @@ def segment_with_evidence(
     pixels, ask = _network(micrograph, bundle, memory_gb)
     logits = ask(pixels)
     changed = changes(torch.from_numpy(pixels)[None, None])
-    others = {name: ask(image[0, 0].numpy())[None, :1] for name, image in changed.items()}
-    told = agreements(logits[None, :1], others)
+    told = agreements(
+        logits[None, :1], ((name, ask(image[0, 0].numpy())[None, :1]) for name, image in changed)
+    )
     found = _objects(bundle, _chances(micrograph, logits))
     return found, {name: float(value) for name, value in told.items()}
 
