@@ -42,6 +42,7 @@ from passband.detectors.scenes import SceneImages, varied_images
 from passband.detectors.segment import segment, segment_with_evidence
 from passband.detectors.train_segmenter import Draw, SegmenterConfig, train_segmenter
 from passband.detectors.unet import segmenter_network
+from passband.detectors.vary import Variation, vary
 from passband.estimate.performance import estimate_scores
 from passband.estimate.records import from_record
 from passband.estimate.rows import CalibrationRow
@@ -74,7 +75,7 @@ SPECIALISTS = {
 """Defocus and dose that a small network is trained at."""
 MAP_DEFOCI = (-200, -150, -100, -50, -25, -10, 0, 10, 25, 50, 100, 150, 200, 260)
 MAP_DOSES = (50, 200, 1000, 4000)
-MAP_SCENES = 12
+MAP_SCENES, MAP_BIN = 12, 2.0
 GOOD = 0.8
 
 
@@ -144,19 +145,22 @@ def specialist(name: str, of: Dataset) -> Bundle:
 
 
 def network_map(bundle: Bundle, of: Dataset) -> dict[str, object]:
-    """Mean F1 of a network by focus and dose, on scenes that it was not trained on."""
+    """Mean F1 of a network by focus and dose, on scenes that it was not trained on, outlines halfway."""
     f1s = np.zeros((len(MAP_DOSES), len(MAP_DEFOCI)))
     scenes = [n for n in of.split("train") if of.scene(n).labels.any()][:MAP_SCENES]
     for i, dose in enumerate(MAP_DOSES):
         for j, defocus in enumerate(MAP_DEFOCI):
-            source = SceneImages(
-                of, scenes, ranges=replace(steady(of), C10=-10.0 * defocus, dose=float(dose))
-            )
-            f1s[i, j] = np.mean(
-                [f1(answer(bundle, pixels), labels > 0) for pixels, labels in source.each(seed=3)]
-            )
+            ranges = replace(steady(of), C10=-10.0 * defocus, dose=float(dose))
+            images = SceneImages(of, scenes, ranges=ranges).each(seed=3)
+            seen = [vary(*image, Variation(bin=MAP_BIN, halfway=True)) for image in images]
+            f1s[i, j] = np.mean([f1(answer(bundle, pixels), labels > 0) for pixels, labels in seen])
         print(f"map: dose {i + 1} of {len(MAP_DOSES)}", flush=True)
-    return {"defocus_nm": list(MAP_DEFOCI), "dose": list(MAP_DOSES), "f1": f1s.round(3).tolist()}
+    return {
+        "defocus_nm": list(MAP_DEFOCI),
+        "dose": list(MAP_DOSES),
+        "f1": f1s.round(3).tolist(),
+        "pixel_size": float(of.study.imaging.pixel_size) * MAP_BIN,  # type: ignore[arg-type]
+    }
 
 
 def answer(bundle: Bundle, pixels: np.ndarray) -> np.ndarray:

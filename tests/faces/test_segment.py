@@ -125,6 +125,41 @@ def test_bundles_that_ship_go_by_their_names_everywhere(call, image, monkeypatch
     assert "U-Net" in call("info", "hrtem").out and "Mask R-CNN" in call("info", "cavities").out
 
 
+@pytest.fixture
+def discs(tmp_path):
+    rng, (y, x) = np.random.default_rng(4), np.mgrid[:256, :256]
+    dark = sum(((y - a) ** 2 + (x - b) ** 2 < 24**2) for a, b in ((60, 70), (150, 190), (200, 60)))
+    path = tmp_path / "discs.tif"
+    tifffile.imwrite(path, (100 - 45 * dark + 15 * rng.standard_normal(dark.shape)).clip(0).astype(np.uint8))
+    return path
+
+
+def test_the_generalists_answer_is_estimated_as_any_detectors_is(call, discs):
+    done = call("assess", discs, "--bundle", "hrtem", "--pixel-size-nm", 0.05, "--json")
+    assert done.status == 0, done.err
+    (verdict,) = json.loads(done.out)["micrographs"]
+    for name in ("f1", "precision", "recall"):
+        e = verdict["estimates"][name]
+        assert 0 <= e["low"] <= e["value"] <= e["high"] <= 1 and e["coverage"] == 0.9
+    assert verdict["detections"]["count"] >= 3
+    assert any("of pixels, not of objects" in r for r in verdict["reasons"])
+
+
+def test_a_focus_that_is_given_is_placed_in_the_training(call, discs):
+    words = ("assess", discs, "--bundle", "hrtem", "--pixel-size-nm", 0.05, "--json", "--defocus-nm")
+    inside, beyond = (json.loads(call(*words, at).out)["micrographs"][0] for at in (80, 320))
+    assert any("80 nm under focus, as it was given" in r for r in inside["reasons"])
+    assert any("60 nm beyond the training (-200 to 260 nm)" in r for r in beyond["reasons"])
+    assert beyond["verdict"] != "trust" and inside["estimates"] == beyond["estimates"]
+    assert call(*words, "nan").status == 2
+
+
+def test_the_generalist_tells_where_it_can_be_trusted(call, tmp_path):
+    done = call("info", "hrtem", "--plot", tmp_path / "map.png")
+    assert done.status == 0 and "underfocus, nm" in done.out and (tmp_path / "map.png").exists()
+    assert "1188 labelled images of 33 domains" in done.out
+
+
 def test_a_dataset_trains_a_segmenter_by_command(call, tmp_path):
     words = ("--network", "tiny", "--steps", 2, "--crop", 32, "--batch", 2, "--instances", "--seed", 4)
     done = call("train", "segmenter", "--data", made_dataset(4), "--out", tmp_path / "mine", *words)

@@ -190,8 +190,8 @@ def test_all_is_shared_with_a_training_at_the_same_focus_and_less_with_another()
 def test_the_map_is_read_at_the_focus_and_nowhere_else() -> None:
     known = {"defocus_nm": [-20, 0, 100], "dose": [50, 400], "f1": [[0.2, 0.0, 0.6], [0.6, 0.4, 0.8]]}
     training = {**TRAINED, "map": known}
-    assert place(focused(0), training).known_f1 == pytest.approx(0.2)
-    assert place(focused(50), training).known_f1 == pytest.approx(0.45)
+    assert place(focused(0), training).known_f1 == pytest.approx((0.0, 0.4))
+    assert place(focused(50), training).known_f1 == pytest.approx((0.3, 0.6))
     assert place(focused(101), training).known_f1 is None
     assert place(focused(50), TRAINED).known_f1 is None
 
@@ -228,19 +228,20 @@ def test_a_focus_beyond_the_training_asks_for_a_look_and_says_what_is_shared() -
         "It was taken 140 nm under focus, by its Thon rings, 40 nm beyond the training (-20 to 100 nm); "
         "61% of what it transfers was in the training images too.",
     ) in said(beyond)
-    inside = replace(beyond, defocus=-150.0, known_f1=0.83)
+    inside = replace(beyond, defocus=-150.0, known_f1=(0.43, 0.83))
     assert said(inside)[-1] == (
         "trust",
         "It was taken 15 nm over focus, by its Thon rings, as training images were; on simulated images at "
-        "this focus the F1 was 0.83 in the mean.",
+        "this focus the mean F1 was 0.43 to 0.83, by dose.",
     )
     assert not any("focus" in words for _, words in said(None))
 
 
 def test_the_bundle_tells_and_draws_where_it_can_be_trusted(judged: Bundle, tmp_path) -> None:
     known = {"defocus_nm": [-20, 0, 100], "dose": [50, 400], "f1": [[0.2, 0.0, 0.6], [0.6, 0.4, 0.8]]}
-    mapped = replace(judged, training={**judged.training, "map": known})
+    mapped = replace(judged, training={**judged.training, "map": {**known, "pixel_size": 0.4}})
     lines = dict(about_bundle(mapped))
+    assert "simulated at 0.04 nm a pixel" in lines["map"]
     assert lines["400 e/Å²"].split() == ["0.60", "0.40-", "0.80+"]
     assert lines["underfocus, nm"].split() == ["-20", "0", "100"]
     figure = draw_trust_map(trust_map(mapped.training), DEFAULT_POLICY)

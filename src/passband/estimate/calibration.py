@@ -28,6 +28,9 @@ from passband.estimate.regressor import (
 )
 from passband.types import Vector
 
+MOST_NAMED = 12
+"""Domains that a statement names each."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
@@ -231,7 +234,7 @@ class Calibration:
     @property
     def statement(self) -> str:
         """For what the intervals hold, in words."""
-        names = ", ".join(self.domains)
+        names = ", ".join(self.domains) if len(self.domains) <= MOST_NAMED else f"{len(self.domains)} of them"
         if self.labelled is not None:
             return (
                 f"{self.coverage:.0%} intervals for images like those of {self.labelled.domain!r}: the "

@@ -36,15 +36,15 @@ class Placed:
     shared
         How much of what the micrograph transfers the training images transferred too, 0 to 1.
     known_f1
-        What the network reached on simulated images at this focus, the mean over doses; None where that was
-        not measured.
+        What the network reached on simulated images at this focus, with the fewest and with the most
+        electrons that its map has; None where that was not measured.
     """
 
     defocus: float
     told_by: str
     trained: tuple[float, float]
     shared: float
-    known_f1: float | None = None
+    known_f1: tuple[float, float] | None = None
 
     @property
     def beyond(self) -> float:

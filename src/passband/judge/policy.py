@@ -352,7 +352,8 @@ def _within(placed: Placed) -> str:
     words = f"It was taken {_focus(placed)}, as training images were"
     if placed.known_f1 is None:
         return f"{words}."
-    return f"{words}; on simulated images at this focus the F1 was {placed.known_f1:.2f} in the mean."
+    low, high = placed.known_f1
+    return f"{words}; on simulated images at this focus the mean F1 was {low:.2f} to {high:.2f}, by dose."
 
 
 def _focus(placed: Placed) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from passband.errors import BundleError
 from passband.types import Lines
+from passband.units import NM
 from passband.words import number_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class TrustMap:
         Rows, e/Å², float64 (m,).
     f1
         float64 (m, n), 0 to 1.
+    pixel_size
+        Of the images, Å, or None where it is not said.
 
     Raises
     ------
@@ -39,15 +42,16 @@ class TrustMap:
 
     Examples
     --------
-    >>> known = {"defocus_nm": [-50, 50], "dose": [100], "f1": [[0.25, 0.75]]}
+    >>> known = {"defocus_nm": [-50, 50], "dose": [30, 100], "f1": [[0.0, 0.5], [0.25, 0.75]]}
     >>> trust_map({"map": known}).at(25.0), trust_map({}) is None
-    (0.625, True)
+    ((0.375, 0.625), True)
     """
 
     # Plain arrays: shapes are checked below always, not by annotation in the tests only.
     defocus_nm: np.ndarray
     dose: np.ndarray
     f1: np.ndarray
+    pixel_size: float | None = None
 
     def __post_init__(self) -> None:
         sides = (*self.dose.shape, *self.defocus_nm.shape)
@@ -58,11 +62,13 @@ class TrustMap:
                 f"{self.defocus_nm.shape}, {self.dose.shape} and f1 of shape {self.f1.shape}"
             )
 
-    def at(self, defocus_nm: float) -> float | None:
-        """The score at a focus, the mean over doses; None beyond the map."""
+    def at(self, defocus_nm: float) -> tuple[float, float] | None:
+        """The scores at a focus with the lowest and the highest dose; None beyond the map."""
         if not self.defocus_nm[0] <= defocus_nm <= self.defocus_nm[-1]:
             return None
-        return float(np.interp(defocus_nm, self.defocus_nm, self.f1.mean(axis=0)))
+        rows = self.f1[[int(self.dose.argmin()), int(self.dose.argmax())]]
+        low, high = (float(np.interp(defocus_nm, self.defocus_nm, row)) for row in rows)
+        return low, high
 
 
 def trust_map(training: Mapping[str, Any]) -> TrustMap | None:
@@ -78,9 +84,10 @@ def trust_map(training: Mapping[str, Any]) -> TrustMap | None:
         return None
     try:
         values = {name: np.array(known[name], np.float64) for name in ("defocus_nm", "dose", "f1")}
-    except (KeyError, TypeError, ValueError) as e:
+        pixel = None if known.get("pixel_size") is None else float(known["pixel_size"])
+    except (AttributeError, KeyError, TypeError, ValueError) as e:
         raise BundleError(f"the map of a bundle cannot be understood: {e!r}") from e
-    return TrustMap(**values)
+    return TrustMap(pixel_size=pixel, **values)
 
 
 def about_map(of: TrustMap, policy: Policy) -> Lines:
@@ -96,7 +103,8 @@ def about_map(of: TrustMap, policy: Policy) -> Lines:
     underfocus, nm:    -50     50
     100 e/Å²:         0.25-  0.85+
     """
-    lines = [("map", "F1 of pixels, simulated; + trust, - reject")]
+    at = "" if of.pixel_size is None else f" at {number_text(of.pixel_size / NM)} nm a pixel"
+    lines = [("map", f"F1 of pixels, simulated{at}; + trust, - reject")]
     lines.append(("underfocus, nm", "".join(f"{number_text(d):>6} " for d in of.defocus_nm).rstrip()))
     for dose, scores in zip(of.dose, of.f1, strict=True):
         marks = ["+" if s >= policy.trust_f1 else "-" if s < policy.reject_f1 else " " for s in scores]
@@ -131,8 +139,9 @@ def draw_trust_map(of: TrustMap, policy: Policy, *, axes: Axes | None = None) ->
     axes.set_yticks(range(len(of.dose)), [number_text(d) for d in of.dose])
     axes.set_xlabel("underfocus, nm (negative: overfocus)")
     axes.set_ylabel("dose, e/Å²")
+    at = "" if of.pixel_size is None else f" at {number_text(of.pixel_size / NM)} nm a pixel"
     axes.set_title(
-        f"Pixel F1 on simulated images: green from {policy.trust_f1:g}, red under {policy.reject_f1:g}",
+        f"Pixel F1 on simulated images{at}: green from {policy.trust_f1:g}, red under {policy.reject_f1:g}",
         size=10,
     )
     return figure
