@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from passband.cli import app
 from passband.detections.detections import Detections
+from passband.detectors import segment as segmentation
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
 from passband.detectors.segment import object_mask, segment, segment_objects, segment_with_evidence
 from passband.detectors.unet import UNet, UNetConfig
@@ -26,6 +27,7 @@ from passband.judge.policy import DEFAULT_POLICY, Evidence, Policy, weigh
 from passband.judge.trust_map import draw_trust_map, trust_map
 from passband.kinds import assess
 from passband.micrographs.micrograph import Micrograph
+from passband.types import InstanceMask
 
 TRAINED = {"conditions": {"defocus_nm": [-20, 100], "cs_mm": [0, 1]}, "energies": [300e3]}
 
@@ -128,6 +130,18 @@ def test_one_large_object_can_be_trusted_and_the_unit_of_the_scores_is_said(judg
     assert any("of pixels, not of objects" in r for r in v.reasons)
 
 
+def test_without_a_calibration_the_network_is_asked_once(bright: Bundle, monkeypatch) -> None:
+    asked = []
+    plain = segmentation.tiled_logits
+
+    def counted(*given, **how):
+        asked.append(1)
+        return plain(*given, **how)
+
+    monkeypatch.setattr(segmentation, "tiled_logits", counted)
+    assert assess(draw(5, 8.0)[0], bright).verdict == "review" and len(asked) == 1
+
+
 def test_anothers_answers_get_no_estimate_from_this_network(judged: Bundle) -> None:
     image, _ = draw(5, 8.0)
     foreign = Detections(
@@ -165,6 +179,15 @@ def test_rows_of_nothing_found_and_nothing_there_have_f1_of_one() -> None:
     missed = pixel_row(image, nothing, told, mask, domain="A")
     assert (empty.f1, empty.precision, empty.recall) == (1, 1, 1)
     assert (missed.f1, missed.precision, missed.recall) == (0, 0, 0)
+    whole = replace(
+        nothing,
+        boxes_xyxy=np.array([[0.0, 0, 96, 96]]),
+        scores=np.ones(1),
+        masks=(InstanceMask(y=0, x=0, pixels=np.ones_like(mask)),),
+    )
+    all_of_it = pixel_row(image, whole, told, mask, domain="A")
+    assert (all_of_it.precision, all_of_it.recall) == (pytest.approx(mask.mean()), 1)
+    assert all_of_it.f1 == pytest.approx(2 * mask.mean() / (1 + mask.mean()))
     with pytest.raises(CalibrationError, match="different sizes"):
         pixel_row(image, nothing, told, mask[:50], domain="A")
 

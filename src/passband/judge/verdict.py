@@ -178,7 +178,9 @@ def assess_detector(
     told: Mapping[str, float] = {}
     if detections is None:
         detections = _nothing(micrograph, bundle)
-        if not findings:
+        if not findings and bundle.calibration is None:
+            detections = detect(micrograph, bundle)
+        elif not findings:
             detections, told = found_and_told(micrograph, bundle)
     sizes = measure_sizes(detections, micrograph.pixel_size, thickness)
     if not findings:
