@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from passband.detectors.unet import UNet
+from passband.estimate.regressor import SEGMENTER_FEATURES
 
 NOISE = 0.5
 """Deviation of the noise that is added, in deviations of the image."""
@@ -22,20 +23,7 @@ SCALE = 0.75
 SMOOTH = (9, 21)
 """Sides of the windows by whose majority an answer is made even, pixels."""
 RINGS = 12
-EVIDENCE = (
-    "share",
-    "confidence",
-    "soft_dice",
-    "agree_noise",
-    "agree_negative",
-    "agree_turn",
-    "agree_scale",
-    "smooth_9",
-    "smooth_21",
-    "edge",
-    "spectrum_distance",
-    "feature_distance",
-)
+EVIDENCE = (*SEGMENTER_FEATURES, "spectrum_distance", "feature_distance")
 """What `evidence` tells of each image."""
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from passband.errors import ParameterError
+from passband.estimate.regressor import SEGMENTER_FEATURES
 from passband.generalise.conditions import Point
 from passband.generalise.study import Training
 from passband.generalise.work import conditions_of
@@ -32,17 +33,7 @@ CERTAIN = 0.05
 """Intervals are as wide as this and one less the predicted F1: low scores are told less well."""
 MOST_CONDITIONS = 0.95
 """In so many new conditions the intervals hold as often as they promise."""
-EVIDENCE_USED = (
-    "confidence",
-    "soft_dice",
-    "agree_noise",
-    "agree_negative",
-    "agree_turn",
-    "agree_scale",
-    "smooth_9",
-    "smooth_21",
-    "edge",
-)
+EVIDENCE_USED = tuple(name for name in SEGMENTER_FEATURES if name != "share")
 """Not the share found, which tells a score where all scenes hold much the same; nor the distances of images
 from the training images, which on a grid of defocus made predictions worse. Both chosen there."""
 FOLDS = 8

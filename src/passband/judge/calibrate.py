@@ -68,12 +68,7 @@ def calibration_row(
     >>> calibration_row(image, found, found, domain="A").f1
     1.0
     """
-    shapes = {micrograph.shape, detections.image_shape, truth.image_shape}
-    if len(shapes) > 1:
-        raise CalibrationError(
-            f"{micrograph.name}: micrograph, detections and truth are of different sizes: "
-            f"{micrograph.shape}, {detections.image_shape}, {truth.image_shape}"
-        )
+    _refuse_other_sizes(micrograph, detections.image_shape, truth.image_shape)
     scores = object_scores(match_boxes(truth.boxes_xyxy, detections.boxes_xyxy, matching))
     return CalibrationRow(
         features={**detection_features(detections), **image_features(micrograph)},
@@ -123,12 +118,7 @@ def pixel_row(
     >>> pixel_row(image, nothing, told, image.pixels > 0, domain="A").recall
     0.0
     """
-    shapes = {micrograph.shape, detections.image_shape, truth.shape}
-    if len(shapes) > 1:
-        raise CalibrationError(
-            f"{micrograph.name}: micrograph, answer and truth are of different sizes: "
-            f"{micrograph.shape}, {detections.image_shape}, {truth.shape}"
-        )
+    _refuse_other_sizes(micrograph, detections.image_shape, truth.shape)
     found = object_mask(detections)
     both, said, there = (int(m.sum()) for m in (found & truth, found, truth))
     empty = float(said == there == 0)
@@ -285,3 +275,11 @@ def _row(micrograph: Micrograph, bundle: Bundle, truth: Detections, domain: str)
             "images, or COCO with outlines"
         )
     return pixel_row(micrograph, found, told, object_mask(truth), domain=domain)
+
+
+def _refuse_other_sizes(micrograph: Micrograph, found: tuple[int, ...], truth: tuple[int, ...]) -> None:
+    if len({micrograph.shape, found, truth}) > 1:
+        raise CalibrationError(
+            f"{micrograph.name}: micrograph, detections and truth are of different sizes: "
+            f"{micrograph.shape}, {found}, {truth}"
+        )
