@@ -11,7 +11,6 @@ import numpy as np
 from passband.errors import ParameterError
 from passband.judge.trust_map import trust_map
 from passband.micrographs.micrograph import GIVEN, Micrograph
-from passband.optics.about import focus_of
 from passband.optics.conditions import ConditionRanges, ImagingConditions, Uniform, draw_conditions
 from passband.units import MM, NM
 
@@ -103,6 +102,8 @@ def place(micrograph: Micrograph, training: Mapping[str, Any]) -> Placed | None:
 
 def _focus(micrograph: Micrograph, energy: float) -> tuple[ImagingConditions, str] | None:
     """The lens as it is given, or as Thon rings tell it."""
+    from passband.optics.about import focus_of  # here: its fit takes a tenth of a second to load
+
     assert micrograph.pixel_size is not None
     lens = ImagingConditions(
         energy=energy, pixel_size=micrograph.pixel_size, focal_spread=FOCAL_SPREAD, C30=0.0
