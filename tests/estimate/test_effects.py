@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from passband.errors import CalibrationError
 from passband.estimate import effects
 from passband.estimate.effects import (
+    ALIKE,
     COMPONENTS,
     SMOOTH,
     DomainEffect,
@@ -17,6 +18,7 @@ from passband.estimate.effects import (
     expected_spread,
     fit_effect,
     learn,
+    radius,
 )
 
 pytestmark = pytest.mark.training
@@ -80,12 +82,19 @@ def test_of_a_large_domain_some_rows_are_used_and_of_small_ones_all(monkeypatch)
     assert sizes == [20, 10]
 
 
+def as_expected(some, inputs, counts):
+    """The spread where labelled images scatter just as was expected: of none at all it is known exactly."""
+    none = LabelledRows(**{**vars(some), "errors": np.zeros_like(some.errors)})
+    m = len(some.counts)
+    return learn(EFFECT, none, inputs, counts)[1] * np.sqrt((ALIKE + m) / ALIKE)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 30))
-def test_labels_never_widen(seed, m):
+def test_labels_that_scatter_as_expected_never_widen(seed, m):
     rng = np.random.default_rng(seed)
     inputs, counts = 3 * rng.normal(size=(9, 4)), rng.integers(0, 40, 9).astype(float)
-    spread = learn(EFFECT, labelled(m, seed), inputs, counts)[1]
+    spread = as_expected(labelled(m, seed), inputs, counts)
     assert (spread <= expected_spread(EFFECT, inputs, counts) + 1e-9).all()
     # and noise, also that of few objects, is never learned away
     noise = EFFECT.variances[:, 3] + EFFECT.variances[:, 4] / np.maximum(counts, 1)[:, None]
@@ -94,17 +103,44 @@ def test_labels_never_widen(seed, m):
 
 def test_more_labels_narrow_more():
     inputs, counts = np.random.default_rng(9).normal(size=(20, 4)), np.full(20, 10.0)
-    all_of_them = labelled(40)
     means = []
     for m in (1, 4, 15, 40):
         some = LabelledRows(
-            domain="new",
-            inputs=all_of_them.inputs[:m],
-            counts=all_of_them.counts[:m],
-            errors=all_of_them.errors[:m],
+            domain="new", **{k: v[:m] for k, v in vars(labelled(40)).items() if k != "domain"}
         )
-        means.append(learn(EFFECT, some, inputs, counts)[1].mean())
+        means.append(as_expected(some, inputs, counts).mean())
     assert means == sorted(means, reverse=True) and means[-1] < 0.75 * means[0]
+
+
+@pytest.mark.parametrize("m", [2, 10])
+def test_labels_that_scatter_more_widen_and_less_narrow(m):
+    inputs, counts = np.random.default_rng(9).normal(size=(20, 4)), np.full(20, 10.0)
+    some = labelled(m)
+    spreads = [
+        learn(EFFECT, LabelledRows(**{**vars(some), "errors": f * some.errors}), inputs, counts)[1]
+        for f in (0.1, 1, 10)
+    ]
+    assert (spreads[0] < spreads[1]).all() and (spreads[1] < spreads[2]).all()
+    assert (spreads[0] < as_expected(some, inputs, counts)).all()
+
+
+@pytest.mark.parametrize("m", [0, 1, 3, 10])
+def test_intervals_hold_as_often_as_they_say_where_domains_differ_in_noise(m):
+    """Of 3,000 domains drawn from the model, each with a noise of its own, one asked image each."""
+    variances, domains, size = EFFECT.variances[0], 3000, m + 1
+    inputs, counts, errors, _ = drawn(variances, domains=domains, size=size, seed=m)
+    rng, held = np.random.default_rng(5), 0
+    effect = DomainEffect(variances=variances[None])
+    for d in range(domains):
+        own = slice(d * size, (d + 1) * size)
+        z, c = inputs[own], counts[own]
+        e = errors[own] * np.sqrt(ALIKE / rng.chisquare(ALIKE))
+        shift, spread = np.zeros((1, 1)), expected_spread(effect, z[m:], c[m:])
+        if m:
+            some = LabelledRows(domain="new", inputs=z[:m], counts=c[:m], errors=e[:m])
+            shift, spread = learn(effect, some, z[m:], c[m:])
+        held += bool(abs(e[m, 0] - shift[0, 0]) <= radius(0.9, m) * spread[0, 0])
+    assert held / domains == pytest.approx(0.9, abs=0.022)  # four deviations of a binomial
 
 
 def test_no_difference_moves_nothing():
@@ -144,7 +180,9 @@ def test_learning_is_the_mean_and_spread_of_the_model_given_the_labels():
     effect = DomainEffect(variances=EFFECT.variances[:1])
     said, spread = learn(effect, some, asked, counts[3:])
     assert said[0, 0] == pytest.approx(float(weight @ errors[:, 0]), abs=0.02)
-    assert spread[0, 0] == pytest.approx((draws[:, 3] - draws[:, :3] @ weight).std(), rel=0.01)
+    scatter = float(errors[:, 0] @ np.linalg.solve(np.cov(draws[:, :3].T), errors[:, 0]))
+    noisier = np.sqrt((ALIKE + scatter) / (ALIKE + 3))
+    assert spread[0, 0] == pytest.approx(noisier * (draws[:, 3] - draws[:, :3] @ weight).std(), rel=0.01)
 
 
 def test_few_objects_and_far_inputs_widen():

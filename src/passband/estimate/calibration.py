@@ -224,6 +224,8 @@ class Calibration:
             return [f"wanted a finite radius of each of {list(TARGETS)}"]
         if not all(0 <= r.mean_width <= 1 and not abs(r.worst_coverage - 0.5) > 0.5 for r in every):
             return ["mean widths and worst coverages must be in [0, 1]"]
+        if not all(0 < r.level < 1 for r in every):
+            return ["levels must be inside (0, 1)"]
         return []
 
     @property

@@ -6,6 +6,14 @@ each input, a smooth change of its domain over the inputs, noise, and noise that
 of detections, since four objects say less than forty. The variances of the five are fitted to
 estimates of domains that were left out. For a domain without labels they say how wide an interval must
 be; with a few labelled images of it the same model says how far to move, and how much narrower it got.
+
+Domains differ in how noisy they are as well: all five variances share a factor that is drawn for each
+domain, inverse gamma with `ALIKE` degrees of freedom. So errors follow Student's law, and labelled images
+that scatter more than was expected widen the intervals of their domain.
+
+References
+----------
+A. Shah, A. Wilson, Z. Ghahramani, Student-t processes as alternatives to Gaussian processes, AISTATS 2014.
 """
 
 from __future__ import annotations
@@ -24,6 +32,8 @@ SMOOTH = 1.5
 """Length scale of a domain's smooth change, in standard deviations of the inputs."""
 MOST_ROWS = 150
 """Rows of a domain that the variances are fitted to."""
+ALIKE = 6.0
+"""How alike domains are in their noise: the fewer degrees of freedom, the less."""
 COMPONENTS = ("shift", "slopes", "smooth", "noise", "few objects")
 _START = np.array([0.2, 0.1, 0.2, 0.3, 1.0])
 _PRIOR = 0.15
@@ -196,7 +206,8 @@ def learn(
     Returns
     -------
     shift, spread
-        To be added to the estimates in logits, and the standard deviation that is left, float64 (n, k).
+        To be added to the estimates in logits, and the scale of Student's law of what is left, with as many
+        degrees of freedom more than `ALIKE` as there are labelled images (`radius`), float64 (n, k).
 
     Examples
     --------
@@ -207,6 +218,7 @@ def learn(
     >>> round(float(shift[0, 0]), 2), bool(spread[0, 0] < 0.2)
     (0.5, True)
     """
+    m = len(labelled.counts)
     shift, spread = (np.empty((len(inputs), len(effect.variances))) for _ in range(2))
     square = squared_distances(labelled.inputs, labelled.inputs)
     across = squared_distances(labelled.inputs, inputs)
@@ -218,9 +230,32 @@ def learn(
         shared = level + slopes * labelled.inputs @ inputs.T / p
         shared = shared + smooth * np.exp(-across / (2 * SMOOTH**2))
         weight = np.linalg.solve(known, shared)
-        shift[:, j] = weight.T @ labelled.errors[:, j]
-        spread[:, j] = np.sqrt(np.maximum(prior[:, j] ** 2 - (shared * weight).sum(axis=0), noise))
+        errors = labelled.errors[:, j]
+        shift[:, j] = weight.T @ errors
+        scatter = float(errors @ np.linalg.solve(known, errors))  # m where it is as was expected
+        left = np.maximum(prior[:, j] ** 2 - (shared * weight).sum(axis=0), noise)
+        spread[:, j] = np.sqrt((ALIKE + scatter) / (ALIKE + m) * left)
     return shift, spread
+
+
+def radius(coverage: float, labelled: int = 0) -> float:
+    """Half width, in scales, of an interval of Student's law.
+
+    Parameters
+    ----------
+    coverage
+        Inside (0, 1).
+    labelled
+        How many labelled images of the domain told its noise.
+
+    Examples
+    --------
+    >>> round(radius(0.9), 2), round(radius(0.9, labelled=1000), 2)
+    (1.94, 1.65)
+    """
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + coverage / 2, ALIKE + labelled))
 
 
 def _parts(z: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -13,7 +12,15 @@ from jaxtyping import Bool, Float64
 from passband.estimate import conformal
 from passband.estimate.blend import Blend, fit_blend, from_logit, standardise, to_logit
 from passband.estimate.conformal import Interval
-from passband.estimate.effects import DomainEffect, expected_spread, fit_effect
+from passband.estimate.effects import (
+    ALIKE,
+    DomainEffect,
+    LabelledRows,
+    expected_spread,
+    fit_effect,
+    learn,
+    radius,
+)
 from passband.estimate.regressor import (
     TARGETS,
     Recipe,
@@ -30,6 +37,11 @@ NEW_DOMAINS = "new domains"
 NEW_IMAGES = "new images"
 MIN_DOMAIN_ROWS = 30
 FOLDS = 5
+FEW = 10
+"""Labelled images with which the level of intervals of adapted estimates is chosen."""
+MOST_LEVEL = 0.98
+_LEAST_ROWS = 10
+_DRAWS = 10
 WIDEST = 0.9
 """An estimate whose F1 interval is wider than this share of the held-out ones is no estimate."""
 
@@ -52,6 +64,9 @@ class Reach:
     r2
         Of the held-out estimates; at most 0 the estimate knows no more than a constant would, and its
         interval is [0, 1].
+    level
+        Nominal coverage of intervals that are adapted to labelled images: so high that with `FEW` of them
+        each known domain got the coverage that is wanted.
     """
 
     radius: float
@@ -59,6 +74,7 @@ class Reach:
     worst_domain: str
     worst_coverage: float
     r2: float
+    level: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -184,8 +200,8 @@ def make_intervals(
 def measure_reach(table: RowTable, fitted: FittedEstimator, coverage: float) -> dict[str, Reach]:
     """Make each target's interval from rows that were left out.
 
-    Where domains were left out, the radius is never under that of the normal law: the rows of a handful
-    of domains cannot show that less suffices for the next one.
+    Where domains were left out, the radius is never under that of Student's law: the rows of a handful of
+    domains cannot show that less suffices for the next one.
 
     Parameters
     ----------
@@ -208,26 +224,56 @@ def measure_reach(table: RowTable, fitted: FittedEstimator, coverage: float) -> 
         inputs = standardise(fitted.regressor, table.inputs[kept])
         spread = expected_spread(fitted.effect, inputs, counts_of(table)[kept])
         residuals = np.abs(to_logit(truth) - to_logit(said)) / spread
-    normal = NormalDist().inv_cdf(0.5 + coverage / 2)
+    least = radius(coverage)
+    levels = _levels(table.select(kept), fitted, said, coverage)
     reaches = {}
     for j, target in enumerate(TARGETS):
         worst, share = "", math.nan
         if fitted.valid_for == NEW_DOMAINS:
-            radius = max(normal, conformal.domain_quantile(residuals[:, j], groups, coverage))
-            shares = conformal.leave_one_out_coverage(residuals[:, j], groups, coverage, least=normal)
+            reached = max(least, conformal.domain_quantile(residuals[:, j], groups, coverage))
+            shares = conformal.leave_one_out_coverage(residuals[:, j], groups, coverage, least=least)
             worst = min(shares, key=shares.__getitem__)
             share = shares[worst]
         else:
-            radius = conformal.conformal_quantile(residuals[:, j], coverage)
+            reached = conformal.conformal_quantile(residuals[:, j], coverage)
         column = None if spread is None else spread[:, j : j + 1]
-        low, high = make_intervals(said[:, j : j + 1], column, np.array([radius]))
+        low, high = make_intervals(said[:, j : j + 1], column, np.array([reached]))
         variance = float(truth[:, j].var())
         error = float(((said[:, j] - truth[:, j]) ** 2).mean())
         reaches[target] = Reach(
-            radius=radius,
+            radius=reached,
             mean_width=float((high - low).mean()),
             worst_domain=worst,
             worst_coverage=share,
             r2=1 - error / variance if variance > 0 else 1.0,
+            level=levels[j],
         )
     return reaches
+
+
+def _levels(table: RowTable, fitted: FittedEstimator, said: ScoreTable, coverage: float) -> list[float]:
+    """Of each score, the nominal coverage that a few labelled images of any known domain would want."""
+    if fitted.valid_for != NEW_DOMAINS or fitted.effect is None or not isinstance(fitted.regressor, Blend):
+        return [coverage] * len(TARGETS)
+    from scipy.stats import t
+
+    inputs, counts = standardise(fitted.regressor, table.inputs), np.maximum(counts_of(table), 1)
+    errors = to_logit(table.scores) - to_logit(said)
+    domains = np.asarray(table.domains)
+    needed = [np.full(len(TARGETS), coverage)]
+    for number, name in enumerate(np.unique(domains)):
+        members = np.flatnonzero(domains == name)
+        if len(members) < _LEAST_ROWS:
+            continue
+        shares = []
+        for draw in range(_DRAWS):
+            order = np.random.default_rng([number, draw]).permutation(members)
+            few = min(FEW, len(members) // 2)
+            shown, rest = order[:few], order[few:]
+            labelled = LabelledRows(
+                domain=str(name), inputs=inputs[shown], counts=counts[shown], errors=errors[shown]
+            )
+            shift, spread = learn(fitted.effect, labelled, inputs[rest], counts[rest])
+            shares.append(2 * t.cdf(np.abs(errors[rest] - shift) / spread, ALIKE + few) - 1)
+        needed.append(np.quantile(np.concatenate(shares), coverage, axis=0))
+    return [float(v) for v in np.minimum(np.max(needed, axis=0), max(MOST_LEVEL, coverage))]

@@ -11,7 +11,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from statistics import NormalDist
 from types import MappingProxyType
 
 import numpy as np
@@ -22,7 +21,7 @@ from passband.errors import CalibrationError, ParameterError
 from passband.estimate import novelty
 from passband.estimate.blend import Blend, from_logit, standardise, to_logit
 from passband.estimate.calibration import Calibration, Estimate, Forecast, HeldOutScores, Outlook
-from passband.estimate.effects import LabelledRows, expected_spread, learn
+from passband.estimate.effects import LabelledRows, expected_spread, learn, radius
 from passband.estimate.intervals import (
     FOLDS,
     NEW_DOMAINS,
@@ -317,7 +316,7 @@ def _intervals(
     spread = None
     if c.labelled is not None:
         spread = _learned(c, inputs, counts)[1]
-        radii = np.full(len(TARGETS), NormalDist().inv_cdf(0.5 + c.coverage / 2))
+        radii = np.array([radius(c.reach[t].level, len(c.labelled.counts)) for t in TARGETS])
     elif c.effect is not None and isinstance(c.regressor, Blend):
         spread = expected_spread(c.effect, standardise(c.regressor, inputs), counts)
     low, high = make_intervals(values, spread, radii)

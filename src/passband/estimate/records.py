@@ -125,7 +125,7 @@ def from_record(record: CalibrationRecord) -> Calibration:
             coverage=float(s["coverage"]),
             valid_for=str(s["valid_for"]),
             domains={str(name): int(n) for name, n in s["domains"].items()},
-            reach={str(target): _reach(reach) for target, reach in s["reach"].items()},
+            reach={str(target): _reach(reach, float(s["coverage"])) for target, reach in s["reach"].items()},
             regressor=_regressor(arrays),
             effect=effect,
             reference=Reference(edge=float(s["edge"]), **_part(arrays, "reference", Reference)),
@@ -167,7 +167,7 @@ def _regressor(arrays: Mapping[str, np.ndarray]) -> Regressor:
     return Forests(forests=tuple(forests), **scaling)
 
 
-def _reach(stored: Mapping[str, Any]) -> Reach:
+def _reach(stored: Mapping[str, Any], coverage: float) -> Reach:
     share = stored["worst_coverage"]
     return Reach(
         radius=float(stored["radius"]),
@@ -175,6 +175,7 @@ def _reach(stored: Mapping[str, Any]) -> Reach:
         worst_domain=str(stored["worst_domain"]),
         worst_coverage=float("nan") if share is None else float(share),
         r2=float(stored["r2"]),
+        level=coverage if stored.get("level") is None else float(stored["level"]),  # not told before 0.2
     )
 
 
