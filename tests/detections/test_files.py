@@ -44,6 +44,8 @@ def same(a, b):
     return (
         a.image_shape == b.image_shape
         and a.score_threshold == b.score_threshold
+        and a.scored == b.scored
+        and a.categories == b.categories
         and np.array_equal(a.boxes_xyxy, b.boxes_xyxy)
         and np.array_equal(a.scores, b.scores)
         and (a.masks is None) == (b.masks is None)
@@ -87,18 +89,22 @@ def parts_of_detections(draw):
         for p in pixels:
             p[draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))] = True
     scores = [draw(st.floats(0, 1)) for _ in range(n)]
-    return (height, width), boxes, scores, draw(st.floats(0, 1)), pixels
+    scored = draw(st.booleans())
+    classes = draw(st.none() | st.lists(st.sampled_from(["", "object", "void"]), min_size=n, max_size=n))
+    return (height, width), boxes, scores, draw(st.floats(0, 1)), pixels, scored, classes
 
 
 def assembled(parts):
     """Detections from their drawn parts (outside the strategy: the shape checks draw random numbers)."""
-    shape, boxes, scores, threshold, pixels = parts
+    shape, boxes, scores, threshold, pixels, scored, classes = parts
     return Detections(
         image_shape=shape,
         boxes_xyxy=np.array(boxes, np.float64).reshape(-1, 4),
         scores=np.array(scores, np.float64),
         masks=None if pixels is None else tuple(tight_mask(p) for p in pixels),
         score_threshold=threshold,
+        scored=scored,
+        categories=None if classes is None else tuple(classes),
     )
 
 
@@ -330,6 +336,30 @@ def test_a_threshold_drops_and_is_recorded(tmp_path):
     document = ground_truth({"bbox": [2, 1, 5, 3], "score": 0.3}, {"bbox": [2, 1, 5, 3], "score": 0.5})
     d = read_detections(saved(tmp_path, document), score_threshold=0.5)["a.png"]
     assert (d.scores.tolist(), d.score_threshold) == ([0.5], 0.5)
+
+
+def test_scores_are_a_detectors_only_where_the_file_gives_them(tmp_path):
+    box = {"bbox": [2, 1, 5, 3], "category_id": 4}
+    kinds = {"categories": [{"id": 4, "name": "void"}]}
+    truth = read_detections(saved(tmp_path, {**ground_truth(box), **kinds}))["a.png"]
+    assert (truth.scored, truth.categories) == (False, ("void",))
+    assert not truth.above(0.5).scored
+    assert truth.above(0.5).categories == ("void",)
+    found = read_detections(saved(tmp_path, ground_truth({**box, "score": 0.25})))["a.png"]
+    assert (found.scored, found.categories) == (True, None)
+    assert not from_label_image(np.eye(4, dtype=int)).scored
+
+
+def test_objects_of_some_classes():
+    d = Detections(
+        image_shape=SHAPE,
+        boxes_xyxy=np.array([[0.0, 0, 1, 1], [1, 1, 2, 2], [2, 2, 3, 3]]),
+        scores=np.array([0.5, 0.25, 1]),
+        categories=("a", "b", "a"),
+    )
+    assert d.of({"a"}).scores.tolist() == [0.5, 1]
+    assert d.of({"a"}).above(0.75).categories == ("a",)
+    assert len(d.of({"c"})) == 0
 
 
 # ---- YOLO ------------------------------------------------------------------------------------------------

@@ -47,6 +47,7 @@ def read_coco(path: Path, known: KnownImages) -> dict[str, Detections]:
     """
     faults = Faults(path)
     document = load_json(path)
+    names = _category_names(document)
     images: dict[int | str, str | None]
     if isinstance(document, list):
         if known.shapes is None:
@@ -54,17 +55,21 @@ def read_coco(path: Path, known: KnownImages) -> dict[str, Detections]:
                 f"{path} is a COCO results list, which names no image sizes: give images={{name: (height, "
                 "width)}, or the ground-truth file as image_list"
             )
-        gathered = {name: Gathered(shape=shape) for name, shape in known.shapes.items()}
+        gathered = {name: Gathered(shape=shape, has_categories=True) for name, shape in known.shapes.items()}
         images, entries, scored = {}, document, True
         matched = not entries
     elif isinstance(document, dict) and isinstance(document.get("annotations"), list):
-        gathered, images = _images(document, known, faults)
+        gathered, images = _images(document, known, faults, bool(names))
         entries, scored, matched = document["annotations"], False, True
     else:
         raise DetectionsError(
             f"{path} is no COCO file: wanted a list of results, or an object with lists images and "
             f"annotations, got {_outline(document)}"
         )
+    all_scored = all(isinstance(e, dict) and "score" in e for e in entries)
+    for g in gathered.values():
+        if g.scored is None:  # of a file without an entry nothing can be said, and nothing is asked
+            g.scored = all_scored
     others: dict[str, None] = {}
     for place, entry in enumerate(entries):
         where = f"entry {place}"
@@ -80,7 +85,7 @@ def read_coco(path: Path, known: KnownImages) -> dict[str, Detections]:
             if not is_id(image_id) or image_id not in images:
                 faults.add("the file lists no such image", f"image_id {shown(image_id)}")
         if name is not None:
-            _add_entry(entry, gathered[name], scored, where, faults)
+            _add_entry(entry, gathered[name], scored, where, faults, names)
     note_others(others, known, matched, faults)
     result = {name: g.detections(name, faults) for name, g in gathered.items()}
     faults.raise_if_any()
@@ -129,8 +134,9 @@ def write_coco(
 ) -> None:
     """Write detections as one COCO file, with images, annotations, scores and packed run lengths.
 
-    Besides COCO's own keys it holds each image's "score_threshold" and "has_masks" and each object's
-    "bbox_xyxy", so that `passband.detections.files.read_detections` gives back the same values exactly.
+    Besides COCO's own keys it holds each image's "score_threshold", "scored", "has_masks" and
+    "has_categories", and each object's "bbox_xyxy", so that `passband.detections.files.read_detections`
+    gives back the same values exactly.
     Masks come back cropped to their pixels.
 
     Parameters
@@ -140,9 +146,11 @@ def write_coco(
     detections
         Image file name to `Detections`.
     categories
-        Each with a "name", and what else is to be said of it; numbered from 1 in the file.
+        Each with a "name", and what else is to be said of it; numbered from 1 in the file. Classes that
+        only the detections name come after them.
     kinds
-        Image file name to the place in ``categories`` of each of its objects; all the first if not given.
+        Image file name to the place in ``categories`` of each of its objects; where not given the
+        detections' own classes count, and the first where they have none.
 
     Raises
     ------
@@ -163,6 +171,8 @@ def write_coco(
     """
     path = Path(path)
     faults = Faults(path)
+    told = [c["name"] for c in categories]
+    told += dict.fromkeys(c for d in detections.values() for c in d.categories or () if c not in told)
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for image_id, (name, d) in enumerate(detections.items(), start=1):
@@ -174,15 +184,18 @@ def write_coco(
                 "height": height,
                 "width": width,
                 "score_threshold": float(d.score_threshold),
+                "scored": d.scored,
                 "has_masks": d.masks is not None,
+                "has_categories": kinds is not None or d.categories is not None,
             }
         )
         for i, (box, score) in enumerate(zip(d.boxes_xyxy.tolist(), d.scores.tolist(), strict=True)):
             x0, y0, x1, y1 = box
+            kind = kinds[name][i] if kinds else told.index(d.categories[i]) if d.categories else 0
             annotation = {
                 "id": len(annotations) + 1,
                 "image_id": image_id,
-                "category_id": 1 + (kinds[name][i] if kinds else 0),
+                "category_id": 1 + kind,
                 "bbox": [x0, y0, x1 - x0, y1 - y0],
                 "bbox_xyxy": box,
                 "area": (x1 - x0) * (y1 - y0),
@@ -201,7 +214,10 @@ def write_coco(
         "info": {"description": "detections written by Passband"},
         "images": images,
         "annotations": annotations,
-        "categories": [{"id": i, **category} for i, category in enumerate(categories, 1)],
+        "categories": [
+            {"id": i, **category}
+            for i, category in enumerate([*categories, *({"name": n} for n in told[len(categories) :])], 1)
+        ],
     }
     write_whole(path, json.dumps(document, indent=1) + "\n")
 
@@ -216,8 +232,18 @@ def load_json(path: Path) -> Any:
         raise DetectionsError(f"{path} is not JSON: {error}; wanted a COCO file") from error
 
 
+def _category_names(document: object) -> dict[object, str]:
+    """Number of each category to its name, where a document lists them."""
+    rows = document.get("categories") if isinstance(document, dict) else None
+    return {
+        row["id"]: str(row.get("name", row["id"]))
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, dict) and is_id(row.get("id"))
+    }
+
+
 def _images(
-    document: dict[str, Any], known: KnownImages, faults: Faults
+    document: dict[str, Any], known: KnownImages, faults: Faults, has_categories: bool = False
 ) -> tuple[dict[str, Gathered], dict[int | str, str | None]]:
     """Images that a document lists: one place to gather for each, and number to name (None: passed over)."""
     rows = document.get("images") if isinstance(document, dict) else None
@@ -248,21 +274,27 @@ def _images(
             continue
         wanted = None if known.shapes is None else known.shapes[name]
         shape = _shape(row, name, wanted, faults)
-        gathered[name] = _place_for(row, wanted or shape, faults)
+        gathered[name] = _place_for(row, wanted or shape, faults, has_categories)
         if shape is None:
             images[image_id] = None
     note_others(others, known, bool(gathered), faults)
     return gathered, images
 
 
-def _place_for(row: dict[str, Any], shape: tuple[int, int] | None, faults: Faults) -> Gathered:
+def _place_for(
+    row: dict[str, Any], shape: tuple[int, int] | None, faults: Faults, has_categories: bool
+) -> Gathered:
     """Where the entries of an image are gathered."""
     threshold = number(row.get("score_threshold", 0.0))
     if threshold is None:
         faults.add("score_threshold must be a number", f"image {row['file_name']!r}")
     # An image of unknown size keeps its entries out of the way of the other faults.
     return Gathered(
-        shape=shape or (1, 1), score_threshold=threshold or 0.0, has_masks=row.get("has_masks") is True
+        shape=shape or (1, 1),
+        score_threshold=threshold or 0.0,
+        has_masks=row.get("has_masks") is True,
+        scored=row["scored"] if isinstance(row.get("scored"), bool) else None,
+        has_categories=has_categories and row.get("has_categories") is not False,
     )
 
 
@@ -295,7 +327,14 @@ def _found(
     return name
 
 
-def _add_entry(entry: dict[str, Any], image: Gathered, scored: bool, where: str, faults: Faults) -> None:
+def _add_entry(
+    entry: dict[str, Any],
+    image: Gathered,
+    scored: bool,
+    where: str,
+    faults: Faults,
+    names: Mapping[object, str],
+) -> None:
     """Add one result or annotation to its image, or note its faults."""
     score = number(entry.get("score", None if scored else 1.0))
     if score is None or not 0 <= score <= 1:
@@ -315,7 +354,8 @@ def _add_entry(entry: dict[str, Any], image: Gathered, scored: bool, where: str,
         return
     if outlined and mask is None:
         mask = centre_pixel(box, image.shape)
-    image.add(box, score, mask)
+    number_of = entry.get("category_id")
+    image.add(box, score, mask, names.get(number_of, str(number_of)) if is_id(number_of) else "")
 
 
 def _box(entry: dict[str, Any], where: str, faults: Faults) -> _Box | None:

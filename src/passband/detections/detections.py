@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Integer
 
 from passband.errors import DetectionsError
 from passband.types import Boxes, InstanceMask, Vector
@@ -26,6 +28,10 @@ class Detections:
         One `InstanceMask` per box, or None where the detector gives boxes only.
     score_threshold
         The detector kept objects at or above this score.
+    scored
+        Whether the scores are a detector's; where its file gave none every score is 1.
+    categories
+        Name of each object's class, or None where nothing tells it.
 
     Raises
     ------
@@ -45,6 +51,8 @@ class Detections:
     scores: Vector
     masks: tuple[InstanceMask, ...] | None = None
     score_threshold: float = 0.0
+    scored: bool = True
+    categories: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         faults = _faults(self)
@@ -63,13 +71,33 @@ class Detections:
 
     def above(self, score_threshold: float) -> Detections:
         """Those with a score at or above a threshold, which becomes the new one."""
-        keep = np.flatnonzero(self.scores >= score_threshold)
-        return Detections(
-            image_shape=self.image_shape,
-            boxes_xyxy=self.boxes_xyxy[keep],
-            scores=self.scores[keep],
-            masks=None if self.masks is None else tuple(self.masks[i] for i in keep),
-            score_threshold=max(score_threshold, self.score_threshold),
+        some = self._at(np.flatnonzero(self.scores >= score_threshold))
+        return replace(some, score_threshold=max(score_threshold, self.score_threshold))
+
+    def of(self, categories: Collection[str]) -> Detections:
+        """Those of some classes; none where the classes are not told.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> boxes = np.array([[3.0, 4, 13, 16], [20, 20, 30, 30]])
+        >>> d = Detections(
+        ...     image_shape=(64, 64), boxes_xyxy=boxes, scores=np.ones(2), categories=("void", "loop")
+        ... )
+        >>> d.of(["loop"]).boxes_xyxy.tolist()
+        [[20.0, 20.0, 30.0, 30.0]]
+        """
+        names = self.categories or ()
+        return self._at(np.array([i for i, name in enumerate(names) if name in categories], np.int64))
+
+    def _at(self, places: Integer[np.ndarray, " k"]) -> Detections:
+        """The objects at some places."""
+        return replace(
+            self,
+            boxes_xyxy=self.boxes_xyxy[places],
+            scores=self.scores[places],
+            masks=None if self.masks is None else tuple(self.masks[i] for i in places),
+            categories=None if self.categories is None else tuple(self.categories[i] for i in places),
         )
 
 
@@ -81,6 +109,8 @@ def _faults(d: Detections) -> list[str]:
     faults = []
     if d.masks is not None and len(d.masks) != len(s):
         faults.append(f"{len(d.masks)} masks for {len(s)} boxes")
+    if d.categories is not None and len(d.categories) != len(s):
+        faults.append(f"{len(d.categories)} categories for {len(s)} boxes")
     height, width = d.image_shape
     if height < 1 or width < 1:
         faults.append(f"image shape {d.image_shape} has no pixels")

@@ -249,6 +249,7 @@ def from_label_image(labels: npt.NDArray[Any]) -> Detections:
         boxes_xyxy=np.array([m.box_xyxy for m in masks], np.float64).reshape(-1, 4),
         scores=np.ones(len(masks)),
         masks=masks,
+        scored=False,
     )
 
 

@@ -67,17 +67,25 @@ class Gathered:
     shape: tuple[int, int]
     score_threshold: float = 0.0
     has_masks: bool = False
+    scored: bool | None = None
+    has_categories: bool = False
     boxes: list[tuple[float, float, float, float]] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     masks: list[InstanceMask | None] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
 
     def add(
-        self, box: tuple[float, float, float, float], score: float, mask: InstanceMask | None = None
+        self,
+        box: tuple[float, float, float, float],
+        score: float,
+        mask: InstanceMask | None = None,
+        category: str = "",
     ) -> None:
         """Add one object."""
         self.boxes.append(box)
         self.scores.append(score)
         self.masks.append(mask)
+        self.categories.append(category)
 
     def detections(self, name: str, faults: Faults) -> Detections | None:
         """Give the gathered objects, or None with the faults noted."""
@@ -96,6 +104,8 @@ class Gathered:
                 scores=np.array(self.scores, np.float64),
                 masks=masks if masks or self.has_masks else None,
                 score_threshold=self.score_threshold,
+                scored=self.scored is not False,
+                categories=tuple(self.categories) if self.has_categories else None,
             )
         except DetectionsError as error:
             faults.add(f"image {name!r}: {str(error).partition(': ')[2]}")

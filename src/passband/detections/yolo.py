@@ -100,6 +100,8 @@ def _add_object(values: list[float], image: Gathered, where: str, faults: Faults
     if len(values) < 5:
         faults.add("a line must hold a class and a box (5 or 6 numbers) or an outline (7 or more)", where)
         return
+    if len(values) % 2:
+        image.scored = False
     score = values.pop() if len(values) % 2 == 0 else 1.0
     if not 0 <= score <= 1:
         faults.add("the confidence must be in [0, 1]", f"{where} ({score:g})")
