@@ -15,8 +15,16 @@ from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, bundle_file, default_bundle, open_bundle
 from passband.errors import BundleError, ParameterError
 from passband.judge.about import about_bundle
+from passband.judge.own_detector import (
+    KIND,
+    OwnDetector,
+    about_own_detector,
+    bundle_judge,
+    open_own_detector,
+    own_detector_judge,
+)
 from passband.judge.policy import DEFAULT_POLICY, Policy
-from passband.judge.verdict import Judge, Verdict, detector_judge
+from passband.judge.verdict import Judge, Verdict
 from passband.micrographs.micrograph import Micrograph
 from passband.particles.about import about_particle_model
 from passband.particles.bundle import open_particle_model
@@ -25,7 +33,7 @@ from passband.particles.model import ParticleModel
 from passband.store.tensors import read_sealed
 from passband.types import Lines
 
-AnyBundle = Bundle | ParticleModel
+AnyBundle = Bundle | ParticleModel | OwnDetector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +59,8 @@ class Kind:
 
 
 KINDS: dict[str, Kind] = {
-    "detector": Kind(type=Bundle, open=open_bundle, judge=detector_judge, about=about_bundle),
+    "detector": Kind(type=Bundle, open=open_bundle, judge=bundle_judge, about=about_bundle),
+    KIND: Kind(type=OwnDetector, open=open_own_detector, judge=own_detector_judge, about=about_own_detector),
     "particles": Kind(
         type=ParticleModel, open=open_particle_model, judge=particle_judge, about=about_particle_model
     ),
@@ -149,11 +158,12 @@ def assess(
     micrograph
         The image.
     bundle
-        Detector and calibration; or a classifier of particles, which are found as its library's were, and
-        whose F1 is the share that gets its right class.
+        Detector and calibration; the calibration of somebody's own detector, without a network; or a
+        classifier of particles, which are found as its library's were, and whose F1 is the share that gets
+        its right class.
     detections
-        Of another detector, to be judged instead of the bundle's, at the score threshold of the
-        bundle's calibration; with a classifier, the particles that it is to classify.
+        Of another detector, to be judged instead of the bundle's, by its own calibration or else by what
+        is known of detectors in general; with a classifier, the particles that it is to classify.
     policy
         Thresholds of the verdict.
     thickness
@@ -170,8 +180,6 @@ def assess(
         If every pixel has the same value, so that there is no image; or the thickness is not positive.
     DetectionsError
         If the detections were made on an image of another shape.
-    CalibrationError
-        If the detections' score threshold is not that of the calibration.
 
     Examples
     --------

@@ -35,6 +35,8 @@ MOST_ROWS = 150
 ALIKE = 6.0
 """How alike domains are in their noise: the fewer degrees of freedom, the less."""
 COMPONENTS = ("shift", "slopes", "smooth", "noise", "few objects")
+SHIFT_ALONE = np.array([1.0, 0, 0, 0, 0])
+"""Adds to the variance of the shift only."""
 _START = np.array([0.2, 0.1, 0.2, 0.3, 1.0])
 _PRIOR = 0.15
 

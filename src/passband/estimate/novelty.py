@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -16,7 +16,12 @@ EDGE = 0.99
 """This share of the known rows has a novelty below 1."""
 MARGIN = 0.1
 """A feature is unusual beyond the known range by more than this share of it."""
+FEW_KNOWN = (3, 5, 10, 20)
+"""So many rows of a domain may be all that is known."""
+WITHIN = 0.95
+"""This share of a domain's other rows has a novelty below 1 where so few are known, by the mean domain."""
 _MOST_ROWS = 2000
+_DRAWS = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,6 +41,9 @@ class Reference:
         Known rows in that space, float32 (n, p), n > `NEIGHBOURS`.
     edge
         Distance of a row whose novelty is 1, positive.
+    within
+        Distances of rows whose novelty is 1 where but a few rows of their own domain are known, float64, one
+        for each of `FEW_KNOWN`, or none.
 
     Raises
     ------
@@ -50,6 +58,7 @@ class Reference:
     high: np.ndarray
     rows: np.ndarray
     edge: float
+    within: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
         p = len(self.center)
@@ -67,6 +76,8 @@ class Reference:
             faults.append("rows hold NaN or infinity")
         if not (np.isfinite(self.edge) and self.edge > 0):
             faults.append(f"edge must be positive, got {self.edge!r}")
+        if len(self.within) and (self.within.shape != (len(FEW_KNOWN),) or not (self.within > 0).all()):
+            faults.append(f"within must be none or {len(FEW_KNOWN)} positive distances, got {self.within!r}")
         if faults:
             raise CalibrationError("a reference of known rows cannot be used: " + "; ".join(faults))
 
@@ -153,6 +164,71 @@ def extend_reference(reference: Reference, table: Float64[np.ndarray, "n p"]) ->
     )
 
 
+def know_domains(
+    reference: Reference, table: Float64[np.ndarray, "n p"], domains: Sequence[str]
+) -> Reference:
+    """Learn how far rows of one domain lie from a few others of it, for `only`.
+
+    Parameters
+    ----------
+    reference
+        Of the rows.
+    table
+        Finite features, float64 (n, p).
+    domains
+        Of each row; those with few rows teach nothing.
+    """
+    known = np.arcsinh((table - reference.center) / reference.scale).astype(np.float32)
+    names = np.asarray(domains)
+    within = []
+    for few in FEW_KNOWN:
+        far = []
+        for number, name in enumerate(np.unique(names)):
+            members = np.flatnonzero(names == name)
+            if len(members) < 2 * few:
+                continue
+            for draw in range(_DRAWS):
+                order = np.random.default_rng([few, number, draw]).permutation(members)
+                shown = _enough(known[order[:few]])
+                far.append(np.array([_distance(shown, known[i]) for i in order[few:]]))
+        within.append(np.mean([np.quantile(f, WITHIN) for f in far]) if far else reference.edge)
+    return replace(reference, within=np.maximum(np.array(within, np.float64), 1e-6))
+
+
+def only(reference: Reference, table: Float64[np.ndarray, "n p"]) -> Reference:
+    """Know these few rows and no others.
+
+    Parameters
+    ----------
+    reference
+        Of many domains, that `know_domains` made.
+    table
+        Finite features, float64 (n, p), at least one row.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> level = np.repeat([0.0, 30], 50)[:, None]
+    >>> rows = level + rng.normal(size=(100, 2))
+    >>> known = fit_reference(rows, [str(i) for i in range(100)], seed=0)
+    >>> known = know_domains(known, rows, ["a"] * 50 + ["b"] * 50)
+    >>> few = only(known, rows[:10])
+    >>> novelty(few, rows[20]) < 1 < novelty(few, rows[70]), novelty(known, rows[70]) < 1
+    (True, True)
+    """
+    rows = np.arcsinh((table - reference.center) / reference.scale)
+    edge = reference.edge
+    if len(reference.within):
+        edge = float(np.interp(np.log(len(rows)), np.log(FEW_KNOWN), reference.within))
+    return replace(
+        reference,
+        rows=_enough(rows.astype(np.float32)),
+        low=rows.min(axis=0),
+        high=rows.max(axis=0),
+        edge=edge,
+    )
+
+
 def novelty(reference: Reference, row: Vector) -> float:
     """Mean distance to the nearest known rows, in units of the edge of what is known.
 
@@ -202,6 +278,11 @@ def unusual(reference: Reference, row: Vector, names: Sequence[str]) -> tuple[st
     beyond = np.maximum(reference.low - z, z - reference.high)
     excess = beyond - MARGIN * (reference.high - reference.low) - 1e-3
     return tuple(names[i] for i in np.argsort(-excess, kind="stable") if excess[i] > 0)
+
+
+def _enough(rows: Float32[np.ndarray, "n p"]) -> Float32[np.ndarray, "m p"]:
+    """More rows than are neighbours, by repeating few."""
+    return np.repeat(rows, NEIGHBOURS // len(rows) + 1, axis=0)
 
 
 def _distance(rows: Float32[np.ndarray, "n p"], row: Float32[np.ndarray, " p"]) -> float:

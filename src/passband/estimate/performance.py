@@ -123,6 +123,9 @@ def fit_calibration(
             "finds some"
         )
     reach = measure_reach(table, fitted, coverage)
+    reference = novelty.fit_reference(table.features, table.images, seed)
+    if recipe.stranger:
+        reference = novelty.know_domains(reference, table.features, table.domains)
     calibration = Calibration(
         model=model,
         features=table.names,
@@ -134,7 +137,7 @@ def fit_calibration(
         reach=reach,
         regressor=fitted.regressor,
         effect=fitted.effect,
-        reference=novelty.fit_reference(table.features, table.images, seed),
+        reference=reference,
         widest=1.0,
         held_out=HeldOutScores(estimated=fitted.held_out[known], measured=table.scores[known]),
     )
@@ -208,7 +211,9 @@ def adapt(calibration: Calibration, rows: Sequence[CalibrationRow], *, domain: s
         errors=to_logit(table.scores[shown]) - to_logit(said),
     )
     order = [table.names.index(n) for n in calibration.features]
-    reference = novelty.extend_reference(calibration.reference, table.features[:, order])
+    # Of another detector nothing is known but what it was seen to do.
+    know = novelty.only if RECIPES[calibration.model].stranger else novelty.extend_reference
+    reference = know(calibration.reference, table.features[:, order])
     return replace(calibration, labelled=labelled, reference=reference)
 
 

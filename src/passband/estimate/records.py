@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -128,7 +128,11 @@ def from_record(record: CalibrationRecord) -> Calibration:
             reach={str(target): _reach(reach, float(s["coverage"])) for target, reach in s["reach"].items()},
             regressor=_regressor(arrays),
             effect=effect,
-            reference=Reference(edge=float(s["edge"]), **_part(arrays, "reference", Reference)),
+            reference=Reference(
+                edge=float(s["edge"]),
+                within=arrays.pop("reference.within", np.zeros(0)),
+                **_part(arrays, "reference", Reference),
+            ),
             widest=float(s["widest"]),
             held_out=HeldOutScores(**_part(arrays, "held_out", HeldOutScores)),
             labelled=labelled,
@@ -181,7 +185,7 @@ def _reach(stored: Mapping[str, Any], coverage: float) -> Reach:
 
 def _part(arrays: Mapping[str, np.ndarray], prefix: str, kind: Any) -> dict[str, np.ndarray]:
     """The stored arrays of one part, by the names of its fields."""
-    names = [f.name for f in fields(kind) if f.type == "np.ndarray"]
+    names = [f.name for f in fields(kind) if f.type == "np.ndarray" and f.default_factory is MISSING]
     missing = [f"{prefix}.{n}" for n in names if f"{prefix}.{n}" not in arrays]
     if missing:
         raise CalibrationError(f"a stored calibration lacks the arrays {missing}; calibrate anew")

@@ -35,10 +35,14 @@ class Recipe:
     blend
         A `Blend`, with intervals for new domains where whole domains could be left out; otherwise a
         forest for each score, with intervals from held-out images of the same domains.
+    stranger
+        Variance, in logits squared, of a shift of all errors by a detector that gave none of the rows; 0
+        where estimates are for the detector that gave them.
     """
 
     inputs: tuple[str, ...]
     blend: bool
+    stranger: float = 0.0
 
 
 BATCH_FEATURES: tuple[str, ...] = ("same_shifted", "same_deformed", "same_noisier")
@@ -58,14 +62,29 @@ SEGMENTER_FEATURES: tuple[str, ...] = (
 )
 """Of a segmenter's answers on a micrograph and on changed ones: `passband.detectors.evidence` has them."""
 
+OUTLINE_FEATURES: tuple[str, ...] = (
+    "count",
+    "area_ratio",
+    "mean_size",
+    "std_size",
+    "mean_circularity",
+    "std_circularity",
+    "spectral_slope",
+    "noise_level",
+)
+"""Of objects that come without scores."""
+
 RECIPES: dict[str, Recipe] = {
     # Li et al. 2025: standardised features, 100 trees, scikit-learn's defaults; they give no intervals.
     "paper-rf": Recipe(inputs=PAPER_FEATURES, blend=False),
     "passband": Recipe(inputs=PAPER_FEATURES, blend=True),
     "particles": Recipe(inputs=BATCH_FEATURES, blend=True),
     "segmenter": Recipe(inputs=SEGMENTER_FEATURES, blend=True),
+    "any detector": Recipe(inputs=PAPER_FEATURES, blend=True, stranger=1.0),
+    "any outlines": Recipe(inputs=OUTLINE_FEATURES, blend=True, stranger=1.0),
 }
-"""The published recipe, the default, and those for particle models and for the pixels of segmenters."""
+"""The published recipe, the default, those for particle models and for the pixels of segmenters, and those
+that know many detectors, to be adapted to one more."""
 
 _N_TREES = 100
 

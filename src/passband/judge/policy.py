@@ -118,8 +118,9 @@ class Evidence:
         The estimate, or None where there is no calibration.
     bundle_name
         Whose detector and calibration these are.
-    foreign
-        Whether the detections are another detector's.
+    own
+        Where the detections were given: "adapted" if labelled images of their detector are known, "any" if
+        those of others only; empty where a bundle's own network answered.
     pixel_size
         Of the micrograph in Å, or None where unknown.
     trained_pixel_size
@@ -139,7 +140,7 @@ class Evidence:
     detections: Detections
     outlook: Outlook | None
     bundle_name: str
-    foreign: bool = False
+    own: Literal["", "adapted", "any"] = ""
     pixel_size: float | None = None
     trained_pixel_size: tuple[float, float] | None = None
     overfull: float | None = None
@@ -243,17 +244,19 @@ def _review(reason: str) -> Finding:
 
 def _about_calibration(evidence: Evidence) -> list[Finding]:
     """Whether there is an estimate, and whether it is for the detector that was used."""
-    if evidence.outlook is None and evidence.pixels and evidence.foreign:
-        words = f"The estimate of {evidence.bundle_name!r} is of what its own network says of its own answers"
-        return [_review(f"{words}, so no score of another's can be estimated.")]
+    labels = "label ten images and run `passband calibrate --detections`"
+    if evidence.own and evidence.outlook is None:
+        if evidence.detections.scored:
+            words = f"The detections have scores, and those that {evidence.bundle_name!r} was calibrated on"
+            return [_review(f"{words} had none: they are another detector's. Calibrate it: {labels}.")]
+        words = "The objects come without scores, so nothing tells right from wrong: F1 may be 0 to 1"
+        return [_review(f"{words}. To know it, {labels}.")]
+    if evidence.own == "any":
+        words = "Nothing is known of this detector, so the estimate rests on what others do"
+        return [_review(f"{words}. To narrow it, {labels}.")]
     if evidence.outlook is None:
         words = f"The bundle {evidence.bundle_name!r} holds no calibration, so no score can be estimated"
         return [_review(f"{words}. Make one from labelled images with `passband calibrate`.")]
-    if evidence.foreign:
-        words = (
-            "The detections are another detector's, but the estimate was calibrated for that of the bundle"
-        )
-        return [_review(f"{words} {evidence.bundle_name!r}.")]
     return []
 
 
@@ -278,6 +281,9 @@ def _about_count(evidence: Evidence, policy: Policy) -> list[Finding]:
         words = f"Nothing was found at a score of {d.score_threshold:.2f} or more: either nothing is there"
         return [_review(f"{words}, or the detector misses it. Look at the image.")]
     confident = _confident(d, policy)
+    if evidence.own:  # what is confident is not known of another's scores
+        words = f"Only {len(d)} object{'s' * (len(d) > 1)}; an estimate needs {policy.few_objects}."
+        return [_review(words)] if len(d) < policy.few_objects else []
     if evidence.pixels or confident >= policy.few_objects:
         return []
     have = f"{'None' if confident == 0 else f'Only {confident}'} of {len(d)} detection{'s' * (len(d) > 1)}"
@@ -323,6 +329,8 @@ def _about_strangers(evidence: Evidence, policy: Policy) -> list[Finding]:
 def _about_pixel_size(evidence: Evidence, policy: Policy) -> list[Finding]:
     """Whether the detector saw this scale in training."""
     size, trained = evidence.pixel_size, evidence.trained_pixel_size
+    if evidence.own and trained is None:
+        return []
     if size is None:
         words = "The pixel size is unknown, so the scale cannot be matched to the detector's"
         return [_review(f"{words} and sizes stay in pixels. Give --pixel-size-nm or --sidecar.")]

@@ -149,10 +149,12 @@ class Judge:
 def detector_judge(
     bundle: Bundle, *, policy: Policy = DEFAULT_POLICY, thickness: float | None = None
 ) -> Judge:
-    """The judge of a detector's answers, its own or given ones; as `assess_detector`."""
+    """The judge of a network's own answers; as `assess_detector`."""
 
     def judge(micrograph: Micrograph, given: Detections | None) -> Verdict:
-        return assess_detector(micrograph, bundle, detections=given, policy=policy, thickness=thickness)
+        if given is not None:
+            raise ParameterError(f"detections were given to {bundle.name!r}, which judges its own answers")
+        return assess_detector(micrograph, bundle, policy=policy, thickness=thickness)
 
     return Judge(
         function=judge,
@@ -160,7 +162,6 @@ def detector_judge(
         digest=bundle.digest,
         settings={"policy": asdict(policy), "thickness": thickness},
         calibration=bundle.calibration,
-        score_threshold=bundle.score_threshold,
     )
 
 
@@ -168,20 +169,18 @@ def assess_detector(
     micrograph: Micrograph,
     bundle: Bundle,
     *,
-    detections: Detections | None = None,
     policy: Policy = DEFAULT_POLICY,
     thickness: float | None = None,
 ) -> Verdict:
-    """Judge a detector's answer on one micrograph; arguments and errors are those of `passband.assess`."""
+    """Judge a network's own answer on one micrograph; arguments and errors are those of `passband.assess`."""
     findings = unusable(micrograph, policy)
-    foreign, outlook = detections is not None, None
+    outlook = None
     told: Mapping[str, float] = {}
-    if detections is None:
-        detections = _nothing(micrograph, bundle)
-        if not findings and bundle.calibration is None:
-            detections = detect(micrograph, bundle)
-        elif not findings:
-            detections, told = found_and_told(micrograph, bundle)
+    detections = _nothing(micrograph, bundle)
+    if not findings and bundle.calibration is None:
+        detections = detect(micrograph, bundle)
+    elif not findings:
+        detections, told = found_and_told(micrograph, bundle)
     sizes = measure_sizes(detections, micrograph.pixel_size, thickness)
     if not findings:
         outlook, moved = _outlook(micrograph, detections, bundle, told)
@@ -189,10 +188,9 @@ def assess_detector(
             detections=detections,
             outlook=outlook,
             bundle_name=bundle.name,
-            foreign=foreign,
             pixel_size=micrograph.pixel_size,
-            trained_pixel_size=_pair(bundle.training.get("pixel_size")),
-            overfull=_overfull(sizes),
+            trained_pixel_size=pair_of(bundle.training.get("pixel_size")),
+            overfull=overfull(sizes),
             moved=moved,
             pixels=by_pixels(bundle),
             placed=place(micrograph, bundle.training) if by_pixels(bundle) else None,
@@ -313,7 +311,7 @@ def verdict_json(v: Verdict) -> str:
     values = {
         "path": v.path,
         "verdict": v.verdict,
-        "estimates": {name: _estimate_as_json(v.estimates.get(name)) for name in SCORES},
+        "estimates": {name: _estimate_as_json(v.estimates.get(name), v.detections) for name in SCORES},
         "detections": {
             "count": len(v.detections),
             "score_threshold": round(float(v.detections.score_threshold), 6),
@@ -325,7 +323,10 @@ def verdict_json(v: Verdict) -> str:
     return json.dumps(values, allow_nan=False)
 
 
-def _estimate_as_json(e: Estimate | None) -> dict[str, float | None]:
+def _estimate_as_json(e: Estimate | None, of: Detections) -> dict[str, float | None]:
+    """An estimate, or null; of objects without scores a score may be anything, which is said."""
+    if e is None and not of.scored:
+        return {"value": None, "low": 0.0, "high": 1.0, "coverage": 1.0}
     names = [f.name for f in fields(Estimate)]
     return {name: None if e is None else round(float(getattr(e, name)), 6) for name in names}
 
@@ -334,12 +335,6 @@ def _outlook(
     micrograph: Micrograph, d: Detections, bundle: Bundle, told: Mapping[str, float]
 ) -> tuple[Outlook | None, tuple[Moved, ...]]:
     """The estimate for some detections and what moved it; none without a calibration; misfits are refused."""
-    if d.image_shape != micrograph.shape:
-        (height, width), (wanted_height, wanted_width) = d.image_shape, micrograph.shape
-        raise DetectionsError(
-            f"the detections for {micrograph.name!r} were made on an image of {width} x {height} pixels, "
-            f"but this one has {wanted_width} x {wanted_height} (width x height)"
-        )
     if bundle.calibration is None:
         return None, ()
     calibration = from_record(bundle.calibration)
@@ -347,12 +342,10 @@ def _outlook(
     if not math.isclose(d.score_threshold, threshold, abs_tol=1e-9):
         raise CalibrationError(
             f"the detections for {micrograph.name!r} were kept at scores of {d.score_threshold:g} or more, "
-            f"but the calibration is for {threshold:g}, and another threshold shifts every estimate; run "
-            f"the detector at {threshold:g}, cut with detections.above({threshold:g}), or calibrate anew"
+            f"but the calibration is for {threshold:g}, and another threshold shifts every estimate: "
+            "calibrate anew"
         )
     known = {**detection_features(d), **told, **image_features(micrograph)}
-    if by_pixels(bundle) and not told:  # another's answers, which this network says nothing of
-        return None, ()
     wanted = {n: known[n] for n in calibration.features if n in known}
     outlook = estimate_scores(calibration, wanted)
     if not len(d):
@@ -360,7 +353,17 @@ def _outlook(
     return outlook, what_moved(calibration, np.array(list(wanted.values())))
 
 
-def _overfull(sizes: Sizes) -> float | None:
+def refuse_other_shape(micrograph: Micrograph, d: Detections) -> None:
+    """Raise a `DetectionsError` where detections were made on an image of another shape."""
+    if d.image_shape != micrograph.shape:
+        (height, width), (wanted_height, wanted_width) = d.image_shape, micrograph.shape
+        raise DetectionsError(
+            f"the detections for {micrograph.name!r} were made on an image of {width} x {height} pixels, "
+            f"but this one has {wanted_width} x {wanted_height} (width x height)"
+        )
+
+
+def overfull(sizes: Sizes) -> float | None:
     """Thickness in Å of a foil that cannot hold the objects, or None."""
     if sizes.thickness is None or sizes.pixel_size is None or len(sizes.diameters) == 0:
         return None
@@ -368,7 +371,8 @@ def _overfull(sizes: Sizes) -> float | None:
     return sizes.thickness if sizes.swelling_percent is None or largest > sizes.thickness else None
 
 
-def _pair(bounds: Any) -> tuple[float, float] | None:
+def pair_of(bounds: Any) -> tuple[float, float] | None:
+    """Two bounds as a bundle's settings have them, or None."""
     return None if bounds is None else (float(bounds[0]), float(bounds[1]))
 
 
