@@ -190,7 +190,7 @@ tutorials: setup
 
 # 5,000 mutations of a valid file of every format.
 fuzz: setup
-	PASSBAND_MUTATIONS=5000 $(PY) -m pytest -q tests/data/test_hostile_files.py
+	PASSBAND_MUTATIONS=5000 $(PY) -m pytest -q tests/micrographs/test_hostile_files.py tests/detections/test_hostile_files.py
 
 # Each module broken in one place after another, and what no test notices; an hour. A third of policy.py:
 # make mutants MODULES=src/passband/judge/policy.py EVERY=3

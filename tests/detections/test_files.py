@@ -23,6 +23,7 @@ from passband.detections.files import (
     read_detections,
     write_coco,
 )
+from passband.detections.gathering import Notes
 from passband.detections.masks import mask_from_polygons, mask_from_rle, rle_from_mask, tight_mask
 from passband.errors import DetectionsError, PassbandError
 from passband.types import InstanceMask
@@ -255,9 +256,10 @@ def test_ground_truth_with_boxes_polygons_and_both_kinds_of_run_lengths(tmp_path
         {"bbox": [2.5, 1, 4, 3], "segmentation": {"size": size, "counts": listed}, "score": 0.25},
     )
     d = read_detections(saved(tmp_path, document))["a.png"]
-    assert d.boxes_xyxy.tolist() == [[2, 1, 7, 4], [2, 1, 7, 4], [2.5, 1, 6.5, 4]]
-    assert d.scores.tolist() == [1, 1, 0.25]
-    assert all(np.array_equal(whole(m, SHAPE), pixels) for m in d.masks)
+    assert d.boxes_xyxy.tolist() == [[2, 1, 7, 4], [2.5, 1, 6.5, 4]]
+    assert d.scores.tolist() == [1, 0.25]
+    assert all(np.array_equal(whole(m, SHAPE), pixels) for m in (*d.masks, *d.crowds))
+    assert len(d.crowds) == 1
 
 
 def test_boxes_alone_have_no_masks_and_images_without_objects_are_there(tmp_path):
@@ -293,11 +295,11 @@ def test_an_image_list_is_the_only_word_on_what_a_number_means(tmp_path):
     listed = saved(tmp_path, rows, "images.json")
     path = saved(tmp_path, [{"image_id": 17, "bbox": [2, 1, 5, 3], "score": 0.5}])
     images = {"17.png": SHAPE, "a.png": SHAPE}
-    with pytest.raises(DetectionsError, match=r"not among those given: 17$"):
+    with pytest.raises(DetectionsError, match=r"not among those given: 17 "):
         read_detections(path, images=images, image_list=listed)
     # True is 1 in Python, and no number of an image.
     path = saved(tmp_path, [{"image_id": True, "bbox": [2, 1, 5, 3], "score": 0.5}])
-    with pytest.raises(DetectionsError, match=r"not among those given: True$"):
+    with pytest.raises(DetectionsError, match=r"not among those given: True "):
         read_detections(path, images=images, image_list=listed)
 
 
@@ -399,19 +401,24 @@ def test_yolo_needs_sizes_and_says_everything_that_is_wrong(tmp_path):
     (tmp_path / "c.txt").write_text("")
     with pytest.raises(DetectionsError, match=r"give images=\{name: \(height, width\)\}"):
         read_detections(tmp_path)
+    notes = Notes()
+    found = read_detections(tmp_path, images=IMAGES, notes=notes)
+    np.testing.assert_allclose(found["a.png"].boxes_xyxy, [[6, 3, 10, 9], [0, 5.4, 8.8, 6.6]])
+    assert "b.tif" not in found
     with pytest.raises(DetectionsError) as caught:
-        read_detections(tmp_path, images=IMAGES)
-    for words in (
-        "a.txt line 2",
-        "finite numbers only: a.txt line 3 ('0 0.5 x 0.1 0.1'), a.txt line 4",
-        "in [0, 1]: a.txt line 5",
-        "more than 0: a.txt line 6",
-        "confidence must be in [0, 1]: a.txt line 7 (1.5)",
-        "lie in its image: a.txt line 8 (0.1, 0.5, 0.9, 0.1)",
-        "b.txt is not text",
-        "not among those given: c.txt",
-    ):
-        assert words in str(caught.value)
+        read_detections(tmp_path, images=IMAGES, notes=Notes(strict=True))
+    for told in (str(caught.value), "; ".join([*notes.lines(), *notes.refused.values()])):
+        for words in (
+            "a.txt line 2",
+            "finite numbers and were left out: a.txt line 3 ('0 0.5 x 0.1 0.1'), a.txt line 4",
+            "1 of 8 boxes lay wholly outside and was left out: a.txt line 5",
+            "1 of 8 boxes had no extent and was left out: a.txt line 6",
+            "had no score in [0, 1] and was left out: a.txt line 7 (1.5)",
+            "1 of 8 boxes lay outside and was clipped: a.txt line 8",
+            "b.txt is not text",
+        ):
+            assert words in told
+    assert "it speaks of 1 more image than are given, passed over: c.txt" in notes.lines()
 
 
 # ---- label images ----------------------------------------------------------------------------------------
@@ -459,12 +466,11 @@ def test_label_files(tmp_path, name):
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (np.ones((4, 4), bool), "does not tell objects apart"),
-        (np.ones((4, 4)), "whole numbers, got float64"),
-        (np.ones((4, 4, 3), np.uint8), r"shape \(4, 4, 3\)"),
+        (np.full((4, 4), 0.5), "whole numbers"),
+        (np.full((4, 4), np.nan), "whole numbers"),
         (np.full((4, 4), -1), "negative numbers, got -1"),
         (np.zeros((0, 4), int), r"shape \(0, 4\)"),
-        (np.array([["a"]]), "whole numbers"),
+        (np.array([["a"]]), "array of"),
     ],
 )
 def test_what_is_no_label_image_is_refused(tmp_path, labels, words):
@@ -572,7 +578,7 @@ def test_ultralytics_faults():
 # ---- everything that is wrong, at once -------------------------------------------------------------------
 
 
-def test_a_coco_file_with_every_fault_names_them_all(tmp_path):
+def test_a_coco_file_with_every_fault_names_them_all_and_what_is_good_is_read(tmp_path):
     good = {"bbox": [2, 1, 5, 3]}
     size = list(SHAPE)
     document = ground_truth(
@@ -600,50 +606,68 @@ def test_a_coco_file_with_every_fault_names_them_all(tmp_path):
         {"id": 10, "file_name": "c.tif", "height": 10**6, "width": 10**6},
         {"id": 11, "file_name": "a.png", "height": 12, "width": 16},
     ]
+    document["images"].pop(1)  # two images of one number: nothing of either can be told
     path = saved(tmp_path, document)
     with pytest.raises(DetectionsError) as caught:
-        read_detections(path)
+        read_detections(path, notes=Notes(strict=True))
     text = str(caught.value)
     for words in (
         str(path),
-        "bbox must be more than 0: entry 0",
-        "score must be a number in [0, 1]: entry 1 (nan), entry 2 ('high'), entry 14 (1.5)",
-        "four finite numbers x, y, width, height: entry 3 ([2, 1, 'wide', 3]), entry 4 ([2, 1, 5])",
-        "size [16, 12] in an image of 12 x 16: entry 5",
-        "add up to 192 pixels: entry 6",
-        "three or more points, got [1, 2, 3, 4]: entry 7",
-        "finite numbers, got [1, 2, 3, 4, None, 6]: entry 8",
-        "outside the image of 12 x 16: entry 9",
-        "got 'abc': entry 10",
+        "boxes had no extent and was left out: entry 0",
+        "had no score in [0, 1] and were left out: entry 1 (nan), entry 2 ('high'), entry 14 (1.5)",
+        "entry 3 ([2, 1, 'wide', 3]), entry 4 ([2, 1, 5])",
+        "boxes stand in for them: entry 5 (run lengths of size [16, 12] in an image of 12 x 16)",
+        "add up to 192 pixels)",
+        "three or more points, got [1, 2, 3, 4])",
+        "finite numbers, got [1, 2, 3, 4, None, 6])",
+        "outlines reached outside and was clipped: entry 9",
+        "got 'abc')",
         "image_id 99",
-        "a bbox or a segmentation with a pixel: entry 12",
-        "lie in its image of 12 x 16: entry 13 ([2, 1, 50, 3])",
+        "nor an outline with a pixel, and were left out",
+        "boxes lay outside and was clipped: entry 13",
         "entry 15 (5)",
-        "same id: 7",
-        "image 'b.tif' (height x width: 'tall' x 4)",
-        "an id (number or text) and a file_name (text): image 3",
+        "1 or more: image 'b.tif' (height x width: 'tall' x 4)",
+        "no id (number or text) or no file_name (text), and was left out: image 2",
         "at most 1073741824 pixels: image 'c.tif'",
-        "lists an image twice: 'a.png'",
     ):
         assert words in text
+    notes = Notes()
+    found = read_detections(path, notes=notes)
+    assert list(found) == ["a.png"]
+    assert len(found["a.png"]) == 7
+    assert "the file lists 'a.png' more than once, and the first was taken" in notes.lines()
+    assert set(notes.refused) == {"b.tif", "c.tif"}
 
 
-def test_a_file_for_other_images_names_them_all_or_is_passed_over(tmp_path):
+def test_two_images_of_one_number_are_refused_and_the_others_read(tmp_path):
+    rows = [
+        {"id": i, "file_name": f"{n}.png", "height": 4, "width": 4} for i, n in ((1, "a"), (1, "b"), (2, "c"))
+    ]
+    document = {"images": rows, "annotations": [{"image_id": i, "bbox": [0, 0, 1, 1]} for i in (1, 2)]}
+    notes = Notes()
+    assert list(read_detections(saved(tmp_path, document), notes=notes)) == ["c.png"]
+    assert set(notes.refused) == {"a.png", "b.png"}
+
+
+def test_other_images_are_counted_and_a_file_for_others_alone_names_them(tmp_path):
     document = {
         "images": [{"id": i, "file_name": f"{n}.png", "height": 4, "width": 4} for i, n in enumerate("axyz")],
         "annotations": [{"image_id": i, "bbox": [0, 0, 1, 1]} for i in range(4)],
     }
     path = saved(tmp_path, document)
-    images = {"a.png": (4, 4), "b.png": (4, 4)}
-    with pytest.raises(DetectionsError, match=r"not among those given: 'x\.png', 'y\.png', 'z\.png'$"):
-        read_detections(path, images=images)
-    assert {n: len(d) for n, d in read_detections(path, images=images, skip_others=True).items()} == {
-        "a.png": 1
-    }
+    images, notes = {"a.png": (4, 4), "b.png": (4, 4)}, Notes(strict=True)
+    assert {n: len(d) for n, d in read_detections(path, images=images, notes=notes).items()} == {"a.png": 1}
+    assert notes.lines() == [
+        "it speaks of 3 more images than are given, passed over: 'x.png', 'y.png', 'z.png'"
+    ]
+    with pytest.raises(
+        DetectionsError, match=r"not among those given: 'a\.png' \(nearest: a1\.png\), 'x\.png'"
+    ):
+        read_detections(path, images={"b7.png": (4, 4), "a1.png": (4, 4)})
     results = saved(
         tmp_path, [{"image_id": n, "bbox": [0, 0, 1, 1], "score": 1} for n in (5, "q", None)], "r.json"
     )
-    with pytest.raises(DetectionsError, match=r"not among those given: 5, 'q', None$"):
+    with pytest.raises(DetectionsError, match=r"not among those given: 5 .*, 'q' .*, None "):
         read_detections(results, images=images)
 
 
@@ -659,9 +683,9 @@ def test_a_file_for_other_images_alone_is_never_passed_over(tmp_path):
     np.save(tmp_path / "a.npy", LABELS)
     for name in ("results.json", "truth.json", "labels", "a.npy"):
         with pytest.raises(DetectionsError, match=r"not among those given: '?a"):
-            read_detections(tmp_path / name, images=images, skip_others=True)
+            read_detections(tmp_path / name, images=images)
     empty = saved(tmp_path, [], "empty.json")
-    assert len(read_detections(empty, images=images, skip_others=True)["b.png"]) == 0
+    assert len(read_detections(empty, images=images)["b.png"]) == 0
 
 
 def test_an_image_of_another_size_is_a_fault(tmp_path):
@@ -679,10 +703,12 @@ def test_a_name_that_may_mean_two_images_is_a_fault(tmp_path):
         read_detections(path, images={"a.png": (4, 4), "a.tif": (4, 4)})
 
 
-def test_outlines_for_some_objects_only_are_a_fault(tmp_path):
+def test_where_some_objects_have_no_outline_their_boxes_are_taken(tmp_path):
     document = ground_truth({"bbox": [2, 1, 5, 3]}, {"segmentation": [[2, 1, 7, 1, 7, 4]]})
-    with pytest.raises(DetectionsError, match=r"'a\.png' mixes 1 objects without an outline and 1 with one"):
-        read_detections(saved(tmp_path, document))
+    notes = Notes()
+    d = read_detections(saved(tmp_path, document), notes=notes)["a.png"]
+    assert d.masks[0].box_xyxy == (2, 1, 7, 4) and d.masks[0].pixels.all()
+    assert notes.lines() == ["1 of 2 objects had no outline, and boxes stand in for it: 'a.png'"]
 
 
 @pytest.mark.parametrize(
@@ -739,7 +765,7 @@ def test_paths_that_hold_no_detections(tmp_path):
     (tmp_path / "x.csv").write_text("")
     with pytest.raises(DetectionsError, match="no suffix of a detection file"):
         read_detections(tmp_path / "x.csv")
-    with pytest.raises(DetectionsError, match="format must be one of 'coco', 'yolo', 'labels', got 'voc'"):
+    with pytest.raises(DetectionsError, match=r"one of 'coco', 'yolo', 'labels', .*, got 'voc'"):
         read_detections(tmp_path / "x.csv", format="voc")
     with pytest.raises(DetectionsError, match=r"1 or more: 'a' .*, 'b' "):
         read_detections(tmp_path / "x.csv", images={"a": (4, -1), "b": (0, 3)})

@@ -189,7 +189,9 @@ def test_a_bundle_that_is_damaged_or_missing(call, folder, bundle_path, tmp_path
     (tmp_path / "flipped.safetensors").write_bytes(flipped)
     for name, words in (("flipped.safetensors", "damaged"), ("none.safetensors", "cannot be read")):
         done = call("assess", folder, "--bundle", tmp_path / name, "--json")
-        assert (done.status, done.out) == (2, "")
+        document = json.loads(done.out)
+        assert (done.status, document["micrographs"], document["notes"]) == (2, [], [])
+        assert words in document["errors"][0]["error"]
         assert words in done.err
         assert done.err.count("\n") == 1
 
@@ -208,12 +210,13 @@ def test_another_detectors_file(call, folder, discs, tmp_path) -> None:
     assert len(json.loads(some.out)["micrographs"]) == 1
     write_coco(tmp_path / "other.json", {"z.tif": truth})
     other = call("assess", good, "--detections", tmp_path / "other.json", "--json")
-    assert (other.status, other.out) == (2, "")
+    assert other.status == 2
+    assert "z.tif" in json.loads(other.out)["errors"][0]["error"]
     assert "z.tif" in other.err
-    write_coco(tmp_path / "strict.json", {"b_good.tif": truth.above(0.7)})
-    strict = call("assess", good, "--detections", tmp_path / "strict.json", "--json")
-    assert strict.status == 2
-    assert "scores of 0.7 or more" in json.loads(strict.out)["errors"][0]["error"]
+    write_coco(tmp_path / "higher.json", {"b_good.tif": truth.above(0.7)})
+    higher = call("assess", good, "--detections", tmp_path / "higher.json", "--json")
+    assert higher.status == 0
+    assert json.loads(higher.out)["micrographs"][0]["detections"]["score_threshold"] == 0.7
 
 
 def test_a_stopped_report_goes_on_with_the_same_bytes(call, folder, tmp_path, monkeypatch) -> None:
@@ -305,7 +308,11 @@ def test_calibrate_fits_a_users_own_images(call, discs, tmp_path) -> None:
     assert "40 labelled images of 1 domains" in said.out
     assert "90% intervals, in-domain only" in said.out
     write_coco(tmp_path / "truth.json", dict(list(truth.items())[:38]))
-    few = call(*words, "--out", tmp_path / "none.safetensors")
+    some = call(*words, "--out", tmp_path / "some.safetensors")
+    assert some.status == 0
+    assert "2 images cannot be used" in some.err
+    assert "38 labelled images" in call("info", tmp_path / "some.safetensors").out
+    few = call(*words, "--out", tmp_path / "none.safetensors", "--strict")
     assert few.status == 2
     assert "2 images cannot be used" in few.err
     assert not (tmp_path / "none.safetensors").exists()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passband.detections.detections import Detections
-from passband.errors import CalibrationError, DetectionsError, ParameterError
+from passband.errors import DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import CANDIDATE_FEATURES, image_features
 from passband.estimate.reasons import Moved
@@ -143,7 +143,7 @@ class TestAssess:
         first, second = assess(micrograph, bundle), assess(micrograph, bundle)
         assert first.to_json() == second.to_json()
         document = json.loads(first.to_json())
-        assert list(document) == ["schema", "micrographs", "errors"]
+        assert list(document) == ["schema", "micrographs", "errors", "notes"]
         assert (document["schema"], document["errors"]) == (SCHEMA, [])
         (record,) = document["micrographs"]
         assert list(record) == ["path", "verdict", "estimates", "detections", "reasons"]
@@ -185,12 +185,15 @@ class TestAssess:
         estimates = json.loads(judged.to_json())["micrographs"][0]["estimates"]
         assert estimates == {"f1": empty, "precision": empty, "recall": empty}
 
-    def test_detections_at_another_threshold_or_of_another_image_are_refused(self, discs, bundle) -> None:
+    def test_anothers_detections_keep_their_threshold_and_those_of_another_image_are_refused(
+        self, discs, bundle
+    ) -> None:
         micrograph, truth = discs(1)
-        with pytest.raises(CalibrationError, match=r"calibration is for 0\.5.*above\(0\.5\)"):
-            assess(micrograph, bundle, detections=truth)
-        with pytest.raises(CalibrationError):
-            assess(micrograph, bundle, detections=truth.above(0.6))
+        low = replace(truth, scores=np.full(len(truth), 0.1))
+        for found in (low, truth.above(0.6)):
+            judged = assess(micrograph, bundle, detections=found)
+            assert judged.detections is found
+            assert judged.verdict != "trust"
         other, _ = discs(1, side=120)
         with pytest.raises(DetectionsError, match="96 x 96 pixels, but this one has 120 x 120"):
             assess(other, bundle, detections=truth.above(0.5))
@@ -237,6 +240,7 @@ def test_errors_are_part_of_the_document() -> None:
         "schema": SCHEMA,
         "micrographs": [],
         "errors": [{"path": "a\udce4.tif", "error": "no such file"}],
+        "notes": [],
     }
 
 

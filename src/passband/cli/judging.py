@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from passband.cli.foreign import (
+    CategoryOption,
+    ImageListOption,
+    ScoreThresholdOption,
+    StrictOption,
+    detections_file,
+    print_notes,
+)
 from passband.cli.shell import (
     SHIPPED_BUNDLES,
     BundleOption,
@@ -21,12 +29,10 @@ from passband.cli.shell import (
     show_progress,
     signed_angstrom,
 )
-from passband.words import counted
+from passband.cli.verdicts import JsonOut, TableOut, print_errors
 
 if TYPE_CHECKING:
     from passband.judge.many import Outcome
-    from passband.judge.policy import Judgement
-    from passband.judge.verdict import Verdict
 
 
 class Target(StrEnum):
@@ -60,8 +66,14 @@ def assess(
     ],
     detections: Annotated[
         Path | None,
-        typer.Option(help="Judge these instead of the bundle's own: COCO, YOLO or label images."),
+        typer.Option(
+            help="Judge these instead of the bundle's own: COCO, YOLO, label images and more (docs/judge.md)."
+        ),
     ] = None,
+    image_list: ImageListOption = None,
+    score_threshold: ScoreThresholdOption = None,
+    category: CategoryOption = None,
+    strict: StrictOption = False,
     bundle: BundleOption = None,
     pixel_size_nm: Annotated[
         float | None, typer.Option(help="nm per pixel, in place of what the files say.")
@@ -112,7 +124,9 @@ def assess(
 
     - `passband assess 'run*/*.tif' --json --fail-on reject > verdicts.json`
 
-    - `passband assess images/ --detections my_detector.json`
+    - `passband assess images/ --detections my_detector.json --score-threshold 0.5`
+
+    - `passband assess images/ --detections inference/ --image-list truth.json --category void`
 
     - `passband assess particles/ --bundle hrtem --pixel-size-nm 0.05`
 
@@ -138,17 +152,18 @@ def assess(
             frame=frame,
             defocus=signed_angstrom(defocus_nm),
         ),
-        detections=detections,
+        detections=detections_file(detections, image_list, score_threshold, category, strict),
         frames=None if frames is None else frames_from_text(frames),
     )
     engine = chosen_engine(workers, scheduler, most=sys.maxsize) if workers or scheduler else None
-    with _JsonOut() if json else _TableOut() as out:
+    with JsonOut() if json else TableOut() as out:
         with progress_or_log("assessing") as progress:
             outcome = assess_files(
                 paths, plan, report=report, engine=engine, take=out.take, progress=progress
             )
         out.tell(outcome)
-    _print_errors(outcome)
+    print_notes(outcome.notes)
+    print_errors(outcome)
     raise typer.Exit(_status(outcome, fail_on))
 
 
@@ -203,9 +218,15 @@ def calibrate(
     images: Annotated[
         list[str], typer.Option(help="Labelled micrographs: folder, file or wildcard; may be given again.")
     ],
-    annotations: Annotated[Path, typer.Option(help="What is there: COCO, YOLO or label images.")],
+    annotations: Annotated[
+        Path, typer.Option(help="What is there: COCO, YOLO, label images and more (docs/judge.md).")
+    ],
     out: Annotated[Path, typer.Option(help="The new bundle (.safetensors).")],
     bundle: BundleOption = None,
+    image_list: ImageListOption = None,
+    score_threshold: ScoreThresholdOption = None,
+    category: CategoryOption = None,
+    strict: StrictOption = False,
     sidecar: SidecarOption = None,
     anew: Annotated[
         bool, typer.Option("--anew", help="Fit to these images alone, however few folders they are from.")
@@ -220,14 +241,17 @@ def calibrate(
     For example `passband calibrate --images labelled/ --annotations labels.json --out mine.safetensors`.
     """
     from passband.detectors.bundle import write_bundle
-    from passband.judge.calibrate import calibrate
+    from passband.judge.calibrate import Labelled, calibrate_on
     from passband.micrographs.readers import read_sidecar
 
+    file = detections_file(annotations, image_list, score_threshold, category, strict)
+    assert file is not None
     table = {} if sidecar is None else read_sidecar(sidecar)
+    labelled = Labelled(images=images, annotations=file, sidecar=table)
     with show_progress("calibrating") as progress:
-        done = calibrate(
-            images, annotations, bundle_from(bundle), sidecar=table, anew=anew, progress=progress
-        )
+        calibrated = calibrate_on(labelled, bundle_from(bundle), anew=anew, progress=progress)
+    print_notes(calibrated.notes)
+    done = calibrated.bundle
     write_bundle(done, out)
     from passband.estimate.records import from_record
 
@@ -288,81 +312,3 @@ def _status(outcome: Outcome, fail_on: FailOn | None) -> int:
         return 2
     bad = {None: (), FailOn.review: ("review", "reject"), FailOn.reject: ("reject",)}[fail_on]
     return 3 if any(outcome.counts.get(verdict) for verdict in bad) else 0
-
-
-class _JsonOut:
-    """Verdicts as JSON on stdout, all at the end; until then in a file, for there may be very many."""
-
-    def __enter__(self) -> _JsonOut:
-        from tempfile import TemporaryFile
-
-        self._entries = TemporaryFile("w+", encoding="utf-8")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._entries.close()
-
-    def take(self, verdict: Verdict) -> None:
-        from passband.judge.verdict import verdict_json
-
-        self._entries.write(verdict_json(verdict) + "\n")
-
-    def tell(self, outcome: Outcome) -> None:
-        from passband.judge.verdict import json_pieces
-
-        self._entries.seek(0)
-        for piece in json_pieces((line[:-1] for line in self._entries), outcome.errors):
-            sys.stdout.write(piece)
-
-
-class _TableOut:
-    """Verdicts as a table on stdout."""
-
-    def __enter__(self) -> _TableOut:
-        self._names: list[str] = []
-        self._rows: list[tuple[Judgement, str, str, str]] = []
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def take(self, v: Verdict) -> None:
-        e = v.estimates.get("f1")
-        f1 = "-" if e is None else f"{e.value:.2f} ({e.low:.2f} to {e.high:.2f})"
-        self._names.append(v.path)
-        self._rows.append((v.verdict, f1, str(len(v.detections)), v.reasons[0]))
-
-    def tell(self, outcome: Outcome) -> None:
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        from passband.drawing.html import short_paths
-
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = 160
-        if self._rows:
-            folder, names = short_paths(self._names)
-            table = Table(box=None, pad_edge=False)
-            table.add_column("micrograph", no_wrap=True)
-            for heading in ("verdict", "estimated F1", "objects", "first reason"):
-                table.add_column(heading, no_wrap=heading == "estimated F1")
-            styles: dict[Judgement, str] = {"trust": "green", "review": "yellow", "reject": "red"}
-            for name, (verdict, *rest) in zip(names, self._rows, strict=True):  # Text: nothing is markup
-                table.add_row(Text(name), Text(verdict, styles[verdict]), *map(Text, rest))
-            console.print(table)
-            where = f" in {folder}" if folder else ""
-            counts = ", ".join(f"{outcome.counts.get(verdict, 0)} {verdict}" for verdict in styles)
-            typer.echo(f"\n{counts}{where}")
-        if outcome.page is not None:
-            again = f", {outcome.reused} of them from an earlier run" if outcome.reused else ""
-            typer.echo(f"report on {counted(len(self._rows), 'micrograph')}{again}: {outcome.page}")
-
-
-def _print_errors(outcome: Outcome) -> None:
-    """What could not be assessed, on stderr, after everything else."""
-    if outcome.errors:
-        typer.echo(f"passband: not assessed ({len(outcome.errors)}):", err=True)
-    for path, words in outcome.errors:
-        typer.echo(f"  {path}: {words}", err=True)

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from passband.cli.foreign import (
+    CategoryOption,
+    ImageListOption,
+    ScoreThresholdOption,
+    StrictOption,
+    detections_file,
+    print_notes,
+)
 from passband.cli.shell import SidecarOption, angstrom, show_progress
 from passband.words import counted
 
@@ -43,8 +51,14 @@ def extract(
     out: Annotated[Path, typer.Option(help="Folder of the library. Run again to resume or to add.")],
     detections: Annotated[
         Path | None,
-        typer.Option(help="Outlines from elsewhere instead of thresholding: COCO, YOLO or label images."),
+        typer.Option(
+            help="Outlines from elsewhere instead of thresholding: COCO, YOLO, label images and more."
+        ),
     ] = None,
+    image_list: ImageListOption = None,
+    score_threshold: ScoreThresholdOption = None,
+    category: CategoryOption = None,
+    strict: StrictOption = False,
     polarity: Annotated[Polarity, typer.Option(help="Particles on their background.")] = Polarity.auto,
     threshold: Annotated[
         Threshold, typer.Option(help="local: for uneven illumination or support.")
@@ -127,12 +141,15 @@ def extract(
         sidecar={} if sidecar is None else read_sidecar(sidecar),
         frame=frame,
     )
-    files, missing = find_micrographs(micrographs)
+    given = detections_file(detections, image_list, score_threshold, category, strict)
+    notes: list[str] = []
+    files, missing = find_micrographs(micrographs, notes)
     with show_progress("extracting") as progress:
-        done = extend_library(out, files, settings, reading=reading, detections=detections, progress=progress)
-    skipped = (*missing, *done.skipped)
+        done = extend_library(out, files, settings, reading=reading, detections=given, progress=progress)
+    skipped, notes = (*missing, *done.skipped), [*notes, *done.notes]
+    print_notes(notes)
     if json:
-        about = {**asdict(done), "folder": str(done.folder), "skipped": skipped}
+        about = {**asdict(done), "folder": str(done.folder), "skipped": skipped, "notes": notes}
         typer.echo(json_text.dumps(about))
     else:
         typer.echo(_in_words(done))

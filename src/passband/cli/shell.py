@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -25,7 +26,16 @@ class Commands(TyperGroup):
     """Turns every error into one line on stderr and an exit status."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; what it raises, and what it warns of, becomes one line on stderr."""
+        """Run a command; what it raises, and what it warns of, becomes one line on stderr.
+
+        Where JSON was asked for, an error is printed as a JSON object too.
+        """
+        words = [*getattr(ctx, "_protected_args", ()), *ctx.args]
+
+        def stop(message: str, status: int) -> None:
+            _print_json(words, message)
+            _stop(message, status)
+
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("once", CoarseSamplingWarning)
@@ -33,20 +43,22 @@ class Commands(TyperGroup):
                 warnings.showwarning = lambda message, *where: _show_warning(message, before, where)
                 return super().invoke(ctx)
         except PassbandError as e:
-            _stop(str(e), 2)
+            stop(str(e), 2)
         except BrokenPipeError:
             raise
         except OSError as e:
-            _stop(f"{e.filename or 'a file'}: {e.strerror or e}", 2)
+            stop(f"{e.filename or 'a file'}: {e.strerror or e}", 2)
         except KeyboardInterrupt:
             kept = "what is finished is kept where --report or --out was given"
             _stop(f"interrupted; {kept}: run the same command again to go on", 130)
         except Exception as e:
             usage = isinstance(e, typer.Abort) or hasattr(e, "exit_code")  # Typer's own, shown by Typer
+            if hasattr(e, "format_message"):  # a wrong call; not a command that ended with a status
+                _print_json(words, e.format_message())
             if usage or os.environ.get("PASSBAND_TRACEBACK"):
                 raise
             wanted = "please report it with what it prints under PASSBAND_TRACEBACK=1"
-            _stop(f"unexpected {type(e).__name__}: {e}; this is a fault in Passband, {wanted}", 1)
+            stop(f"unexpected {type(e).__name__}: {e}; this is a fault in Passband, {wanted}", 1)
 
 
 def _show_warning(message: Any, before: Callable[..., None], where: tuple[Any, ...]) -> None:
@@ -54,6 +66,20 @@ def _show_warning(message: Any, before: Callable[..., None], where: tuple[Any, .
         typer.echo(f"passband: {message}", err=True)
     else:
         before(message, *where)
+
+
+# What a document holds beside its errors.
+_BESIDE: dict[str, dict[str, Any]] = {
+    "assess": {"schema": 1, "micrographs": []},
+    "segment": {"images": []},
+}
+
+
+def _print_json(words: list[str], message: str) -> None:
+    """The error as a JSON object on stdout, if a command's words ask for JSON: a pipe always gets one."""
+    if "--json" in words:
+        errors = [{"path": "", "error": message}]
+        typer.echo(json.dumps({**_BESIDE.get(words[0], {}), "errors": errors, "notes": []}))
 
 
 def _stop(message: str, status: int) -> None:

@@ -32,6 +32,8 @@ class Detections:
         Whether the scores are a detector's; where its file gave none every score is 1.
     categories
         Name of each object's class, or None where nothing tells it.
+    crowds
+        Regions where objects are not told apart, as in COCO: they are left out of scores.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class Detections:
     score_threshold: float = 0.0
     scored: bool = True
     categories: tuple[str, ...] | None = None
+    crowds: tuple[InstanceMask, ...] = ()
 
     def __post_init__(self) -> None:
         faults = _faults(self)

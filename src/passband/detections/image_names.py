@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TypeGuard
 
-from passband.detections.gathering import Faults, shown, whole_number
-from passband.errors import DetectionsError
+from passband.detections.gathering import Faults, Gathered, Notes
+from passband.detections.numbers import shown, whole_number
 
 # Room for 30,000 x 30,000; a larger size in a file is damage or an attack, and is not allocated.
 MAX_PIXELS = 2**30
@@ -17,7 +18,7 @@ MAX_PIXELS = 2**30
 
 @dataclass(frozen=True, kw_only=True)
 class KnownImages:
-    """The images that a detection file may speak of.
+    """The images that a detection file may speak of, and where it is noted what was made of it.
 
     Parameters
     ----------
@@ -25,8 +26,8 @@ class KnownImages:
         Image name to (height, width) in pixels, or None where any image is accepted.
     ids
         Number used by a COCO results file to image name, or None without a COCO image list.
-    skip_others
-        Whether entries for other images are passed over; otherwise they are faults.
+    notes
+        What a reader mends, leaves out or passes over.
 
     Examples
     --------
@@ -37,7 +38,7 @@ class KnownImages:
 
     shapes: Mapping[str, tuple[int, int]] | None = None
     ids: Mapping[int | str, str] | None = None
-    skip_others: bool = False
+    notes: Notes = field(default_factory=Notes, compare=False)
     _by_name: dict[str, list[str]] = field(init=False, repr=False, compare=False)
     _by_stem: dict[str, list[str]] = field(init=False, repr=False, compare=False)
 
@@ -50,30 +51,34 @@ class KnownImages:
         object.__setattr__(self, "_by_name", by_name)
         object.__setattr__(self, "_by_stem", by_stem)
 
+    def candidates(self, label: object) -> list[str]:
+        """Names of the images that a label may mean."""
+        if not is_id(label):
+            return []
+        if self.shapes is None:
+            return [base_name(label)] if isinstance(label, str) else []
+        if label in self.shapes:
+            return [str(label)]
+        if isinstance(label, int):
+            # Ultralytics turns "000017.png" into the number 17.
+            return [n for s, names in self._by_stem.items() for n in names if _is_number(s, label)]
+        last = base_name(label)
+        tries = ((self._by_name, last), (self._by_stem, last), (self._by_stem, stem(label)))
+        found = next((table[key] for table, key in tries if key in table), [])
+        path = "/" + label.replace("\\", "/").lstrip("./")
+        ends = [n for n in found if ("/" + n.replace("\\", "/")).endswith(path)]
+        return ends if len(ends) == 1 else found  # two folders may hold images of one name
+
     def find(self, label: object) -> str | None:
         """Name of the image that a label means, or None where there is none.
 
-        Raises
-        ------
-        DetectionsError
-            If the label means several images.
+        Where it may mean several, these are refused in the notes.
         """
-        if not is_id(label):
-            return None
-        if self.shapes is None:
-            return base_name(label) if isinstance(label, str) else None
-        if label in self.shapes:
-            return str(label)
-        if isinstance(label, int):
-            # Ultralytics turns "000017.png" into the number 17.
-            found = [n for s, names in self._by_stem.items() for n in names if _is_number(s, label)]
-        else:
-            last = base_name(label)
-            tries = ((self._by_name, last), (self._by_stem, last), (self._by_stem, stem(label)))
-            found = next((table[key] for table, key in tries if key in table), [])
-        if len(found) > 1:
-            raise DetectionsError(f"{shown(label)} may be any of {', '.join(sorted(found))}")
-        return found[0] if found else None
+        found = self.candidates(label)
+        for name in found if len(found) > 1 else ():
+            words = f"{shown(label)} may be any of {', '.join(sorted(found))}"
+            self.notes.refuse(name, f"{words}: give images of different names, or one of them")
+        return found[0] if len(found) == 1 else None
 
     def find_id(self, image_id: object) -> str | None:
         """Name of the image with a number: by the image list alone where there is one, else like `find`."""
@@ -88,14 +93,62 @@ def is_id(value: object) -> TypeGuard[int | str]:
 
 
 def note_others(others: Iterable[str], known: KnownImages, matched: bool, faults: Faults) -> None:
-    """Note labels of images that are not known, unless they may be passed over.
+    """Count the labels of images that are not among those known in a note.
 
-    A file that speaks of other images only is a fault even then: it is the wrong file, and reading it as
-    "nothing was found" would be a wrong answer.
+    A file that speaks of other images only is a fault: it is the wrong file, and reading it as "nothing was
+    found" would be a wrong answer.
     """
-    if not (known.skip_others and matched):
-        for label in others:
-            faults.add("it speaks of images that are not among those given", label)
+    labels = list(dict.fromkeys(others))
+    if not labels:
+        return
+    if matched or known.notes.refused:
+        some = ", ".join(labels[:3]) + (", ..." if len(labels) > 3 else "")
+        images = "1 more image" if len(labels) == 1 else f"{len(labels):,} more images"
+        known.notes.say(f"it speaks of {images} than are given, passed over: {some}")
+        return
+    for label in labels:
+        faults.add("it speaks of images that are not among those given", label + _nearest(label, known))
+    numbers = all(label.isdecimal() for label in labels)
+    if numbers and known.ids is None:
+        faults.add("it names images by number: give the COCO file that lists them as image list")
+
+
+def _nearest(label: str, known: KnownImages) -> str:
+    """The given image whose name is most like a label, in words."""
+    names = [base_name(n) for n in list(known.shapes or ())[:1000]]
+    wanted = base_name(label.strip("'\""))
+    near = difflib.get_close_matches(wanted, names, 1, 0.5) or names[:1]
+    return f" (nearest: {near[0]})" if near else ""
+
+
+def match_files(
+    files: Iterable[Path], known: KnownImages, label_of: Callable[[Path], str], faults: Faults
+) -> dict[str, Path]:
+    """Which of the files, each named like its image, is whose; the first where there are several."""
+    found: dict[str, Path] = {}
+    others: list[str] = []
+    for file in files:
+        label = label_of(file)
+        name = file.name if known.shapes is None else known.find(label)
+        if name is None and not known.candidates(label):
+            others.append(file.name)
+        elif name is None:
+            continue  # it may be of several, which are refused
+        elif name in found:
+            known.notes.leave_out(
+                f"files were for image {name!r} too and were left out ({found[name].name} was taken)",
+                file.name,
+            )
+        else:
+            found[name] = file
+    note_others(others, known, bool(found), faults)
+    return found
+
+
+def place_for(name: str, known: KnownImages) -> Gathered:
+    """Where the objects of a known image are gathered."""
+    assert known.shapes is not None
+    return Gathered(shape=known.shapes[name], notes=known.notes)
 
 
 def _is_number(text: str, wanted: int) -> bool:

@@ -7,15 +7,20 @@ memory; it fills polygons and packs run lengths.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from passband.detections.gathering import number, shown
+from passband.detections.numbers import number, shown
 from passband.errors import DetectionsError
 from passband.types import InstanceMask
+
+Box = tuple[float, float, float, float]
+"""x0, y0, x1, y1 in pixels."""
+_MAX_OUTLINE = 2**23
 
 
 def tight_mask(pixels: npt.NDArray[np.bool_], *, y: int = 0, x: int = 0) -> InstanceMask | None:
@@ -53,6 +58,79 @@ def centre_pixel(box_xyxy: Sequence[float], image_shape: tuple[int, int]) -> Ins
     y = min(max(int((y0 + y1) / 2), 0), image_shape[0] - 1)
     x = min(max(int((x0 + x1) / 2), 0), image_shape[1] - 1)
     return InstanceMask(y=y, x=x, pixels=np.ones((1, 1), bool))
+
+
+def box_mask(box_xyxy: Sequence[float], image_shape: tuple[int, int]) -> InstanceMask:
+    """Give the mask of all pixels whose centre lies in a box, or of the one at its own centre.
+
+    Examples
+    --------
+    >>> box_mask((0.4, 1, 2.6, 3), (8, 8)).box_xyxy
+    (0.0, 1.0, 3.0, 3.0)
+    """
+    x0, y0, x1, y1 = (math.ceil(v - 0.5) for v in box_xyxy)
+    x0, y0, x1, y1 = max(x0, 0), max(y0, 0), min(x1, image_shape[1]), min(y1, image_shape[0])
+    if x1 <= x0 or y1 <= y0:
+        return centre_pixel(box_xyxy, image_shape)
+    return InstanceMask(y=y0, x=x0, pixels=np.ones((y1 - y0, x1 - x0), bool))
+
+
+def clipped_polygon(points: npt.NDArray[np.float64], image_shape: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """The part of a polygon that lies in the image; itself where it reaches less than a pixel outside.
+
+    Parameters
+    ----------
+    points
+        float64 (n, 2): x, y in pixels.
+    image_shape
+        Height and width.
+
+    Returns
+    -------
+    array
+        float64 (m, 2); fewer than three points where nothing lies inside.
+
+    References
+    ----------
+    Sutherland and Hodgman, doi:10.1145/360767.360802.
+
+    Examples
+    --------
+    >>> clipped_polygon(np.array([[-4.0, 1], [4, 1], [4, 3], [-4, 3]]), (8, 8)).tolist()
+    [[0.0, 1.0], [4.0, 1.0], [4.0, 3.0], [0.0, 3.0]]
+    """
+    height, width = image_shape
+    if (points >= -1).all() and (points <= (width + 1, height + 1)).all():
+        return points
+    for axis, limit, side in ((0, 0.0, 1), (0, float(width), -1), (1, 0.0, 1), (1, float(height), -1)):
+        depth = side * (points[:, axis] - limit)
+        kept: list[npt.NDArray[np.float64]] = []
+        for i in range(len(points)):
+            before, here = depth[i - 1], depth[i]
+            if (before < 0) != (here < 0):
+                crossing = points[i - 1] + (points[i] - points[i - 1]) * (before / (before - here))
+                crossing[axis] = limit
+                kept.append(crossing)
+            if here >= 0:
+                kept.append(points[i])
+        points = np.array(kept, np.float64).reshape(-1, 2)
+        if len(points) < 3:
+            return points[:0]
+    return points
+
+
+def without_holes(mask: InstanceMask, holes: Sequence[InstanceMask]) -> InstanceMask | None:
+    """A mask less the pixels of others; None where none is left."""
+    pixels = mask.pixels.copy()
+    height, width = pixels.shape
+    for hole in holes:
+        y, x = hole.y - mask.y, hole.x - mask.x
+        h, w = hole.pixels.shape
+        rows, columns = slice(max(y, 0), min(y + h, height)), slice(max(x, 0), min(x + w, width))
+        if rows.start < rows.stop and columns.start < columns.stop:
+            part = hole.pixels[rows.start - y : rows.stop - y, columns.start - x : columns.stop - x]
+            pixels[rows, columns] &= ~part
+    return tight_mask(pixels, y=mask.y, x=mask.x)
 
 
 def mask_from_rle(rle: Any, image_shape: tuple[int, int]) -> InstanceMask | None:
@@ -187,6 +265,9 @@ def mask_from_polygons(polygons: Any, image_shape: tuple[int, int]) -> InstanceM
         points = np.array(values, np.float64).reshape(-1, 2)
         if (points < -1).any() or (points > (width + 1, height + 1)).any():
             raise DetectionsError(f"a polygon reaches outside the image of {height} x {width}")
+        steps = np.abs(points - np.roll(points, 1, axis=0))
+        if steps.max(axis=1).sum() > _MAX_OUTLINE:  # filling takes memory for every step along it
+            raise DetectionsError(f"an outline is longer than {_MAX_OUTLINE} pixels")
         filled += frPyObjects([points.ravel().tolist()], height, width)
     return _mask_from_runs(_unpacked(merge(filled)["counts"]), height)
 

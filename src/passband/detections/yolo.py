@@ -2,23 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from passband.detections.detections import Detections
-from passband.detections.gathering import Faults, Gathered, inside, number, shown
-from passband.detections.image_names import KnownImages, note_others
-from passband.detections.masks import centre_pixel, mask_from_polygons
+from passband.detections.gathering import Faults, Gathered, gathered_detections
+from passband.detections.image_names import KnownImages, match_files, place_for
+from passband.detections.numbers import number, shown
 from passband.errors import DetectionsError
 
 # Text files that annotation tools leave among the labels.
-_NO_LABELS = {"classes.txt"}
+NO_LABELS = frozenset(
+    {"classes.txt", "obj.names", "train.txt", "val.txt", "test.txt", "notes.txt", "readme.txt"}
+)
+_MAX_BYTES = 2**27
+_EDGE = 1.01  # positions reach this far beyond 1 by rounding; whole numbers beyond it are no positions
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """One object's numbers, its class first."""
+
+    where: str
+    values: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Columns:
+    """What follows box or outline, decided for all files at once.
+
+    Parameters
+    ----------
+    two
+        Lines of an odd count of 7 and more end in a confidence and a track id.
+    ids
+        Lines of an even count end in a track id, and in a confidence otherwise.
+    """
+
+    two: bool
+    ids: bool
 
 
 def read_yolo(path: Path, known: KnownImages) -> dict[str, Detections]:
     """Read YOLO labels or predictions: one text file, or a folder with one for each image.
 
-    A line is "class cx cy w h [confidence]" for a box, or "class x y x y x y ... [confidence]" for an
-    outline of three or more points; a missing confidence is 1. Classes are not told apart.
+    A line is "class cx cy w h" for a box, or "class x y x y x y ..." for an outline of three or more points;
+    a confidence may follow, and a track id. Box, confidence and track id are as many numbers as an outline of
+    three points: which is which is decided for all files together. A missing confidence is 1. Classes are
+    named by classes.txt, where it lies among the files, and by their number otherwise.
 
     Parameters
     ----------
@@ -44,97 +77,139 @@ def read_yolo(path: Path, known: KnownImages) -> dict[str, Detections]:
         )
     faults = Faults(path)
     files = [path]
-    gathered: dict[str, Gathered] = {}
     if path.is_dir():
-        files = [f for f in sorted(path.glob("*.txt")) if f.name not in _NO_LABELS]
+        files = [f for f in sorted(path.glob("*.txt")) if f.name.lower() not in NO_LABELS]
         if not files:
             faults.add("the folder holds no .txt file with labels")
-        gathered = {name: Gathered(shape=shape) for name, shape in known.shapes.items()}
-    seen: dict[str, str] = {}
-    others: list[str] = []
-    for file in files:
-        try:
-            name = known.find(file.stem)
-        except DetectionsError as error:
-            faults.add(str(error))
-            continue
-        if name is None:
-            others.append(file.name)
-            continue
-        if name in seen:
-            faults.add(f"several files are for image {name!r}", f"{seen[name]} and {file.name}")
-            continue
-        seen[name] = file.name
-        gathered[name] = Gathered(shape=known.shapes[name])
-        _add_lines(file, gathered[name], faults)
-    note_others(others, known, bool(seen), faults)
-    result = {name: g.detections(name, faults) for name, g in gathered.items()}
+    matched = match_files(files, known, lambda f: f.stem, faults)
     faults.raise_if_any()
-    return {name: d for name, d in result.items() if d is not None}
+    read = {name: _lines(file, name, known) for name, file in matched.items()}
+    everything = [line for lines in read.values() for line in lines]
+    _refuse_pixels(everything, path)
+    columns = _columns(everything)
+    if columns.two or columns.ids:
+        known.notes.say("the last number of a line was taken for a track id and left out")
+    names = _class_names(path if path.is_dir() else path.parent)
+    scored = bool(not everything or all(_has_confidence(line, columns) for line in everything))
+    gathered = {name: place_for(name, known) for name in (known.shapes if path.is_dir() else matched)}
+    for name, image in gathered.items():
+        image.has_categories, image.scored = True, scored
+        for line in read.get(name, ()):
+            _add_object(line, columns, image, names)
+    return gathered_detections({n: g for n, g in gathered.items() if n not in known.notes.refused}, faults)
 
 
-def _add_lines(file: Path, image: Gathered, faults: Faults) -> None:
-    """Add every object of one file to its image, or note the faults."""
+def is_yolo(file: Path) -> bool:
+    """Whether a text file may hold labels: it is empty, or its first line is of five or more numbers."""
     try:
+        with file.open(encoding="utf-8-sig") as f:
+            first = next((line for line in (f.readline(4096) for _ in range(20)) if line.strip()), "")
+    except (OSError, UnicodeDecodeError):
+        return False
+    words = first.split()
+    return not words or (len(words) >= 5 and all(_value(word) is not None for word in words[:5]))
+
+
+def _lines(file: Path, name: str, known: KnownImages) -> list[_Line]:
+    """The objects of one file; lines that are none are counted, and a file that cannot be read refused."""
+    try:
+        if file.stat().st_size > _MAX_BYTES:
+            raise DetectionsError(f"has more than {_MAX_BYTES:,} bytes")
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        faults.add(f"{file.name} cannot be read: {error.strerror or error}")
-        return
-    except UnicodeDecodeError:
-        faults.add(f"{file.name} is not text")
-        return
+        known.notes.refuse(name, f"{file.name} cannot be read: {error.strerror or error}")
+        return []
+    except (UnicodeDecodeError, DetectionsError) as error:
+        words = str(error) if isinstance(error, DetectionsError) else "is not text"
+        known.notes.refuse(name, f"{file.name} {words}")
+        return []
+    found = []
     for place, line in enumerate(lines, start=1):
         where = f"{file.name} line {place}"
-        words = line.split()
-        if not words:
-            continue
-        values = [_value(word) for word in words]
-        if any(v is None for v in values):
-            faults.add("a line must hold finite numbers only", f"{where} ({shown(line)})")
-            continue
-        _add_object([v for v in values if v is not None], image, where, faults)
+        values = [_value(word) for word in line.split()]
+        numbers = [v for v in values if v is not None]
+        if len(numbers) < len(values):
+            known.notes.objects += 1
+            known.notes.leave_out(
+                "lines held anything but finite numbers and were left out", f"{where} ({shown(line)})"
+            )
+        elif 0 < len(values) < 5:
+            known.notes.objects += 1
+            known.notes.leave_out(
+                "lines held neither a class and a box (5 numbers and more) nor an outline (7 and more), and "
+                "were left out",
+                where,
+            )
+        elif values:
+            found.append(_Line(where=where, values=numbers))
+    return found
 
 
-def _add_object(values: list[float], image: Gathered, where: str, faults: Faults) -> None:
-    """Add the object of one line: 5 or 6 numbers are a box, more an outline; even counts end in a score."""
-    if len(values) < 5:
-        faults.add("a line must hold a class and a box (5 or 6 numbers) or an outline (7 or more)", where)
-        return
-    if len(values) % 2:
-        image.scored = False
-    score = values.pop() if len(values) % 2 == 0 else 1.0
-    if not 0 <= score <= 1:
-        faults.add("the confidence must be in [0, 1]", f"{where} ({score:g})")
-        return
-    if len(values) == 5 and min(values[3:]) <= 0:
-        faults.add(
-            "width and height of a box must be more than 0", f"{where} ({values[3]:g} x {values[4]:g})"
+def _refuse_pixels(lines: Sequence[_Line], path: Path) -> None:
+    """Refuse files in pixels: their boxes would all be clipped to nothing."""
+    far = [line.where for line in lines if max(map(abs, line.values[1:5])) > 2]
+    if len(far) * 2 > len(lines):
+        raise DetectionsError(
+            f"{path} cannot be used: positions must be parts of the image's width and height, in [0, 1], but "
+            f"those of {', '.join(far[:3])}{' and more' if len(far) > 3 else ''} look like pixels; "
+            "divide them by the image's size"
         )
-        return
-    if not all(-0.01 <= v <= 1.01 for v in values[1:]):
-        faults.add("positions must be parts of the image's width and height, in [0, 1]", where)
-        return
+
+
+def _columns(lines: Sequence[_Line]) -> _Columns:
+    """What the numbers after boxes and outlines are, from all lines together."""
+    odd = [line.values for line in lines if len(line.values) >= 7 and len(line.values) % 2]
+    even = [line.values[-1] for line in lines if len(line.values) % 2 == 0]
+    ids = [v[-1] for v in odd]
+    two = (
+        bool(odd)
+        and all(v == int(v) and v >= 1 for v in ids)
+        and all(0 <= v[-2] <= 1 for v in odd)
+        # Of points at the lower edge the last number is 1 too; a track id of 1 alone tells boxes only.
+        and (max(ids) > _EDGE or all(len(v) == 7 for v in odd))
+    )
+    return _Columns(two=two, ids=any(v > _EDGE for v in even) and all(v == int(v) for v in even))
+
+
+def _has_confidence(line: _Line, columns: _Columns) -> bool:
+    if len(line.values) % 2:
+        return columns.two and len(line.values) >= 7
+    return not columns.ids
+
+
+def _add_object(line: _Line, columns: _Columns, image: Gathered, names: Sequence[str]) -> None:
+    """Add the object of one line."""
+    kind, values = line.values[0], list(line.values[1:])
+    score = 1.0
+    if len(line.values) % 2 == 0:
+        last = values.pop()
+        score = 1.0 if columns.ids else last
+    elif columns.two and len(line.values) >= 7:
+        values.pop()
+        score = values.pop()
+    category = f"{kind:g}"
+    if kind == int(kind) and 0 <= kind < len(names):
+        category = names[int(kind)]
     height, width = image.shape
-    if len(values) == 5:
-        _, cx, cy, w, h = values
+    if len(values) == 4:
+        cx, cy, w, h = values
         box = ((cx - w / 2) * width, (cy - h / 2) * height, (cx + w / 2) * width, (cy + h / 2) * height)
-        if not inside(box, image.shape):
-            faults.add("a box must lie in its image", f"{where} ({', '.join(f'{v:g}' for v in values[1:])})")
-            return
-        image.add(box, score)
+        image.add(box, score, where=line.where, category=category)
         return
-    xs, ys = [v * width for v in values[1::2]], [v * height for v in values[2::2]]
-    box = (min(xs), min(ys), max(xs), max(ys))
-    if box[2] <= box[0] or box[3] <= box[1]:
-        faults.add("an outline must have an extent in x and y", where)
-        return
-    try:
-        polygon = [v for point in zip(xs, ys, strict=True) for v in point]
-        mask = mask_from_polygons([polygon], image.shape)
-    except DetectionsError as error:
-        faults.add(str(error), where)
-        return
-    image.add(box, score, mask or centre_pixel(box, image.shape))
+    points = [
+        v * side
+        for pair in zip(values[::2], values[1::2], strict=True)
+        for v, side in zip(pair, (width, height), strict=True)
+    ]
+    image.add_outline([points], score, where=line.where, category=category)
+
+
+def _class_names(folder: Path) -> list[str]:
+    """Names of the classes, in the order of their numbers, where classes.txt tells them."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        text = (folder / "classes.txt").read_text(encoding="utf-8-sig")
+        return [line.strip() for line in text.splitlines()]
+    return []
 
 
 def _value(word: str) -> float | None:

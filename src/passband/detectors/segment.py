@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 
 import numpy as np
@@ -20,7 +20,7 @@ from passband.detectors.rescale import rescaling, resized
 from passband.detectors.unet import UNet, UNetConfig, folded
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
-from passband.types import Image, LabelImage, Mask
+from passband.types import Image, InstanceMask, LabelImage, Mask
 
 BASE_BYTES = 500_000_000
 """Peak memory of the process whatever the tile: libraries and weights."""
@@ -196,8 +196,13 @@ def object_mask(detections: Detections) -> Mask:
     >>> int(object_mask(nothing).sum())
     0
     """
-    mask = np.zeros(detections.image_shape, bool)
-    for m in detections.masks or ():
+    return pixels_of(detections.masks or (), detections.image_shape)
+
+
+def pixels_of(masks: Sequence[InstanceMask], image_shape: tuple[int, int]) -> Mask:
+    """Pixels of some masks together, boolean (y, x)."""
+    mask = np.zeros(image_shape, bool)
+    for m in masks:
         height, width = m.pixels.shape
         mask[m.y : m.y + height, m.x : m.x + width] |= m.pixels
     return mask

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from passband.detections.coco import write_coco
 from passband.detections.detections import Detections
+from passband.detections.write_coco import write_coco
 from passband.detectors.bundle import Bundle
 from passband.detectors.segment import object_mask, segment_objects
 from passband.detectors.unet import UNetConfig

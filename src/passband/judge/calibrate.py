@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from passband.detections.detections import Detections
-from passband.detections.files import read_detections
-from passband.detections.matching import OPTIMAL, MatchingRule, match_boxes
-from passband.detections.scores import object_scores
+from passband.detections.given import DetectionsFile, read_given
+from passband.detections.matching import OPTIMAL, MatchingRule
+from passband.detections.measured import measured_scores
 from passband.detectors.bundle import Bundle
-from passband.detectors.segment import object_mask
-from passband.errors import CalibrationError, PassbandError
+from passband.detectors.segment import object_mask, pixels_of
+from passband.errors import CalibrationError, DetectionsError, PassbandError
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.intervals import MIN_DOMAIN_ROWS
 from passband.estimate.performance import MOST_LABELLED, adapt, fit_calibration
@@ -21,6 +21,7 @@ from passband.estimate.rows import CalibrationRow
 from passband.judge.verdict import by_pixels, found_and_told
 from passband.micrographs.many import Reading, find_micrographs
 from passband.micrographs.micrograph import Micrograph
+from passband.store.runs import arrays_sha256
 from passband.types import Mask, Progress
 from passband.words import counted
 
@@ -69,7 +70,7 @@ def calibration_row(
     1.0
     """
     _refuse_other_sizes(micrograph, detections.image_shape, truth.image_shape)
-    scores = object_scores(match_boxes(truth.boxes_xyxy, detections.boxes_xyxy, matching))
+    scores = measured_scores(truth, detections, matching)
     return CalibrationRow(
         features={**detection_features(detections), **image_features(micrograph)},
         f1=scores.f1,
@@ -87,6 +88,7 @@ def pixel_row(
     truth: Mask,
     *,
     domain: str,
+    crowds: Mask | None = None,
 ) -> CalibrationRow:
     """What a segmenter's answer tells of itself on one labelled image, beside its measured scores of pixels.
 
@@ -100,6 +102,8 @@ def pixel_row(
         Where objects are, boolean (y, x).
     domain
         Where the image comes from.
+    crowds
+        Pixels that are left out of the scores, boolean (y, x), or None.
 
     Raises
     ------
@@ -120,6 +124,8 @@ def pixel_row(
     """
     _refuse_other_sizes(micrograph, detections.image_shape, truth.shape)
     found = object_mask(detections)
+    if crowds is not None:
+        found, truth = found & ~crowds, truth & ~crowds
     both, said, there = (int(m.sum()) for m in (found & truth, found, truth))
     empty = float(said == there == 0)
     return CalibrationRow(
@@ -196,13 +202,56 @@ def calibrate_bundle(
 
 def calibrate(
     images: Sequence[str],
-    annotations: Path,
+    annotations: Path | DetectionsFile,
     bundle: Bundle,
     *,
     sidecar: Mapping[str, float] | None = None,
     anew: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
+    """Calibrate a bundle's estimates on labelled micrographs, as `calibrate_on`, without its notes."""
+    labelled = Labelled(images=images, annotations=annotations, sidecar=sidecar or {})
+    return calibrate_on(labelled, bundle, anew=anew, progress=progress).bundle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Labelled micrographs, by where they lie.
+
+    Parameters
+    ----------
+    images
+        Files, folders and wildcards; the images of one folder count as one domain.
+    annotations
+        COCO file, YOLO files, label images and what else `read_detections` reads, that say what is there.
+    sidecar
+        Pixel sizes in Å by file name.
+    """
+
+    images: Sequence[str]
+    annotations: Path | DetectionsFile
+    sidecar: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """A bundle with its new calibration.
+
+    Parameters
+    ----------
+    bundle
+        The bundle.
+    notes
+        What was mended, left out and passed over, a sentence each.
+    """
+
+    bundle: Bundle
+    notes: tuple[str, ...] = ()
+
+
+def calibrate_on(
+    labelled: Labelled, bundle: Bundle, *, anew: bool = False, progress: Progress | None = None
+) -> Calibrated:
     """Calibrate a bundle's estimates on labelled micrographs.
 
     A few images adapt the calibration that the bundle has to the domain that they are from. Where there
@@ -211,14 +260,11 @@ def calibrate(
 
     Parameters
     ----------
-    images
-        Files, folders and wildcards; the images of one folder count as one domain.
-    annotations
-        COCO file, YOLO files or label images that say what is there.
+    labelled
+        Micrographs and what is there. One that cannot be used is left out and noted; one that has the
+        pixels of another counts once.
     bundle
         Whose detector is run on the images.
-    sidecar
-        Pixel sizes in Å by file name.
     anew
         Fit a new calibration in any case.
     progress
@@ -226,42 +272,65 @@ def calibrate(
 
     Returns
     -------
-    Bundle
-        The same with a new or adapted calibration.
+    Calibrated
+        The same bundle with a new or adapted calibration, and notes.
 
     Raises
     ------
     CalibrationError
-        Naming every image that cannot be used, or if they are too few.
+        If too few images can be used, naming those that cannot, or the annotations hold no object at all.
     DetectionsError
         If the annotations cannot be used.
     """
-    files, missing = find_micrographs(images)
-    reading = Reading(sidecar=sidecar or {})
+    file = labelled.annotations
+    file = file if isinstance(file, DetectionsFile) else DetectionsFile(path=file)
+    notes: list[str] = []
+    files, missing = find_micrographs(labelled.images, notes)
+    reading = Reading(sidecar=labelled.sidecar)
     micrographs, faults = {}, [f"{path}: {words}" for path, words in missing]
+    by_content: dict[str, str] = {}
     for path in files:
         try:
-            micrographs[path] = reading.read(path)
+            micrograph = reading.read(path)
         except PassbandError as e:
             faults.append(str(e))
-    shapes = {path: m.shape for path, m in micrographs.items()}
-    truth = read_detections(annotations, images=shapes, skip_others=True)
-    faults += [f"{path}: {annotations} says nothing of it" for path in shapes if path not in truth]
+            continue
+        same = by_content.setdefault(arrays_sha256(micrograph.pixels), path)
+        if same != path:
+            faults.append(f"{path}: is the same image as {same}, which counts once")
+        else:
+            micrographs[path] = micrograph
+    given = read_given({path: m.shape for path, m in micrographs.items()}, file)
+    notes += given.notes
+    truth: dict[str, Detections] = {}
+    for path in micrographs:
+        try:
+            truth[path] = given.of(path)
+        except DetectionsError as e:
+            faults.append(f"{path}: {e}")
+    told = f"{counted(len(faults), 'image')} cannot be used: " + "; ".join(faults)
+    if faults and (file.strict or not truth):
+        raise CalibrationError(told)
+    if not any(len(d) for d in truth.values()):
+        raise CalibrationError(
+            f"{file.path} holds no object on any of the {counted(len(truth), 'image')}: such truth tells "
+            "nothing of what a detector misses; check that it is the right file"
+        )
     if faults:
-        raise CalibrationError(f"{counted(len(faults), 'image')} cannot be used: " + "; ".join(faults))
+        notes.append(told)
     rows = []
-    for done, (path, micrograph) in enumerate(micrographs.items()):
+    for done, path in enumerate(truth):
         if progress:
-            progress(path, done, len(files))
+            progress(path, done, len(truth))
         domain = Path(path).resolve().parent.name
-        rows.append(_row(micrograph, bundle, truth[path], domain))
+        rows.append(_row(micrographs[path], bundle, truth[path], domain))
     if progress:
-        progress("", len(files), len(files))
+        progress("", len(truth), len(truth))
     many = len(rows) > MOST_LABELLED or (len(rows) >= MIN_DOMAIN_ROWS and len({r.domain for r in rows}) > 1)
     known = None if bundle.calibration is None else from_record(bundle.calibration)
     if anew or many or known is None or not known.adaptable:
-        return calibrate_bundle(bundle, rows)
-    return adapt_bundle(bundle, rows)
+        return Calibrated(bundle=calibrate_bundle(bundle, rows), notes=tuple(notes))
+    return Calibrated(bundle=adapt_bundle(bundle, rows), notes=tuple(notes))
 
 
 def _row(micrograph: Micrograph, bundle: Bundle, truth: Detections, domain: str) -> CalibrationRow:
@@ -274,7 +343,8 @@ def _row(micrograph: Micrograph, bundle: Bundle, truth: Detections, domain: str)
             f"{micrograph.name}: its annotations are boxes, and a segmenter is scored by pixels; give label "
             "images, or COCO with outlines"
         )
-    return pixel_row(micrograph, found, told, object_mask(truth), domain=domain)
+    crowds = pixels_of(truth.crowds, truth.image_shape) if truth.crowds else None
+    return pixel_row(micrograph, found, told, object_mask(truth), domain=domain, crowds=crowds)
 
 
 def _refuse_other_sizes(micrograph: Micrograph, found: tuple[int, ...], truth: tuple[int, ...]) -> None:

@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from passband import __version__
-from passband.detections.detections import Detections
-from passband.detections.given import detections_of, given_detections
+from passband.detections.given import DetectionsFile, Given, given_detections
 from passband.drawing.thumbnails import Picture, picture_of
 from passband.engines.settings import EngineSettings
 from passband.engines.tasks import run_tasks
@@ -47,7 +46,7 @@ class Plan:
     reading
         Pixel sizes, frame of a stack.
     detections
-        File of another detector's detections, to be judged instead of the bundle's, or None.
+        Another detector's detections, to be judged instead of the bundle's, or None.
     frames
         Which frames of every stack are judged, each as a micrograph named "film.mrc#12"; None where a
         file is one micrograph.
@@ -55,7 +54,7 @@ class Plan:
 
     judge: Judge
     reading: Reading = field(default_factory=Reading)
-    detections: Path | None = None
+    detections: DetectionsFile | None = None
     frames: slice | None = None
 
     def __post_init__(self) -> None:
@@ -79,6 +78,8 @@ class Outcome:
         How many verdicts were taken from an earlier run.
     page
         The report, or None where none was wanted or nothing was assessed.
+    notes
+        What was left out of the files given, and what was made of the detections, a sentence each.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -86,6 +87,7 @@ class Outcome:
     counts: Mapping[str, int] = field(default_factory=dict)
     reused: int = 0
     page: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def assess_files(
@@ -129,14 +131,19 @@ def assess_files(
         If the plan does not hold at all: a detection file that cannot be used, a report folder that
         cannot be written.
     """
-    files, missing = find_micrographs(paths)
+    notes: list[str] = []
+    files, missing = find_micrographs(paths, notes)
     if report is not None:
         _must_be_writable(report)
-    given = (
-        None
-        if plan.detections is None
-        else given_detections(files, plan.reading, plan.detections, threshold=plan.judge.score_threshold)
-    )
+    given = None if plan.detections is None else given_detections(files, plan.reading, plan.detections)
+    if given is not None:
+        notes += given.notes
+        lowest = min((d.score_threshold for d in given.found.values() if d.scored), default=1.0)
+        if lowest < plan.judge.score_threshold:
+            notes.append(
+                f"the estimates are calibrated for scores of {plan.judge.score_threshold:g} or more, and "
+                f"these detections are taken from {lowest:g} up; --score-threshold leaves out lower ones"
+            )
     items = _Items(files=files, plan=plan, given=given)
     verdicts: list[Verdict] = []
     sheets: list[Sheet] = []
@@ -170,17 +177,24 @@ def assess_files(
             subtitle=_subtitle(plan),
             calibrated=None if known is None else from_record(known).held_out,
         )
-    return Outcome(verdicts=tuple(verdicts), errors=tuple(errors), counts=counts, reused=reused, page=page)
+    return Outcome(
+        verdicts=tuple(verdicts),
+        errors=tuple(errors),
+        counts=counts,
+        reused=reused,
+        page=page,
+        notes=tuple(notes),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Item:
-    """One image to judge; ``given`` are the detections of its file, if the file speaks of it."""
+    """One image to judge; ``given`` is what the file of detections holds of it."""
 
     number: int
     path: str
     frame: int | None
-    given: Mapping[str, Detections] | None = None
+    given: Given | None = None
 
     @property
     def name(self) -> str:
@@ -197,7 +211,7 @@ class _Answer:
 class _Items:
     """All images, in order: files, or the frames of every film."""
 
-    def __init__(self, *, files: Sequence[str], plan: Plan, given: Mapping[str, Detections] | None) -> None:
+    def __init__(self, *, files: Sequence[str], plan: Plan, given: Given | None) -> None:
         self._given = given
         self._files = [(path, _frames(path, plan.frames)) for path in files]
         self._count = sum(len(frames) for _, frames in self._files)
@@ -209,9 +223,8 @@ class _Items:
     def __iter__(self) -> Iterator[_Item]:
         images = ((path, frame) for path, frames in self._files for frame in frames)
         for number, (path, frame) in enumerate(images):
-            given = self._given
-            some = None if given is None else {path: given[path]} if path in given else {}
-            yield _Item(number=number, path=path, frame=frame, given=some)
+            given = None if self._given is None else self._given.only(path)
+            yield _Item(number=number, path=path, frame=frame, given=given)
 
 
 def _frames(path: str, wanted: slice | None) -> Sequence[int | None]:
@@ -231,7 +244,7 @@ def _outcomes(
     items: _Items, plan: Plan, report: Path | None, engine: EngineSettings | None
 ) -> Generator[tuple[_Item, _Answer | str]]:
     """What comes of each image, in any order."""
-    how = _How(reading=plan.reading, detections=str(plan.detections), report=report, folder=str(Path.cwd()))
+    how = _How(reading=plan.reading, report=report, folder=str(Path.cwd()))
     if engine is None or engine.engine == "inline":
         with one_thread() if engine else contextlib.nullcontext():
             for item in items:
@@ -260,10 +273,9 @@ def _in_order(
 
 @dataclass(frozen=True, kw_only=True)
 class _How:
-    """What all images share: reading, names of the file of detections and of the folders."""
+    """What all images share: reading, and the names of the folders."""
 
     reading: Reading
-    detections: str
     report: Path | None
     folder: str
 
@@ -303,7 +315,7 @@ def _answer(how: _How, judge: Judge, item: _Item) -> _Answer:
     micrograph = reading.read(item.path)
     if item.frame is not None:
         micrograph = replace(micrograph, name=item.name)
-    detections = None if item.given is None else detections_of(item.path, item.given, how.detections)
+    detections = None if item.given is None else item.given.of(item.path)
     verdict = judge(micrograph, detections)
     if part is None:
         return _Answer(verdict=verdict, picture=None, reused=False)
@@ -330,10 +342,10 @@ def _key(item: _Item, reading: Reading, judge: Judge) -> str:
         "defocus": reading.defocus,
         **judge.settings,
     }
-    if item.given:
-        d = item.given[item.path]
+    if item.given is not None and item.path in item.given.found:
+        d = item.given.found[item.path]
         masks = [a for m in d.masks or () for a in (np.array([m.y, m.x]), m.pixels)]
-        depends["given"] = [arrays_sha256(d.boxes_xyxy, d.scores, *masks), d.score_threshold]
+        depends["given"] = [arrays_sha256(d.boxes_xyxy, d.scores, *masks), d.score_threshold, d.scored]
     return key(depends)
 
 
@@ -353,4 +365,4 @@ def _must_be_writable(report: Path) -> None:
 def _subtitle(plan: Plan) -> str:
     b = plan.judge
     words = f"Bundle {b.name} ({b.digest[:12] or 'not from a file'}), Passband {__version__}"
-    return words if plan.detections is None else f"Detections of {plan.detections}. {words}"
+    return words if plan.detections is None else f"Detections of {plan.detections.path}. {words}"

@@ -51,6 +51,8 @@ def save_part(path: Path, sheet: Sheet) -> None:
         "boxes_xyxy": d.boxes_xyxy.tolist(),
         "scores": d.scores.tolist(),
         "score_threshold": d.score_threshold,
+        "scored": d.scored,
+        "categories": d.categories,
         "masks": masks,
         "picture": {
             "data": base64.b64encode(p.data).decode(),
@@ -98,6 +100,8 @@ def _sheet(record: Mapping[str, Any], name: str) -> Sheet:
         scores=np.array(record["scores"], np.float64),
         masks=masks,
         score_threshold=record["score_threshold"],
+        scored=record["scored"],
+        categories=None if record["categories"] is None else tuple(record["categories"]),
     )
     estimates = {
         n: Estimate(value=value, low=low, high=high, coverage=coverage)

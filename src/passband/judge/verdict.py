@@ -183,7 +183,7 @@ def assess_detector(
         detections, told = found_and_told(micrograph, bundle)
     sizes = measure_sizes(detections, micrograph.pixel_size, thickness)
     if not findings:
-        outlook, moved = _outlook(micrograph, detections, bundle, told)
+        outlook, moved = _outlook(micrograph, detections, bundle, told, foreign)
         evidence = Evidence(
             detections=detections,
             outlook=outlook,
@@ -273,7 +273,9 @@ def measure_sizes(detections: Detections, pixel_size: float | None, thickness: f
     )
 
 
-def verdicts_to_json(verdicts: Iterable[Verdict], errors: Sequence[tuple[str, str]] = ()) -> str:
+def verdicts_to_json(
+    verdicts: Iterable[Verdict], errors: Sequence[tuple[str, str]] = (), notes: Sequence[str] = ()
+) -> str:
     """The machine-readable document of many verdicts.
 
     Parameters
@@ -282,6 +284,8 @@ def verdicts_to_json(verdicts: Iterable[Verdict], errors: Sequence[tuple[str, st
         In the order in which they shall stand.
     errors
         Pairs of a path and what was wrong with it.
+    notes
+        What was made of the files given, a sentence each.
 
     Returns
     -------
@@ -292,18 +296,20 @@ def verdicts_to_json(verdicts: Iterable[Verdict], errors: Sequence[tuple[str, st
     Examples
     --------
     >>> print(verdicts_to_json([], [("a.tif", "no such file")]), end="")
-    {"schema": 1, "micrographs": [], "errors": [{"path": "a.tif", "error": "no such file"}]}
+    {"schema": 1, "micrographs": [], "errors": [{"path": "a.tif", "error": "no such file"}], "notes": []}
     """
-    return "".join(json_pieces(map(verdict_json, verdicts), errors))
+    return "".join(json_pieces(map(verdict_json, verdicts), errors, notes))
 
 
-def json_pieces(entries: Iterable[str], errors: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
+def json_pieces(
+    entries: Iterable[str], errors: Sequence[tuple[str, str]] = (), notes: Sequence[str] = ()
+) -> Iterator[str]:
     """The document of `verdicts_to_json` piece by piece, from what `verdict_json` made of each."""
     yield f'{{"schema": {SCHEMA}, "micrographs": ['
     for i, entry in enumerate(entries):
         yield f"{', ' if i else ''}{entry}"
     told = [{"path": path, "error": error} for path, error in errors]
-    yield f'], "errors": {json.dumps(told)}}}\n'
+    yield f'], "errors": {json.dumps(told)}, "notes": {json.dumps(list(notes))}}}\n'
 
 
 def verdict_json(v: Verdict) -> str:
@@ -332,14 +338,16 @@ def _estimate_as_json(e: Estimate | None, of: Detections) -> dict[str, float | N
 
 
 def _outlook(
-    micrograph: Micrograph, d: Detections, bundle: Bundle, told: Mapping[str, float]
+    micrograph: Micrograph, d: Detections, bundle: Bundle, told: Mapping[str, float], foreign: bool
 ) -> tuple[Outlook | None, tuple[Moved, ...]]:
     """The estimate for some detections and what moved it; none without a calibration; misfits are refused."""
     if bundle.calibration is None:
         return None, ()
     calibration = from_record(bundle.calibration)
     threshold = calibration.score_threshold
-    if not math.isclose(d.score_threshold, threshold, abs_tol=1e-9):
+    # Another's detections are judged as they are, at whatever score they were kept; such a verdict is at best
+    # review.
+    if not foreign and not math.isclose(d.score_threshold, threshold, abs_tol=1e-9):
         raise CalibrationError(
             f"the detections for {micrograph.name!r} were kept at scores of {d.score_threshold:g} or more, "
             f"but the calibration is for {threshold:g}, and another threshold shifts every estimate: "

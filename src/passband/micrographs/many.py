@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from passband.errors import ParameterError, PassbandError, ReadError
+from passband.micrographs.masks_beside import masks_beside
 from passband.micrographs.micrograph import GIVEN, Micrograph
 from passband.micrographs.readers import SUFFIXES, read_micrograph
 from passband.micrographs.sidecar import sidecar_pixel_size
@@ -54,20 +55,22 @@ class Reading:
         return micrograph
 
 
-def find_micrographs(paths: Sequence[str]) -> tuple[tuple[str, ...], Errors]:
-    """Expand folders and wildcards to files, each once.
+def find_micrographs(paths: Sequence[str], notes: list[str] | None = None) -> tuple[tuple[str, ...], Errors]:
+    """Expand folders and wildcards to files, each once; masks beside their images are left out.
 
     Parameters
     ----------
     paths
         Files, folders (their readable files, not those of folders within) and wildcards
         (``**`` for any folders).
+    notes
+        Where given, it is appended how many masks were left out.
 
     Returns
     -------
     files, errors
         Files in the order given, those of a folder or wildcard sorted by name; and each folder or
-        wildcard that holds none.
+        wildcard that holds none, and each mask whose image is not among the files.
 
     Examples
     --------
@@ -82,7 +85,15 @@ def find_micrographs(paths: Sequence[str]) -> tuple[tuple[str, ...], Errors]:
                 files.setdefault(Path(file).resolve(), file)
         except PassbandError as e:
             errors.append((path, str(e)))
-    return tuple(files.values()), tuple(errors)
+    masks = masks_beside(files.values(), SUFFIXES)
+    alone = {mask: image for mask, image in masks.items() if image.resolve() not in files}
+    for mask, image in alone.items():
+        errors.append((mask, f"is a mask of {image.name} beside it, not a micrograph; give the image"))
+    if len(masks) > len(alone) and notes is not None:
+        some = [Path(m).name for m in masks if m not in alone]
+        what = "a mask beside its image is" if len(some) == 1 else f"{len(some):,} masks beside images are"
+        notes.append(f"{what} no micrograph: {', '.join(some[:3])}{', ...' if len(some) > 3 else ''}")
+    return tuple(path for path in files.values() if path not in masks), tuple(errors)
 
 
 def frames_from_text(text: str) -> slice:

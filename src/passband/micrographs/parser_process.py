@@ -49,7 +49,7 @@ class Parsed:
     Parameters
     ----------
     pixels
-        float32 (y, x), or None where there is an error.
+        float32 (y, x), int32 where labels were asked for, or None where there is an error.
     error
         Why there are no pixels, in words.
     quantities
@@ -60,7 +60,7 @@ class Parsed:
         How many images it holds, of which one was to be chosen; 0 where that is not why there is an error.
     """
 
-    pixels: NDArray[np.float32] | None
+    pixels: NDArray[np.float32] | NDArray[np.int32] | None
     error: str = ""
     quantities: dict[str, tuple[float, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -179,7 +179,7 @@ def _ask(child: _Child, request: Request, time_limit: float, memory_limit: int) 
         height, width = (int(n) for n in header["shape"])
         if not (height > 0 and width > 0 and height * width <= request.pixel_budget):
             raise ParserError(f"the parser process offered an image of {height} x {width} pixels")
-        pixels = np.empty((height, width), np.float32)
+        pixels: NDArray[Any] = np.empty((height, width), np.int32 if request.labels else np.float32)
         rest = pixels.data.cast("B")
         while rest:
             got = stdout.readinto(rest)  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ may bring torch, which takes seconds and gigabytes of address space.
 
 Protocol: a request is one line of JSON on stdin. The answer on stdout is a line ``{"ready": true}`` when
 the libraries are loaded, a line of JSON with either "error" or "shape", and after a shape the pixels
-as raw float32. No pickle: the parent trusts nothing but lengths and numbers.
+as raw float32, or int32 of label images. No pickle: the parent trusts nothing but lengths and numbers.
 """
 
 from __future__ import annotations
@@ -77,12 +77,12 @@ def _answer(job: dict[str, Any], answers: BinaryIO) -> None:
     read = getattr(importlib.import_module(f"passband.micrographs.formats.{module}"), name)
     answers.write(b'{"ready": true}\n')
     answers.flush()
-    pixels: NDArray[np.float32] | None = None
+    pixels: NDArray[np.float32] | NDArray[np.int32] | None = None
     with _limits(job["memory_limit"], job["time_limit"]):
         header: dict[str, Any]
         try:
             picture = read(request)
-            pixels, notes = finish(picture, request)
+            pixels, notes = finish_labels(picture) if request.labels else finish(picture, request)
             header = {"shape": pixels.shape, "quantities": dict(picture.quantities), "notes": notes}
         except RefusalError as e:
             header = {"error": str(e), "frames": e.frames}
@@ -175,3 +175,45 @@ def finish(picture: RawImage, request: Request) -> tuple[NDArray[np.float32], tu
         pixels[~finite] = np.median(pixels[finite])
         notes.append(f"{bad} of {pixels.size} pixels were not finite and were replaced by the median")
     return pixels, tuple(notes)
+
+
+def finish_labels(picture: RawImage) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Make int32 (y, x) labels of whatever a file held, without merging two numbers.
+
+    Returns
+    -------
+    tuple
+        0 is background; true or false becomes 255 or 0, a colour red + 256 green + 65536 blue, and numbers
+        that do not fit are numbered anew, in their order. Notes say so.
+
+    Raises
+    ------
+    RefusalError
+        If the pixels are no whole numbers from 0.
+    """
+    raw, notes = picture.pixels, []
+    if raw.ndim == 3 and raw.shape[2] in (3, 4) and raw.dtype.kind == "u":
+        colours = raw[..., :3].astype(np.int64)
+        same = bool((colours == colours[..., :1]).all())
+        raw = colours[..., 0] if same else colours @ np.array([1, 2**8, 2**16])
+        notes = [] if same else ["colours were taken for objects, black for background"]
+    elif raw.ndim == 3 and raw.shape[2] in (1, 2):  # grey, and grey with alpha
+        raw = raw[..., 0]
+    if raw.ndim != 2 or not raw.size or raw.dtype.kind not in "biuf":
+        raise RefusalError(f"labels are a (y, x) array of whole numbers, not {raw.dtype} of {raw.shape}")
+    if raw.dtype.kind == "b":
+        raw = raw.astype(np.uint8) * np.uint8(255)
+    if raw.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            whole = np.isfinite(raw).all() and bool((raw == np.rint(raw)).all())
+        if not whole:
+            raise RefusalError(
+                "its pixels are no whole numbers, as of an image or of probabilities; a label image has "
+                "0 for background and a whole number for each object"
+            )
+    if raw.min() < 0:
+        raise RefusalError(f"a label image must not hold negative numbers, got {raw.min():g}")
+    if raw.max() >= 2**31:
+        values = np.union1d(raw, np.zeros(1, raw.dtype))
+        raw = np.searchsorted(values, raw)
+    return np.array(raw, np.int32, order="C"), tuple(notes)

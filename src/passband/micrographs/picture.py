@@ -61,6 +61,8 @@ class Request:
         Accept what can be made sense of.
     pixel_budget
         The most pixels that one image may have.
+    labels
+        Numbers that tell objects apart are wanted, not brightness: palettes are not looked up.
     """
 
     path: str
@@ -68,6 +70,7 @@ class Request:
     frame: int | None = None
     permissive: bool = False
     pixel_budget: int = 2**27
+    labels: bool = False
 
     @property
     def file_size(self) -> int:

@@ -12,13 +12,16 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from passband.errors import ParameterError, PassbandError, ReadError
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.parser_process import Parsed, ParserError, parse
 from passband.micrographs.picture import Request
 from passband.micrographs.sidecar import read_sidecar
 
-__all__ = ["SUFFIXES", "count_frames", "read_micrograph", "read_sidecar"]
+__all__ = ["SUFFIXES", "count_frames", "read_labels", "read_micrograph", "read_sidecar"]
 
 _KINDS = {
     ".tif": "tiff", ".tiff": "tiff", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".mrc": "mrc",
@@ -121,6 +124,54 @@ def read_micrograph(
     return _micrograph(name, shown, answer, notes, pixel_size)
 
 
+def read_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+    """Read a label image, its numbers as they are: 0 is background, each other number an object.
+
+    Parameters
+    ----------
+    path
+        A TIFF, PNG or NumPy array file of one image: whole numbers of any type, true and false (which become
+        255 and 0), or colours, each of which is one object.
+
+    Returns
+    -------
+    tuple
+        int32 (y, x), and notes on what was made of the pixels.
+
+    Raises
+    ------
+    ReadError
+        If the file gives no label image; the message says why.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "a.npy"
+    ...     np.save(path, np.array([[[0.0, 7.0]]]))
+    ...     read_labels(path)[0].tolist()
+    [[0, 7]]
+    """
+    name = os.fsdecode(path)
+    shown = "".join(c if c.isprintable() else "?" for c in name)
+    kind, _ = _kind_of(name, shown, permissive=False)
+    if kind not in ("tiff", "png", "npy"):
+        raise ReadError(f"{shown}: labels are not read from {_NAMES[kind]}; save them as TIFF or PNG")
+    request = Request(path=os.path.abspath(name), kind=kind, pixel_budget=PIXEL_BUDGET, labels=True)  # noqa: PTH100
+    try:
+        answer = parse(request, time_limit=TIME_LIMIT_S, memory_limit=MEMORY_LIMIT)
+    except ParserError as e:
+        raise ReadError(
+            f"{shown}: reading it as {_NAMES[kind]} was given up: {e}. It is damaged, or made to do harm"
+        ) from e
+    if answer.frames:
+        raise ReadError(f"{shown}: it holds {answer.frames} images; save each label image by itself")
+    if answer.pixels is None:
+        words = _clean(answer.error).replace(" from the microscope", "")
+        raise ReadError(f"{shown} ({_NAMES[kind]}): {words}")
+    return answer.pixels.astype(np.int32, copy=False), tuple(_clean(note) for note in answer.notes)
+
+
 def count_frames(path: str | os.PathLike[str]) -> int:
     """How many images a file holds, each of which `read_micrograph` reads as a frame.
 
@@ -160,7 +211,7 @@ def _micrograph(
     assert answer.pixels is not None
     try:
         return Micrograph(
-            pixels=answer.pixels,
+            pixels=answer.pixels.astype(np.float32, copy=False),
             name=name,
             pixel_size=values.get("pixel_size"),
             energy=values.get("energy"),

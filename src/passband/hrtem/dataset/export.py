@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import scipy.ndimage
 
-from passband.detections.coco import write_coco
 from passband.detections.detections import Detections
 from passband.detections.masks import tight_mask
+from passband.detections.write_coco import write_coco
 from passband.errors import ParameterError
 from passband.hrtem.dataset.dataset import Dataset, Scene
 from passband.hrtem.specimen.labels import particle_masks

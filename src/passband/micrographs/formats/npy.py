@@ -46,6 +46,8 @@ def read_npy(request: Request) -> RawImage:
         raise RefusalError(f"it holds an array of {dtype}, not an image; save a numeric array")
     if len(shape) < 2 or any(n < 1 for n in shape):
         raise RefusalError(f"it holds an array of shape {shape}; an image has two axes (y, x)")
+    if request.labels and len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
     if len(shape) > 2 and shape[-1] in (3, 4) and dtype.kind == "u" and min(shape[-3:-1]) > 4:
         colours = int(shape[-1])
         shape = shape[:-1]

@@ -65,7 +65,9 @@ def _pillow_image(request: Request, kind: str) -> RawImage:
         check_image((*size, len(image.getbands())), request)
         count = int(getattr(image, "n_frames", 1))
         image.seek(choose_frame(count, f"frames of {size[0]} x {size[1]}", request))
-        if image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "P", "PA"):
+        if request.labels and image.mode in ("P", "PA"):
+            pixels = np.asarray(image.getchannel(0))  # the places in the palette
+        elif image.mode in ("CMYK", "YCbCr", "LAB", "HSV", "P", "PA"):
             notes.append("palette colours looked up" if image.mode[0] == "P" else f"{image.mode} read as RGB")
             pixels = np.asarray(image.convert("RGB"))
         else:

@@ -99,7 +99,7 @@ def _tiff_pixels(tif: Any, page: Any, request: Request) -> RawImage:
         row = (shape[0], shape[1] * shape[2])
         raw = raw_image(request, page.dataoffsets[0], row, dtype.newbyteorder(tif.byteorder))
         pixels = raw.pixels.reshape(shape) if shape[2] > 1 else raw.pixels
-        return _tiff_meaning(page, RawImage(pixels=pixels, notes=raw.notes))
+        return _tiff_meaning(page, RawImage(pixels=pixels, notes=raw.notes), request)
     ends = [o + n for o, n in zip(page.dataoffsets, page.databytecounts, strict=False)]
     if max(ends, default=0) > request.file_size and not request.permissive:
         raise RefusalError(
@@ -109,13 +109,15 @@ def _tiff_pixels(tif: Any, page: Any, request: Request) -> RawImage:
     pixels = page.asarray(maxworkers=1)
     if page.axes == "SYX":
         pixels = np.moveaxis(pixels, 0, -1)
-    return _tiff_meaning(page, RawImage(pixels=pixels))
+    return _tiff_meaning(page, RawImage(pixels=pixels), request)
 
 
-def _tiff_meaning(page: Any, picture: RawImage) -> RawImage:
+def _tiff_meaning(page: Any, picture: RawImage, request: Request) -> RawImage:
     """Apply palette and polarity, and refuse samples that are no colours."""
     pixels, notes = picture.pixels, list(picture.notes)
     photometric = int(page.photometric)
+    if request.labels:  # numbers, whatever they are shown as
+        return picture
     if photometric == 3 and pixels.ndim == 2 and pixels.dtype.kind == "u":
         pixels = np.moveaxis(np.asarray(page.colormap)[:, pixels], 0, -1)
         if (pixels == pixels[..., :1]).all():

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32
 
-from passband.detections.detections import Detections
-from passband.detections.given import detections_of, given_detections
+from passband.detections.given import DetectionsFile, Given, given_detections
 from passband.errors import DatasetError, DetectionsError, ParameterError, PassbandError
 from passband.micrographs.many import Reading
 from passband.micrographs.micrograph import Micrograph
@@ -68,6 +67,8 @@ class Extraction:
         Pairs of a micrograph and of why it could not be used.
     total
         How many particles the library holds now.
+    notes
+        What was made of the detections given, a sentence each.
     """
 
     folder: Path
@@ -78,6 +79,7 @@ class Extraction:
     duplicates: tuple[tuple[str, str], ...]
     skipped: tuple[tuple[str, str], ...]
     total: int
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -147,7 +149,7 @@ def extend_library(
     settings: ExtractionSettings | None = None,
     *,
     reading: Reading | None = None,
-    detections: str | Path | None = None,
+    detections: str | Path | DetectionsFile | None = None,
     progress: Progress | None = None,
 ) -> Extraction:
     """Add the particles of micrographs to a library, or begin it.
@@ -170,7 +172,8 @@ def extend_library(
     reading
         Pixel sizes, frame of a stack.
     detections
-        Outlines from elsewhere, instead of thresholding: COCO, YOLO, label images or a folder of them.
+        Outlines from elsewhere, instead of thresholding: a file or folder of any form that
+        `passband.read_detections` reads.
         Limits of size and border hold for them too.
     progress
         Called with the path begun, how many are done, and how many there are.
@@ -205,7 +208,8 @@ def extend_library(
     if is_begun(folder, LIBRARY):
         known = read_manifest(folder)
         _must_agree(known, settings, outlines)
-    given = None if detections is None else given_detections(paths, reading, Path(detections))
+    file = DetectionsFile(path=Path(detections)) if isinstance(detections, str | Path) else detections
+    given = None if file is None else given_detections(paths, reading, file)
     if known is None:
         settings = settings or ExtractionSettings()
         known = Manifest(
@@ -280,7 +284,7 @@ def _extend(
     manifest: Manifest,
     paths: Sequence[str],
     reading: Reading,
-    given: Mapping[str, Detections] | None,
+    given: Given | None,
     progress: Progress | None,
 ) -> Extraction:
     """Add micrographs one by one to a library that is ours alone."""
@@ -298,7 +302,7 @@ def _extend(
             micrograph = reading.read(path)
             sha256 = content_sha256(micrograph.pixels)
             same = by_content.get(sha256)
-            outlines = None if given is None else labels_of_detections(detections_of(path, given))
+            outlines = None if given is None else labels_of_detections(given.of(path))
             outlines_sha256 = None if outlines is None else content_sha256(outlines)
             if same is not None:
                 if same.outlines_sha256 != outlines_sha256:
@@ -348,6 +352,7 @@ def _extend(
         duplicates=tuple(duplicates),
         skipped=tuple(skipped),
         total=total,
+        notes=() if given is None else given.notes,
     )
 
 
@@ -372,7 +377,7 @@ def _window_nm(
     paths: Sequence[str],
     reading: Reading,
     settings: ExtractionSettings,
-    given: Mapping[str, Detections] | None,
+    given: Given | None,
 ) -> float | None:
     """An automatic window for all crops of a new library, or None where each micrograph has its own."""
     if settings.window_nm is not None or settings.window_px is not None or not paths:
@@ -386,9 +391,7 @@ def _window_nm(
             if given is None:
                 labels = find_particles(micrograph, settings)
             else:
-                labels = kept_labels(
-                    micrograph, labels_of_detections(detections_of(paths[i], given)), settings
-                )
+                labels = kept_labels(micrograph, labels_of_detections(given.of(paths[i])), settings)
         except PassbandError:
             continue  # told in its turn
         sides.append(reaches(labels) * micrograph.pixel_size / NM)

@@ -1,0 +1,59 @@
+"""Scores of detections against what is there: together, class by class, and without crowd regions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from passband.detections.detections import Detections
+from passband.detections.matching import OPTIMAL, MatchingRule, match_boxes
+from passband.detections.scores import Scores, object_scores
+
+
+def measured_scores(truth: Detections, found: Detections, rule: MatchingRule = OPTIMAL) -> Scores:
+    """Scores of all objects together, whatever their class.
+
+    As in COCO's evaluation, a detection that is paired with no object and lies in a crowd region (the shared
+    area is at least the rule's IoU times its own) is neither right nor wrong.
+
+    Parameters
+    ----------
+    truth, found
+        Of one image.
+    rule
+        Which detection is which object.
+
+    Examples
+    --------
+    >>> boxes = np.array([[3.0, 4, 13, 16], [20, 20, 30, 30]])
+    >>> found = Detections(image_shape=(64, 64), boxes_xyxy=boxes, scores=np.ones(2))
+    >>> truth = Detections(image_shape=(64, 64), boxes_xyxy=boxes[:1], scores=np.ones(1))
+    >>> measured_scores(truth, found).precision
+    0.5
+    """
+    matches = match_boxes(truth.boxes_xyxy, found.boxes_xyxy, rule)
+    boxes, ignored = found.boxes_xyxy, np.zeros(len(found), bool)
+    for crowd in truth.crowds:
+        x0, y0, x1, y1 = crowd.box_xyxy
+        width = np.minimum(boxes[:, 2], x1) - np.maximum(boxes[:, 0], x0)
+        height = np.minimum(boxes[:, 3], y1) - np.maximum(boxes[:, 1], y0)
+        ignored |= np.maximum(width, 0) * np.maximum(height, 0) >= rule.iou * found.areas
+    ignored[matches.pairs[:, 1]] = False
+    if ignored.any():
+        matches = match_boxes(truth.boxes_xyxy, boxes[~ignored], rule)
+    return object_scores(matches)
+
+
+def scores_by_class(truth: Detections, found: Detections, rule: MatchingRule = OPTIMAL) -> dict[str, Scores]:
+    """Scores of each class that either side names, in the order of their names.
+
+    Examples
+    --------
+    >>> boxes = np.array([[3.0, 4, 13, 16], [20, 20, 30, 30]])
+    >>> truth = Detections(
+    ...     image_shape=(64, 64), boxes_xyxy=boxes, scores=np.ones(2), categories=("loop", "void")
+    ... )
+    >>> {name: s.f1 for name, s in scores_by_class(truth, truth.of(["void"])).items()}
+    {'loop': 0.0, 'void': 1.0}
+    """
+    names = sorted({*(truth.categories or ()), *(found.categories or ())})
+    return {name: measured_scores(truth.of([name]), found.of([name]), rule) for name in names}
