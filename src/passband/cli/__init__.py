@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from passband.cli import (
+    calibrating,
     cards,
     datasets,
     judging,
@@ -79,7 +80,8 @@ def _options(
 
 
 for command in (
-    judging.assess, segmenting.segment, judging.info, judging.calibrate, judging.evaluate,
+    judging.assess, segmenting.segment, judging.info, calibrating.calibrate, calibrating.score,
+    judging.evaluate,
     waves.ctf, waves.focus, waves.image, waves.multislice, shifting.shift, shifting.design,
 ):  # fmt: skip
     app.command()(command)

@@ -1,4 +1,4 @@
-"""Commands that judge: assess, info, calibrate, evaluate."""
+"""Commands that judge: assess, info, evaluate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from passband.cli.shell import (
     SchedulerOption,
     SidecarOption,
     angstrom,
-    bundle_from,
     bundle_of_any_kind,
     progress_or_log,
     show_progress,
@@ -212,51 +211,6 @@ def _draw_map(path: str | None, plot: Path) -> None:
     if known is None:
         raise ParameterError(f"{path or 'Passband itself'} holds no map to draw; a bundle that does is hrtem")
     typer.echo(f"drawn: {save_figure(draw_trust_map(known, DEFAULT_POLICY), plot)}", err=True)
-
-
-def calibrate(
-    images: Annotated[
-        list[str], typer.Option(help="Labelled micrographs: folder, file or wildcard; may be given again.")
-    ],
-    annotations: Annotated[
-        Path, typer.Option(help="What is there: COCO, YOLO, label images and more (docs/judge.md).")
-    ],
-    out: Annotated[Path, typer.Option(help="The new bundle (.safetensors).")],
-    bundle: BundleOption = None,
-    image_list: ImageListOption = None,
-    score_threshold: ScoreThresholdOption = None,
-    category: CategoryOption = None,
-    strict: StrictOption = False,
-    sidecar: SidecarOption = None,
-    anew: Annotated[
-        bool, typer.Option("--anew", help="Fit to these images alone, however few folders they are from.")
-    ] = False,
-) -> None:
-    """Fit a bundle's estimates to labelled micrographs of your own.
-
-    With a few images (5 to 20 do) of one kind, the calibration that the bundle has is adapted to that kind.
-    With 30 or more from several folders a new one is fitted; each folder counts as one domain, and the
-    intervals hold for new domains.
-
-    For example `passband calibrate --images labelled/ --annotations labels.json --out mine.safetensors`.
-    """
-    from passband.detectors.bundle import write_bundle
-    from passband.judge.calibrate import Labelled, calibrate_on
-    from passband.micrographs.readers import read_sidecar
-
-    file = detections_file(annotations, image_list, score_threshold, category, strict)
-    assert file is not None
-    table = {} if sidecar is None else read_sidecar(sidecar)
-    labelled = Labelled(images=images, annotations=file, sidecar=table)
-    with show_progress("calibrating") as progress:
-        calibrated = calibrate_on(labelled, bundle_from(bundle), anew=anew, progress=progress)
-    print_notes(calibrated.notes)
-    done = calibrated.bundle
-    write_bundle(done, out)
-    from passband.estimate.records import from_record
-
-    assert done.calibration is not None
-    typer.echo(f"wrote {out}: {from_record(done.calibration).statement}")
 
 
 def evaluate(

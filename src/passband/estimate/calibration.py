@@ -236,7 +236,8 @@ class Calibration:
     @property
     def statement(self) -> str:
         """For what the intervals hold, in words."""
-        names = ", ".join(self.domains) if len(self.domains) <= MOST_NAMED else f"{len(self.domains)} of them"
+        few = len(self.domains) <= MOST_NAMED
+        names = ", ".join(self.domains) if few else f"{len(self.domains)} domains"
         if self.labelled is not None:
             return (
                 f"{self.coverage:.0%} intervals for images like those of {self.labelled.domain!r}: the "
@@ -247,8 +248,8 @@ class Calibration:
                 f"{self.coverage:.0%} intervals, in-domain only: they were calibrated on held-out images of "
                 f"{names} and promise nothing for another material, instrument or focus"
             )
-        worst = self.reach["f1"]
+        worst, these = self.reach["f1"], names if few else f"{len(self.domains)} of them"
         return (
-            f"{self.coverage:.0%} intervals calibrated on held-out domains ({names}); with each domain left "
+            f"{self.coverage:.0%} intervals calibrated on held-out domains ({these}); with each domain left "
             f"out in turn, the worst F1 coverage was {worst.worst_coverage:.0%} ({worst.worst_domain})"
         )

@@ -18,8 +18,9 @@ A. Shah, A. Wilson, Z. Ghahramani, Student-t processes as alternatives to Gaussi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float64
@@ -82,6 +83,8 @@ class LabelledRows:
         Detections in each image, float64 (m,), at least 1.
     errors
         Measured less estimated score, in logits, float64 (m, k).
+    scores
+        Measured, in logits, likewise; none where they are not needed, float64 (0, 0).
 
     Raises
     ------
@@ -93,6 +96,7 @@ class LabelledRows:
     inputs: np.ndarray
     counts: np.ndarray
     errors: np.ndarray
+    scores: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __post_init__(self) -> None:
         m = len(self.counts)
@@ -105,6 +109,10 @@ class LabelledRows:
             or a.ndim != (1 if name == "counts" else 2)
             or not np.isfinite(a).all()
         ]
+        if self.scores.size and (
+            self.scores.shape != self.errors.shape or not np.isfinite(self.scores).all()
+        ):
+            faults.append(f"scores must be finite and as many as errors, got {self.scores.shape}")
         if not faults and (m == 0 or (self.counts < 1).any()):
             faults.append("wanted at least one image, with at least one detection each")
         if faults:
@@ -192,7 +200,12 @@ def expected_spread(
 
 
 def learn(
-    effect: DomainEffect, labelled: LabelledRows, inputs: Float64[np.ndarray, "n p"], counts: Vector
+    effect: DomainEffect,
+    labelled: LabelledRows,
+    inputs: Float64[np.ndarray, "n p"],
+    counts: Vector,
+    *,
+    alike: float = ALIKE,
 ) -> tuple[Float64[np.ndarray, "n k"], Float64[np.ndarray, "n k"]]:
     """What a few labelled images say of the others of their domain.
 
@@ -204,6 +217,8 @@ def learn(
         Images of the domain.
     inputs, counts
         Of the images to be estimated.
+    alike
+        Degrees of freedom of the domains' common factor.
 
     Returns
     -------
@@ -222,22 +237,60 @@ def learn(
     """
     m = len(labelled.counts)
     shift, spread = (np.empty((len(inputs), len(effect.variances))) for _ in range(2))
-    square = squared_distances(labelled.inputs, labelled.inputs)
     across = squared_distances(labelled.inputs, inputs)
     prior = expected_spread(effect, inputs, counts)
-    p = inputs.shape[1]
-    for j, (level, slopes, smooth, noise, few) in enumerate(effect.variances):
-        known = level + slopes * labelled.inputs @ labelled.inputs.T / p
-        known = known + smooth * np.exp(-square / (2 * SMOOTH**2)) + np.diag(noise + few / labelled.counts)
-        shared = level + slopes * labelled.inputs @ inputs.T / p
+    parts = _parts(labelled.inputs, labelled.counts)
+    for j, variances in enumerate(effect.variances):
+        level, slopes, smooth, noise, _ = variances
+        known = _whole(variances, parts)
+        shared = level + slopes * labelled.inputs @ inputs.T / inputs.shape[1]
         shared = shared + smooth * np.exp(-across / (2 * SMOOTH**2))
         weight = np.linalg.solve(known, shared)
         errors = labelled.errors[:, j]
         shift[:, j] = weight.T @ errors
         scatter = float(errors @ np.linalg.solve(known, errors))  # m where it is as was expected
         left = np.maximum(prior[:, j] ** 2 - (shared * weight).sum(axis=0), noise)
-        spread[:, j] = np.sqrt((ALIKE + scatter) / (ALIKE + m) * left)
+        spread[:, j] = np.sqrt((alike + scatter) / (alike + m) * left)
     return shift, spread
+
+
+def likelihood(
+    effect: DomainEffect, labelled: LabelledRows, *, alike: float = ALIKE
+) -> Float64[np.ndarray, " k"]:
+    """Natural logarithm of the density of labelled images' errors, for each score.
+
+    Parameters
+    ----------
+    effect
+        By which they are distributed.
+    labelled
+        Images of one domain.
+    alike
+        Degrees of freedom of the domains' common factor.
+
+    Examples
+    --------
+    >>> effect = DomainEffect(variances=np.array([[1e-9, 1e-9, 1e-9, 1.0, 1e-9]]))
+    >>> one = LabelledRows(
+    ...     domain="new", inputs=np.zeros((1, 2)), counts=np.ones(1), errors=np.zeros((1, 1))
+    ... )
+    >>> likelihood(effect, one, alike=1).round(3)  # Cauchy's density at 0 is 1 / pi
+    array([-1.145])
+    """
+    m = len(labelled.counts)
+    parts = _parts(labelled.inputs, labelled.counts)
+    found = []
+    for variances, errors in zip(effect.variances, labelled.errors.T, strict=True):
+        factor = np.linalg.cholesky(_whole(variances, parts))
+        scatter = float((np.linalg.solve(factor, errors) ** 2).sum())
+        found.append(
+            math.lgamma((alike + m) / 2)
+            - math.lgamma(alike / 2)
+            - m / 2 * math.log(alike * math.pi)
+            - float(np.log(np.diag(factor)).sum())
+            - (alike + m) / 2 * math.log1p(scatter / alike)
+        )
+    return np.array(found)
 
 
 def radius(coverage: float, labelled: int = 0) -> float:
@@ -267,6 +320,11 @@ def _parts(z: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
     return [np.ones((n, n)), z @ z.T / p, smooth, np.eye(n), np.diag(1 / np.maximum(counts, 1))]
 
 
+def _whole(variances: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
+    """The covariance that variances and parts amount to."""
+    return np.asarray(sum(v * c for v, c in zip(variances, parts, strict=True)))
+
+
 def _fit(errors: list[np.ndarray], parts: list[list[np.ndarray]]) -> np.ndarray:
     """Minimise the negative log likelihood over the logarithms of the variances."""
     from scipy.optimize import minimize
@@ -279,7 +337,7 @@ def _fit(errors: list[np.ndarray], parts: list[list[np.ndarray]]) -> np.ndarray:
         value = _PRIOR / 2 * float(((logs - start) ** 2).sum())
         slope = _PRIOR * (logs - start)
         for e, covariances in zip(errors, parts, strict=True):
-            whole = sum(v * c for v, c in zip(variances, covariances, strict=True))
+            whole = _whole(variances, covariances)
             factor = np.linalg.inv(np.linalg.cholesky(whole))
             inverse = factor.T @ factor
             a = inverse @ e

@@ -196,7 +196,7 @@ def know_domains(
 
 
 def only(reference: Reference, table: Float64[np.ndarray, "n p"]) -> Reference:
-    """Know these few rows and no others.
+    """Know these few rows and no others; as near as they are to each other is near.
 
     Parameters
     ----------
@@ -220,9 +220,13 @@ def only(reference: Reference, table: Float64[np.ndarray, "n p"]) -> Reference:
     edge = reference.edge
     if len(reference.within):
         edge = float(np.interp(np.log(len(rows)), np.log(FEW_KNOWN), reference.within))
+    few = rows.astype(np.float32)
+    if len(few) >= FEW_KNOWN[0]:  # they may differ more from each other than is usual
+        own = [_distance(_enough(np.delete(few, i, axis=0)), row) for i, row in enumerate(few)]
+        edge = max(edge, max(own))
     return replace(
         reference,
-        rows=_enough(rows.astype(np.float32)),
+        rows=_enough(few),
         low=rows.min(axis=0),
         high=rows.max(axis=0),
         edge=edge,

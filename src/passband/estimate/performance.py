@@ -32,6 +32,7 @@ from passband.estimate.intervals import (
     make_intervals,
     measure_reach,
 )
+from passband.estimate.mixture import quantile, weigh_accounts
 from passband.estimate.regressor import (
     MIN_TRAINING_ROWS,
     RECIPES,
@@ -204,15 +205,18 @@ def adapt(calibration: Calibration, rows: Sequence[CalibrationRow], *, domain: s
         )
     x, counts = table.inputs[shown], counts_of(table)[shown]
     said = guess(calibration.regressor, x)
+    measured = to_logit(table.scores[shown])
+    stranger = RECIPES[calibration.model].stranger > 0
     labelled = LabelledRows(
         domain=domain,
         inputs=standardise(calibration.regressor, x),
         counts=counts,
-        errors=to_logit(table.scores[shown]) - to_logit(said),
+        errors=measured - to_logit(said),
+        scores=measured if stranger else np.zeros((0, 0)),
     )
     order = [table.names.index(n) for n in calibration.features]
     # Of another detector nothing is known but what it was seen to do.
-    know = novelty.only if RECIPES[calibration.model].stranger else novelty.extend_reference
+    know = novelty.only if stranger else novelty.extend_reference
     reference = know(calibration.reference, table.features[:, order])
     return replace(calibration, labelled=labelled, reference=reference)
 
@@ -252,9 +256,12 @@ def forecast(calibration: Calibration, features: Float64[np.ndarray, "n p"]) -> 
     counts = features[:, calibration.features.index("count")]
     inputs = features[:, columns]
     values = np.clip(guess(calibration.regressor, inputs), 0, 1)
-    if calibration.labelled is not None:
-        values = from_logit(to_logit(values) + _learned(calibration, inputs, counts)[0])
-    low, high = _intervals(calibration, inputs, counts, values)
+    if calibration.labelled is not None and calibration.labelled.scores.size:
+        values, low, high = _by_both_accounts(calibration, inputs, counts, values)
+    else:
+        if calibration.labelled is not None:
+            values = from_logit(to_logit(values) + _learned(calibration, inputs, counts)[0])
+        low, high = _intervals(calibration, inputs, counts, values)
     empty = counts == 0  # either nothing is there, or it was missed
     low[empty], high[empty] = 0.0, 1.0
     far = np.array([novelty.novelty(calibration.reference, row) for row in features])
@@ -311,6 +318,17 @@ def _learned(
     """Shift and spread in logits that the labelled images teach."""
     assert c.labelled is not None and c.effect is not None and isinstance(c.regressor, Blend)
     return learn(c.effect, c.labelled, standardise(c.regressor, inputs), counts)
+
+
+def _by_both_accounts(
+    c: Calibration, inputs: Float64[np.ndarray, "n q"], counts: Vector, values: ScoreTable
+) -> tuple[ScoreTable, ScoreTable, ScoreTable]:
+    """Estimates of an unknown detector and the ends of their intervals."""
+    assert c.labelled is not None and c.effect is not None and isinstance(c.regressor, Blend)
+    both = weigh_accounts(c.effect, c.labelled, to_logit(values), standardise(c.regressor, inputs), counts)
+    tail = (1 - np.array([c.reach[t].level for t in TARGETS])) / 2
+    middle, low, high = (from_logit(quantile(both, share)) for share in (0.5, tail, 1 - tail))
+    return middle, np.minimum(low, middle), np.maximum(high, middle)
 
 
 def _intervals(

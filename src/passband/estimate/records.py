@@ -113,7 +113,11 @@ def from_record(record: CalibrationRecord) -> Calibration:
         adapted_to = s["adapted_to"]
         labelled = None
         if adapted_to is not None:
-            labelled = LabelledRows(domain=str(adapted_to), **_part(arrays, "labelled", LabelledRows))
+            labelled = LabelledRows(
+                domain=str(adapted_to),
+                scores=arrays.pop("labelled.scores", np.zeros((0, 0))),
+                **_part(arrays, "labelled", LabelledRows),
+            )
         effect = None
         if "effect.variances" in arrays:
             effect = DomainEffect(**_part(arrays, "effect", DomainEffect))

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from passband.detections.detections import Detections
-from passband.detections.given import DetectionsFile, read_given
+from passband.detections.given import DetectionsFile
 from passband.detections.matching import OPTIMAL, MatchingRule
 from passband.detections.measured import measured_scores
 from passband.detectors.bundle import Bundle
 from passband.detectors.segment import object_mask, pixels_of
-from passband.errors import CalibrationError, DetectionsError, PassbandError
+from passband.errors import CalibrationError
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.intervals import MIN_DOMAIN_ROWS
+from passband.estimate.left_out import Told, told
 from passband.estimate.performance import MOST_LABELLED, adapt, fit_calibration
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
+from passband.judge.calibrated import Calibrated, calibrated, novel
+from passband.judge.labelled import Labelled, read_labelled
 from passband.judge.verdict import by_pixels, found_and_told
-from passband.micrographs.many import Reading, find_micrographs
+from passband.micrographs.many import Reading
 from passband.micrographs.micrograph import Micrograph
-from passband.store.runs import arrays_sha256
 from passband.types import Mask, Progress
 from passband.words import counted
 
@@ -209,49 +213,15 @@ def calibrate(
     anew: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Calibrate a bundle's estimates on labelled micrographs, as `calibrate_on`, without its notes."""
-    labelled = Labelled(images=images, annotations=annotations, sidecar=sidecar or {})
-    return calibrate_on(labelled, bundle, anew=anew, progress=progress).bundle
-
-
-@dataclass(frozen=True, kw_only=True)
-class Labelled:
-    """Labelled micrographs, by where they lie.
-
-    Parameters
-    ----------
-    images
-        Files, folders and wildcards; the images of one folder count as one domain.
-    annotations
-        COCO file, YOLO files, label images and what else `read_detections` reads, that say what is there.
-    sidecar
-        Pixel sizes in Å by file name.
-    """
-
-    images: Sequence[str]
-    annotations: Path | DetectionsFile
-    sidecar: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibrated:
-    """A bundle with its new calibration.
-
-    Parameters
-    ----------
-    bundle
-        The bundle.
-    notes
-        What was mended, left out and passed over, a sentence each.
-    """
-
-    bundle: Bundle
-    notes: tuple[str, ...] = ()
+    """Calibrate a bundle's estimates on labelled micrographs, as `calibrate_on`, without what it tells."""
+    file = annotations if isinstance(annotations, DetectionsFile) else DetectionsFile(path=annotations)
+    labelled = Labelled(images=images, annotations=file, reading=Reading(sidecar=sidecar or {}))
+    return calibrate_on(labelled, bundle, anew=anew, progress=progress).result
 
 
 def calibrate_on(
     labelled: Labelled, bundle: Bundle, *, anew: bool = False, progress: Progress | None = None
-) -> Calibrated:
+) -> Calibrated[Bundle]:
     """Calibrate a bundle's estimates on labelled micrographs.
 
     A few images adapt the calibration that the bundle has to the domain that they are from. Where there
@@ -261,7 +231,7 @@ def calibrate_on(
     Parameters
     ----------
     labelled
-        Micrographs and what is there. One that cannot be used is left out and noted; one that has the
+        Micrographs and what is there. One that cannot be used is left out and told; one that has the
         pixels of another counts once.
     bundle
         Whose detector is run on the images.
@@ -273,7 +243,7 @@ def calibrate_on(
     Returns
     -------
     Calibrated
-        The same bundle with a new or adapted calibration, and notes.
+        The same bundle with a new or adapted calibration, and how well it tells.
 
     Raises
     ------
@@ -282,61 +252,55 @@ def calibrate_on(
     DetectionsError
         If the annotations cannot be used.
     """
-    file = labelled.annotations
-    file = file if isinstance(file, DetectionsFile) else DetectionsFile(path=file)
-    notes: list[str] = []
-    files, missing = find_micrographs(labelled.images, notes)
-    reading = Reading(sidecar=labelled.sidecar)
-    micrographs, faults = {}, [f"{path}: {words}" for path, words in missing]
-    by_content: dict[str, str] = {}
-    for path in files:
-        try:
-            micrograph = reading.read(path)
-        except PassbandError as e:
-            faults.append(str(e))
-            continue
-        same = by_content.setdefault(arrays_sha256(micrograph.pixels), path)
-        if same != path:
-            faults.append(f"{path}: is the same image as {same}, which counts once")
-        else:
-            micrographs[path] = micrograph
-    given = read_given({path: m.shape for path, m in micrographs.items()}, file)
-    notes += given.notes
-    truth: dict[str, Detections] = {}
-    for path in micrographs:
-        try:
-            truth[path] = given.of(path)
-        except DetectionsError as e:
-            faults.append(f"{path}: {e}")
-    told = f"{counted(len(faults), 'image')} cannot be used: " + "; ".join(faults)
-    if faults and (file.strict or not truth):
-        raise CalibrationError(told)
-    if not any(len(d) for d in truth.values()):
-        raise CalibrationError(
-            f"{file.path} holds no object on any of the {counted(len(truth), 'image')}: such truth tells "
-            "nothing of what a detector misses; check that it is the right file"
-        )
-    if faults:
-        notes.append(told)
-    rows = []
-    for done, path in enumerate(truth):
-        if progress:
-            progress(path, done, len(truth))
-        domain = Path(path).resolve().parent.name
-        rows.append(_row(micrographs[path], bundle, truth[path], domain))
-    if progress:
-        progress("", len(truth), len(truth))
+    usable = read_labelled(labelled)
+    rows = [
+        labelled_row(micrograph, bundle, usable.truth[path], usable.domain(path))
+        for path, micrograph in usable.each(progress)
+    ]
     many = len(rows) > MOST_LABELLED or (len(rows) >= MIN_DOMAIN_ROWS and len({r.domain for r in rows}) > 1)
     known = None if bundle.calibration is None else from_record(bundle.calibration)
     if anew or many or known is None or not known.adaptable:
-        return Calibrated(bundle=calibrate_bundle(bundle, rows), notes=tuple(notes))
-    return Calibrated(bundle=adapt_bundle(bundle, rows), notes=tuple(notes))
+        fitted = calibrate_bundle(bundle, rows)
+        before = None if known is None else told(known, rows)
+        return calibrated(fitted, usable, rows, before=before, after=_held_out(fitted))
+    start = replace(known, labelled=None)
+    notes = []
+    strange = sum(novel(known, row) for row in rows)
+    if 2 * strange > len(rows):
+        notes.append(
+            f"{strange} of {counted(len(rows), 'labelled image')} lie outside what the calibration knows: "
+            "are they of what the detector is for? What the labels teach holds for images like them alone"
+        )
+    return calibrated(
+        adapt_bundle(bundle, rows), usable, rows, before=told(start, rows), start=start, notes=notes
+    )
 
 
-def _row(micrograph: Micrograph, bundle: Bundle, truth: Detections, domain: str) -> CalibrationRow:
-    """The row of one labelled image: by boxes for a detector, by pixels for a segmenter."""
-    found, told = found_and_told(micrograph, bundle)
-    if not by_pixels(bundle):
+def labelled_row(
+    micrograph: Micrograph, answer: Detections | Bundle | None, truth: Detections, domain: str
+) -> CalibrationRow:
+    """The row of one labelled image: by boxes for a detector, by pixels for a segmenter.
+
+    Parameters
+    ----------
+    micrograph, truth
+        The image, and what is there.
+    answer
+        What was found in it, or the bundle whose network is asked.
+    domain
+        Where the image comes from.
+
+    Raises
+    ------
+    CalibrationError
+        If there is no answer, the three are not of one image size, or a segmenter's truth has no outlines.
+    """
+    if answer is None:
+        raise CalibrationError(f"{micrograph.name}: neither detections nor a bundle came")
+    if isinstance(answer, Detections):
+        return calibration_row(micrograph, answer, truth, domain=domain)
+    found, told = found_and_told(micrograph, answer)
+    if not by_pixels(answer):
         return calibration_row(micrograph, found, truth, domain=domain)
     if truth.masks is None and len(truth):
         raise CalibrationError(
@@ -345,6 +309,18 @@ def _row(micrograph: Micrograph, bundle: Bundle, truth: Detections, domain: str)
         )
     crowds = pixels_of(truth.crowds, truth.image_shape) if truth.crowds else None
     return pixel_row(micrograph, found, told, object_mask(truth), domain=domain, crowds=crowds)
+
+
+def _held_out(bundle: Bundle) -> Told:
+    """How well a new calibration tells of images that were held out of it."""
+    assert bundle.calibration is not None
+    known = from_record(bundle.calibration)
+    reach, held = known.reach["f1"], known.held_out
+    return Told(
+        mae=float(np.abs(held.estimated[:, 0] - held.measured[:, 0]).mean()),
+        coverage=known.coverage if np.isnan(reach.worst_coverage) else reach.worst_coverage,
+        width=reach.mean_width,
+    )
 
 
 def _refuse_other_sizes(micrograph: Micrograph, found: tuple[int, ...], truth: tuple[int, ...]) -> None:

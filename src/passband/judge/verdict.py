@@ -183,7 +183,7 @@ def assess_detector(
         detections, told = found_and_told(micrograph, bundle)
     sizes = measure_sizes(detections, micrograph.pixel_size, thickness)
     if not findings:
-        outlook, moved = _outlook(micrograph, detections, bundle, told, foreign)
+        outlook, moved = _outlook(micrograph, detections, bundle, told)
         evidence = Evidence(
             detections=detections,
             outlook=outlook,
@@ -338,16 +338,14 @@ def _estimate_as_json(e: Estimate | None, of: Detections) -> dict[str, float | N
 
 
 def _outlook(
-    micrograph: Micrograph, d: Detections, bundle: Bundle, told: Mapping[str, float], foreign: bool
+    micrograph: Micrograph, d: Detections, bundle: Bundle, told: Mapping[str, float]
 ) -> tuple[Outlook | None, tuple[Moved, ...]]:
     """The estimate for some detections and what moved it; none without a calibration; misfits are refused."""
     if bundle.calibration is None:
         return None, ()
     calibration = from_record(bundle.calibration)
     threshold = calibration.score_threshold
-    # Another's detections are judged as they are, at whatever score they were kept; such a verdict is at best
-    # review.
-    if not foreign and not math.isclose(d.score_threshold, threshold, abs_tol=1e-9):
+    if not math.isclose(d.score_threshold, threshold, abs_tol=1e-9):
         raise CalibrationError(
             f"the detections for {micrograph.name!r} were kept at scores of {d.score_threshold:g} or more, "
             f"but the calibration is for {threshold:g}, and another threshold shifts every estimate: "

@@ -1,0 +1,154 @@
+"""What comes of a calibration: the result, how well it tells what was left out, and what more labels buy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from passband.estimate.calibration import Calibration
+from passband.estimate.left_out import Told, told_left_out, width_with_more
+from passband.estimate.novelty import novelty
+from passband.estimate.rows import CalibrationRow
+from passband.judge.labelled import LabelledImages
+from passband.micrographs.many import Errors
+from passband.words import counted
+
+MORE = 10
+"""Further labels, of which is told what they would gain."""
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Calibrated(Generic[R]):
+    """A calibration, and how well it tells.
+
+    Parameters
+    ----------
+    result
+        What holds the calibration.
+    used
+        How many images it rests on.
+    unused
+        Pairs of a path and why it could not be used.
+    measured
+        Mean of their measured F1.
+    before, after
+        How well F1 was told of these images before they were shown, and of each after the others were
+        shown; None where that cannot be said.
+    wider_by
+        Width of the intervals now, each image left out, less that with `MORE` labelled ones; None likewise.
+    notes
+        What was mended, left out and passed over, a sentence each.
+    """
+
+    result: R
+    used: int
+    unused: Errors
+    measured: float
+    before: Told | None
+    after: Told | None
+    wider_by: float | None
+    notes: tuple[str, ...]
+
+
+def calibrated(
+    result: R,
+    usable: LabelledImages,
+    rows: Sequence[CalibrationRow],
+    *,
+    before: Told | None,
+    start: Calibration | None = None,
+    after: Told | None = None,
+    notes: Sequence[str] = (),
+) -> Calibrated[R]:
+    """What comes of a calibration.
+
+    Parameters
+    ----------
+    result
+        What holds it.
+    usable, rows
+        The labelled images, and the rows that came of them.
+    before, after
+        How well F1 was told before, and is after, where there is no start.
+    start
+        The calibration that was adapted; each image is left out of it once.
+    notes
+        More than the images themselves gave.
+    """
+    gain = None
+    if start is not None:
+        after = told_left_out(start, rows)
+        more = width_with_more(start, rows, MORE)
+        gain = None if after is None or more is None else max(0.0, after.width - more)
+    return Calibrated(
+        result=result,
+        used=len(rows),
+        unused=usable.unused,
+        measured=float(np.mean([r.f1 for r in rows])),
+        before=before,
+        after=after,
+        wider_by=gain,
+        notes=(*usable.notes, *notes),
+    )
+
+
+def novel(calibration: Calibration, row: CalibrationRow) -> bool:
+    """Whether a labelled image lies outside what a calibration knows."""
+    values = np.array([row.features[n] for n in calibration.features], np.float64)
+    return novelty(calibration.reference, values) > 1
+
+
+def calibrated_in_words(done: Calibrated[R]) -> str:
+    """What to read of a calibration, in lines.
+
+    Examples
+    --------
+    >>> told = Told(mae=0.1, coverage=0.9, width=0.4)
+    >>> done = Calibrated(
+    ...     result=None, used=10, unused=(), measured=0.8, before=None, after=told, wider_by=0.05, notes=()
+    ... )
+    >>> print(calibrated_in_words(done))
+    measured F1 is 0.80 in the mean of 10 images
+    now, each left out: estimates 0.100 off, 90 % of intervals hold, 0.40 wide
+    ten more labelled images would narrow the intervals by about 0.05
+    """
+    lines = [f"measured F1 is {done.measured:.2f} in the mean of {counted(done.used, 'image')}"]
+    for name, t in (("before they were shown", done.before), ("now, each left out", done.after)):
+        if t is not None:
+            held = f"{t.coverage:.0%}".replace("%", " %")
+            lines.append(f"{name}: estimates {t.mae:.3f} off, {held} of intervals hold, {t.width:.2f} wide")
+    if done.wider_by is not None:
+        lines.append(f"ten more labelled images would narrow the intervals by about {done.wider_by:.2f}")
+    lines += [f"not used: {path}: {words}" for path, words in done.unused]
+    return "\n".join(lines)
+
+
+def calibrated_to_json(done: Calibrated[R]) -> str:
+    """The machine-readable document of a calibration, one line.
+
+    Examples
+    --------
+    >>> done = Calibrated(
+    ...     result=None, used=3, unused=(), measured=0.8, before=None, after=None, wider_by=None, notes=()
+    ... )
+    >>> json.loads(calibrated_to_json(done))["used"]
+    3
+    """
+    values = {
+        "images": done.used + len(done.unused),
+        "used": done.used,
+        "unused": [{"path": path, "why": words} for path, words in done.unused],
+        "measured_f1": round(done.measured, 6),
+        **{
+            name: None if t is None else asdict(t)
+            for name, t in (("before", done.before), ("after", done.after))
+        },
+        "narrower_by_ten_more": done.wider_by,
+        "notes": list(done.notes),
+    }
+    return json.dumps(values, allow_nan=False) + "\n"
