@@ -118,7 +118,7 @@ def _add(data: bytes, image: Gathered, where: str) -> None:
     rings = [ring for ring in rings if len(ring) >= 6]
     if not rings:
         image.notes.objects += 1
-        image.notes.leave_out("regions were lines or points without an area and were left out", where)
+        image.notes.leave_out("regions had no area, as lines and points, and were left out", where)
         return
     outer, holes = [rings[0]], list[list[float]]()
     for ring in rings[1:]:  # of a composite region
