@@ -357,7 +357,9 @@ def test_json_files_of_a_folder_are_read_each_by_what_it_holds(tmp_path):
 def test_results_without_a_list_of_images_say_that_one_is_wanted(tmp_path):
     rows = [{"image_id": 900 + i, "bbox": [1, 1, 5, 5], "score": 0.5} for i in range(2)]
     (tmp_path / "coco_instances_results.json").write_text(json.dumps(rows))
-    with pytest.raises(DetectionsError, match="names images by number: give the COCO file that lists them"):
+    with pytest.raises(
+        DetectionsError, match=r"by number: give the COCO file that lists them \(--image-list\)"
+    ):
         read_detections(tmp_path, images=IMAGES)
     listed = [
         {"id": 900 + i, "file_name": n, "height": 60, "width": 80} for i, n in enumerate((*IMAGES, "z.png"))

@@ -110,7 +110,7 @@ def note_others(others: Iterable[str], known: KnownImages, matched: bool, faults
         faults.add("it speaks of images that are not among those given", label + _nearest(label, known))
     numbers = all(label.isdecimal() for label in labels)
     if numbers and known.ids is None:
-        faults.add("it names images by number: give the COCO file that lists them as image list")
+        faults.add("it names images by number: give the COCO file that lists them (--image-list)")
 
 
 def _nearest(label: str, known: KnownImages) -> str:
