@@ -370,6 +370,39 @@ def test_results_without_a_list_of_images_say_that_one_is_wanted(tmp_path):
     assert [len(d) for d in found.values()] == [1, 1]
 
 
+def test_an_image_list_names_the_classes_too(tmp_path):
+    row = {"image_id": 5, "category_id": 2, "bbox": [1, 1, 5, 5], "score": 0.5}
+    (tmp_path / "r.json").write_text(json.dumps([row, {**row, "category_id": 9}]))
+    listed = {"images": [{"id": 5, "file_name": "a.png"}], "categories": [{"id": 2, "name": "void"}]}
+    (tmp_path / "list.json").write_text(json.dumps(listed))
+    found = read_detections(tmp_path / "r.json", images=IMAGES, image_list=tmp_path / "list.json")
+    assert found["a.png"].categories == ("void", "9")
+
+
+def test_images_are_found_by_any_case_and_below_ome(tmp_path):
+    row = {"bbox": [1, 1, 5, 5], "score": 0.5}
+    (tmp_path / "r.json").write_text(json.dumps([{"image_id": "A.PNG", **row}, {"image_id": "b", **row}]))
+    found = read_detections(tmp_path / "r.json", images={"a.png": SHAPE, "b.ome.tif": SHAPE})
+    assert [len(d) for d in found.values()] == [1, 1]
+    WRITERS["label_png"](tmp_path, "b", BOXES, SHAPE)
+    assert len(read_detections(tmp_path / "b_cp_masks.png", images={"b.ome.tif": SHAPE})["b.ome.tif"]) == 4
+
+
+def test_where_some_have_scores_and_some_none_all_are_without(tmp_path):
+    (tmp_path / "a.txt").write_text(
+        "# made by hand\n" + lines([0, 0.5, 0.5, 0.2, 0.2], [0, 0.2, 0.2, 0.1, 0.1, 0.5])
+    )
+    notes = Notes()
+    assert not read_detections(tmp_path, images=IMAGES, notes=notes)["a.png"].scored
+    assert notes.lines() == ["some objects have a score and others none: all are taken as without scores"]
+
+
+def test_whole_numbers_that_come_twice_in_an_image_are_no_track_ids(tmp_path):
+    (tmp_path / "a.txt").write_text(lines([0, 0.5, 0.5, 0.2, 0.2, 87], [0, 0.2, 0.2, 0.1, 0.1, 87]))
+    with pytest.raises(DetectionsError, match=r"no score in \[0, 1\]"):
+        read_detections(tmp_path, images=IMAGES)
+
+
 def test_holes_of_qupath_and_of_imagej_stay_open(tmp_path):
     outer, inner = corners((10, 10, 30, 30)), corners((15, 15, 25, 25))
     geometry = {"type": "Polygon", "coordinates": [outer, inner]}

@@ -24,6 +24,9 @@ MAX_MASK_PIXELS = 2**31
 _ROUNDING = 1e-3  # a score of 1.0000001 is 1; half-precision networks are off by up to this
 
 
+MIXED_SCORES = "some objects have a score and others none: all are taken as without scores"
+
+
 class Faults:
     """Faults of one source, gathered so that a single error names them all.
 
@@ -233,7 +236,7 @@ class Gathered:
                 continue
             points = np.array(values, np.float64).reshape(-1, 2)
             inner = clipped_polygon(points, self.shape)
-            if inner is not points:
+            if inner is not points and len(inner):
                 self.notes.mend("outlines reached outside and were clipped", where)
             if len(inner):
                 clipped.append(inner.ravel().tolist())
