@@ -211,6 +211,8 @@ def test_a_report_goes_on_with_anothers_detections(call, images, tmp_path):
     write_coco(tmp_path / "x.json", truth)
     words = ("assess", folder, "--detections", tmp_path / "x.json", "--report", tmp_path / "report")
     assert call(*words).status == 0
+    notes = json.loads((tmp_path / "report" / "results.json").read_text())["notes"]
+    assert notes and notes[0] in (tmp_path / "report" / "report.html").read_text()
     assert "2 of them from an earlier run" in call(*words).out
     assert read_micrograph(folder / "a.tif").shape == (SIDE, SIDE)
 
