@@ -97,8 +97,17 @@ def test_an_archive_that_unpacks_to_more_than_it_may_is_refused(tmp_path, monkey
         read_detections(tmp_path / "a.zip", images=IMAGES)
     monkeypatch.setattr(imagej, "MAX_OBJECTS", 2)
     (tmp_path / "a.zip").write_bytes(zip_of({f"{i}.roi": roi_bytes(BOXES[0]) for i in range(3)}))
-    with pytest.raises(DetectionsError, match="holds 3 regions, more than 2"):
+    with pytest.raises(DetectionsError, match="holds 3 entries, more than 2"):
         read_detections(tmp_path / "a.zip", images=IMAGES)
+
+
+def test_a_damaged_region_stops_no_other(tmp_path):
+    data = zip_of({f"{i}.roi": roi_bytes(box, i) for i, box in enumerate(BOXES)})
+    at = data.index(b"1.roi") + 20
+    (tmp_path / "a.zip").write_bytes(data[:at] + bytes(20) + data[at + 20 :])
+    notes = Notes()
+    assert len(read_detections(tmp_path / "a.zip", images=IMAGES, notes=notes)["a.png"]) == 2
+    assert "1 of 3 regions was damaged and was left out" in notes.lines()[0]
 
 
 def test_an_archive_is_never_unpacked_to_disk(tmp_path):
