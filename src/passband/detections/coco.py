@@ -115,7 +115,8 @@ def _add_results(
     for place, entry in enumerate(entries):
         where = f"entry {place}"
         if not isinstance(entry, dict):
-            known.notes.leave_out("entries were no objects and were left out", f"{where} ({shown(entry)})")
+            words = "entries were no objects and were left out"
+            known.notes.leave_out(words, f"{where} ({shown(entry)})", of=len(entries))
             continue
         label = entry.get("image_id", entry.get("file_name"))
         name = known.find_id(label)
@@ -148,7 +149,8 @@ def _add_annotations(
         where = f"entry {place}"
         if not isinstance(entry, dict):
             if notes:
-                notes.leave_out("entries were no objects and were left out", f"{where} ({shown(entry)})")
+                words = "entries were no objects and were left out"
+                notes.leave_out(words, f"{where} ({shown(entry)})", of=len(entries))
             continue
         image_id = entry.get("image_id")
         if not is_id(image_id) or image_id not in images:
@@ -156,6 +158,7 @@ def _add_annotations(
                 notes.leave_out(
                     "entries were of an image that the file does not list, and were left out",
                     f"image_id {shown(image_id)}",
+                    of=len(entries),
                 )
             continue
         name = images[image_id]
@@ -190,7 +193,7 @@ def _images(
     for place, row in enumerate(rows):
         if not (isinstance(row, dict) and is_id(row.get("id")) and isinstance(row.get("file_name"), str)):
             words = "images had no id (number or text) or no file_name (text), and were left out"
-            known.notes.leave_out(words, f"image {place} ({shown(row)})")
+            known.notes.leave_out(words, f"image {place} ({shown(row)})", of=len(rows))
             continue
         image_id, file = row["id"], row["file_name"]
         name = short[file] if known.shapes is None else known.find(file)
@@ -206,7 +209,7 @@ def _images(
             others.update({} if known.candidates(file) else {shown(file): None})
             continue
         if name in gathered:
-            known.notes.say(f"the file lists {name!r} more than once, and the first was taken")
+            known.notes.doubt(f"the file lists {name!r} more than once, and the first was taken")
             images[image_id] = None
             continue
         wanted = None if known.shapes is None else known.shapes[name]

@@ -131,7 +131,7 @@ def read_json_files(path: Path, known: KnownImages) -> dict[str, Detections]:
             continue
         for name, d in some.items():
             if len(found.get(name, ())) and len(d):
-                known.notes.say(f"several files are for image {name!r}, and the first was taken")
+                known.notes.doubt(f"several files are for image {name!r}, and the first was taken")
             elif name not in found or len(d):
                 found[name] = d
     if failed and not found:

@@ -146,10 +146,8 @@ def match_files(
         elif name is None:
             continue  # it may be of several, which are refused
         elif name in found:
-            known.notes.leave_out(
-                f"files were for image {name!r} too and were left out ({found[name].name} was taken)",
-                file.name,
-            )
+            words = f"{found[name].name} was taken for image {name!r}, and {file.name} left out"
+            known.notes.doubt(words)
         else:
             found[name] = file
     note_others(others, known, bool(found), faults)

@@ -67,7 +67,7 @@ def read_label_studio(path: Path, known: KnownImages) -> dict[str, Detections]:
                 others.append(label)
             continue
         if name in gathered:
-            known.notes.say(f"the file lists {name!r} more than once, and the first was taken")
+            known.notes.doubt(f"the file lists {name!r} more than once, and the first was taken")
             continue
         answers = _answers(task, key)
         if not answers:
