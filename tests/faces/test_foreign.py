@@ -270,6 +270,24 @@ def test_calibrate_refuses_truth_without_an_object_and_truth_of_other_images(cal
     assert not (tmp_path / "none.safetensors").exists()
 
 
+def test_calibrate_tells_classes_apart_and_leaves_crowds_out(call, labelled, tmp_path):
+    folder, truth = labelled
+    kinds = [{"name": "void"}, {"name": "loop"}]
+    places = {n: [i % 2 for i in range(len(d))] for n, d in truth.items()}
+    write_coco(tmp_path / "t.json", truth, categories=kinds, kinds=places)
+    words = ("calibrate", "--images", folder, "--annotations", tmp_path / "t.json", "--out")
+    done = call(*words, tmp_path / "both.safetensors")
+    assert done.status == 0
+    assert "found of each class: loop" in done.err and "of 160, void" in done.err
+    # With two of three objects crowds, what is found there is neither right nor wrong.
+    document = json.loads((tmp_path / "t.json").read_text())
+    for i, row in enumerate(document["annotations"]):
+        row["iscrowd"] = int(i % 3 > 0)
+    (tmp_path / "t.json").write_text(json.dumps(document))
+    crowds = call(*words, tmp_path / "crowds.safetensors")
+    assert crowds.status == 0 and "loop" in crowds.err and "of 40, void" in crowds.err
+
+
 # ---- particles -------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from passband.detections.detections import Detections
 from passband.detections.given import DetectionsFile, read_given
 from passband.detections.matching import OPTIMAL, MatchingRule
-from passband.detections.measured import measured_scores
+from passband.detections.measured import found_by_class, measured_scores
 from passband.detectors.bundle import Bundle
 from passband.detectors.segment import object_mask, pixels_of
 from passband.errors import CalibrationError, DetectionsError, PassbandError
@@ -318,14 +319,22 @@ def calibrate_on(
         )
     if faults:
         notes.append(told)
-    rows = []
+    rows: list[CalibrationRow] = []
+    found_of, there_of = Counter[str](), Counter[str]()
     for done, path in enumerate(truth):
         if progress:
             progress(path, done, len(truth))
         domain = Path(path).resolve().parent.name
-        rows.append(_row(micrographs[path], bundle, truth[path], domain))
+        row, classes = _row(micrographs[path], bundle, truth[path], domain)
+        rows.append(row)
+        for name, (hit, there) in classes.items():
+            found_of[name] += hit
+            there_of[name] += there
     if progress:
         progress("", len(truth), len(truth))
+    if len(there_of) > 1:
+        each = ", ".join(f"{name} {found_of[name]} of {there_of[name]}" for name in sorted(there_of))
+        notes.append(f"found of each class: {each}; the estimates are of all together")
     many = len(rows) > MOST_LABELLED or (len(rows) >= MIN_DOMAIN_ROWS and len({r.domain for r in rows}) > 1)
     known = None if bundle.calibration is None else from_record(bundle.calibration)
     if anew or many or known is None or not known.adaptable:
@@ -333,18 +342,21 @@ def calibrate_on(
     return Calibrated(bundle=adapt_bundle(bundle, rows), notes=tuple(notes))
 
 
-def _row(micrograph: Micrograph, bundle: Bundle, truth: Detections, domain: str) -> CalibrationRow:
-    """The row of one labelled image: by boxes for a detector, by pixels for a segmenter."""
+def _row(
+    micrograph: Micrograph, bundle: Bundle, truth: Detections, domain: str
+) -> tuple[CalibrationRow, Mapping[str, tuple[int, int]]]:
+    """The row of one labelled image, by boxes or for a segmenter by pixels, and what was found by class."""
     found, told = found_and_told(micrograph, bundle)
     if not by_pixels(bundle):
-        return calibration_row(micrograph, found, truth, domain=domain)
+        row = calibration_row(micrograph, found, truth, domain=domain)
+        return row, found_by_class(truth, found)
     if truth.masks is None and len(truth):
         raise CalibrationError(
             f"{micrograph.name}: its annotations are boxes, and a segmenter is scored by pixels; give label "
             "images, or COCO with outlines"
         )
     crowds = pixels_of(truth.crowds, truth.image_shape) if truth.crowds else None
-    return pixel_row(micrograph, found, told, object_mask(truth), domain=domain, crowds=crowds)
+    return pixel_row(micrograph, found, told, object_mask(truth), domain=domain, crowds=crowds), {}
 
 
 def _refuse_other_sizes(micrograph: Micrograph, found: tuple[int, ...], truth: tuple[int, ...]) -> None:
