@@ -49,7 +49,7 @@ def yolo(boxes, scores=None):
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory):
-    """A folder of images, truth, and what a detector found that keeps seven of ten, with scores and without."""
+    """Images, truth, and what a detector found that keeps seven of ten, with scores and without."""
     place = tmp_path_factory.mktemp("user")
     for name in ("labelled", "others", "truth", "found", "bare"):
         (place / name).mkdir()
@@ -118,7 +118,10 @@ def test_objects_without_scores_get_an_estimate_only_from_a_calibration_of_such(
     pixels = np.asarray(Image.open(user / "others" / "image12.png"), np.float32)
     image = Micrograph(pixels=pixels, name="a.png")
     bare = Detections(
-        image_shape=pixels.shape, boxes_xyxy=boxes_of(np.random.default_rng(5)), scores=np.ones(12), scored=False
+        image_shape=pixels.shape,
+        boxes_xyxy=boxes_of(np.random.default_rng(5)),
+        scores=np.ones(12),
+        scored=False,
     )
     for own in (any_detector(scored=True), any_detector(scored=False), done.result):
         judged = assess_given(image, own, bare)
@@ -142,11 +145,13 @@ def test_a_detector_that_is_not_known_is_told_widely(user):
     assert any("passband calibrate --detections" in reason for reason in judged.reasons)
 
 
-def test_a_bundle_judges_given_detections_by_what_any_detector_does(user, trained_bundle):
+def test_a_bundle_judges_given_detections_by_what_any_detector_does(user, bundle):
     pixels = np.asarray(Image.open(user / "others" / "image12.png"), np.float32)
     image = Micrograph(pixels=pixels, name="image12.png")
-    given = Detections(image_shape=pixels.shape, boxes_xyxy=boxes_of(np.random.default_rng(5)), scores=np.full(12, 0.3))
-    judged = assess(image, trained_bundle, detections=given)
+    given = Detections(
+        image_shape=pixels.shape, boxes_xyxy=boxes_of(np.random.default_rng(5)), scores=np.full(12, 0.3)
+    )
+    judged = assess(image, bundle, detections=given)
     assert judged.estimates == assess_given(image, any_detector(scored=True), given).estimates
     assert len(judged.detections) == 12  # the bundle's threshold is not theirs
 
@@ -209,13 +214,16 @@ def test_labels_go_by_the_command_line_from_calibrate_to_assess(user, tmp_path):
     run = CliRunner()
     out = tmp_path / "mine.safetensors"
     words = ["--images", user / "labelled", "--annotations", user / "truth", "--detections", user / "found"]
-    made = run.invoke(app, ["calibrate", *map(str, words), "--out", str(out), "--name", "yolo on Ti", "--json"])
+    made = run.invoke(
+        app, ["calibrate", *map(str, words), "--out", str(out), "--name", "yolo on Ti", "--json"]
+    )
     told = json.loads(made.stdout)
     assert made.exit_code == 0 and (told["images"], told["used"]) == (10, 10)
     assert set(told["before"]) == set(told["after"]) == {"mae", "coverage", "width"}
     assert read_any(out).name == "yolo on Ti"
     judged = run.invoke(
-        app, ["assess", str(user / "others"), "--detections", str(user / "found"), "--bundle", str(out), "--json"]
+        app,
+        ["assess", str(user / "others"), "--detections", str(user / "found"), "--bundle", str(out), "--json"],
     )
     found = json.loads(judged.stdout)["micrographs"]
     assert len(found) == COUNT - 10

@@ -142,16 +142,6 @@ def test_without_a_calibration_the_network_is_asked_once(bright: Bundle, monkeyp
     assert assess(draw(5, 8.0)[0], bright).verdict == "review" and len(asked) == 1
 
 
-def test_anothers_answers_get_no_estimate_from_this_network(judged: Bundle) -> None:
-    image, _ = draw(5, 8.0)
-    foreign = Detections(
-        image_shape=image.shape, boxes_xyxy=np.array([[1.0, 1, 9, 9]]), scores=np.ones(1), score_threshold=0.5
-    )
-    v = assess(image, judged, detections=foreign)
-    assert v.verdict == "review" and not v.estimates
-    assert "its own network says of its own answers" in v.reasons[0]
-
-
 def test_a_few_labelled_images_adapt_it_and_boxes_do_not_do(judged: Bundle, tmp_path) -> None:
     for i in range(6):
         image, mask = draw(50 + i, 1.0)

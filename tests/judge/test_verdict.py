@@ -65,7 +65,9 @@ def test_trust_needs_everything_and_says_why() -> None:
     ("change", "words"),
     [
         ({"outlook": None}, "no calibration"),
-        ({"foreign": True}, "another detector"),
+        ({"own": "any"}, "Nothing is known of this detector"),
+        ({"own": "adapted", "detections": confident(4, score=0.3)}, "Only 4 objects"),
+        ({"own": "adapted", "outlook": None}, "had none: they are another detector's"),
         ({"outlook": outlook(0.92, 0.8, 1.0, novelty=1.3)}, "novelty 1.30"),
         ({"detections": confident(0)}, "Nothing was found at a score of 0.50"),
         ({"detections": confident(4)}, "Only 4 of 4 detections scored 0.90"),
@@ -189,20 +191,22 @@ class TestAssess:
         self, discs, bundle
     ) -> None:
         micrograph, truth = discs(1)
+        truth = replace(truth, scored=True)
         low = replace(truth, scores=np.full(len(truth), 0.1))
         for found in (low, truth.above(0.6)):
             judged = assess(micrograph, bundle, detections=found)
-            assert judged.detections is found
-            assert judged.verdict != "trust"
+            np.testing.assert_array_equal(judged.detections.boxes_xyxy, found.boxes_xyxy)
+            assert judged.detections.score_threshold == found.score_threshold
+            assert judged.verdict != "trust" and judged.estimates
         other, _ = discs(1, side=120)
         with pytest.raises(DetectionsError, match="96 x 96 pixels, but this one has 120 x 120"):
             assess(other, bundle, detections=truth.above(0.5))
 
     def test_another_detectors_answer_is_for_review(self, discs, bundle) -> None:
         micrograph, truth = discs(3, noise=0.2)
-        judged = assess(micrograph, bundle, detections=truth.above(0.5))
-        assert judged.verdict == "review"
-        assert "another detector" in " ".join(judged.reasons)
+        judged = assess(micrograph, bundle, detections=replace(truth, scored=True))
+        assert judged.verdict != "trust"
+        assert "Nothing is known of this detector" in " ".join(judged.reasons)
 
     def test_thumbnails_and_masks_are_rejected_unseen(self, discs, bundle) -> None:
         small = discs(1, side=48, count=2)[0]

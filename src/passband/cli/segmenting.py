@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from passband.cli.foreign import print_notes
 from passband.cli.shell import SidecarOption, angstrom, show_progress
 from passband.words import counted
 
@@ -60,12 +61,14 @@ def segment(
             for s in outcome.done
         ]
         errors = [{"path": path, "error": words} for path, words in outcome.errors]
-        sys.stdout.write(to_json.dumps({"images": listed, "errors": errors}, indent=2) + "\n")
+        document = {"images": listed, "errors": errors, "notes": outcome.notes}
+        sys.stdout.write(to_json.dumps(document, indent=2) + "\n")
     else:
         for s in outcome.done:
             typer.echo(f"{s.path}: {counted(len(s.detections), 'object')}, {100 * s.share:.1f} % of the area")
         if outcome.page is not None:
             typer.echo(f"wrote {outcome.page}")
+    print_notes(outcome.notes)
     for path, words in outcome.errors:
         typer.echo(f"passband: {path}: {words}", err=True)
     raise typer.Exit(2 if outcome.errors else 0)

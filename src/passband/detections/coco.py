@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from passband.detections.detections import Detections
-from passband.detections.gathering import Faults, Gathered, gathered_detections
+from passband.detections.gathering import MIXED_SCORES, Faults, Gathered, gathered_detections
 from passband.detections.image_names import KnownImages, checked_shape, is_id, note_others, short_names
 from passband.detections.json_files import load_json, outline_of
 from passband.detections.masks import Box, box_mask, centre_pixel, mask_from_rle
@@ -44,15 +44,16 @@ def read_coco(path: Path, known: KnownImages) -> dict[str, Detections]:
     """
     faults = Faults(path)
     document = load_json(path)
-    names = _category_names(document)
+    names = category_names(document)
     if isinstance(document, list):
         if known.shapes is None:
             raise DetectionsError(
                 f"{path} is a COCO results list, which names no image sizes: give images={{name: (height, "
                 "width)}, or the ground-truth file as image_list"
             )
+        told = any(isinstance(e, dict) and is_id(e.get("category_id")) for e in document)
         gathered = {
-            name: Gathered(shape=shape, notes=known.notes, has_categories=True)
+            name: Gathered(shape=shape, notes=known.notes, has_categories=told)
             for name, shape in known.shapes.items()
         }
         _add_results(document, gathered, known, faults)
@@ -71,10 +72,8 @@ def read_coco(path: Path, known: KnownImages) -> dict[str, Detections]:
     )
 
 
-def read_image_list(
-    path: Path, known: KnownImages
-) -> tuple[dict[str, tuple[int, int]], dict[int | str, str]]:
-    """Read which image each number of a COCO results file means.
+def read_image_list(path: Path, known: KnownImages) -> KnownImages:
+    """Read which image, and which class, each number of a COCO results file means.
 
     Parameters
     ----------
@@ -85,8 +84,8 @@ def read_image_list(
 
     Returns
     -------
-    tuple
-        Image name to (height, width), and image number to image name.
+    KnownImages
+        The same images, or all that are listed, with what the numbers mean.
 
     Raises
     ------
@@ -102,7 +101,8 @@ def read_image_list(
     faults.raise_if_any()
     listed = {name: g.shape for name, g in gathered.items()}
     ids = {image_id: name for image_id, name in images.items() if name is not None}
-    return dict(listed if known.shapes is None else known.shapes), ids
+    shapes = listed if known.shapes is None else known.shapes
+    return KnownImages(shapes=shapes, ids=ids, kinds=category_names(document), notes=known.notes)
 
 
 def _add_results(
@@ -115,7 +115,8 @@ def _add_results(
     for place, entry in enumerate(entries):
         where = f"entry {place}"
         if not isinstance(entry, dict):
-            known.notes.leave_out("entries were no objects and were left out", f"{where} ({shown(entry)})")
+            words = "entries were no objects and were left out"
+            known.notes.leave_out(words, f"{where} ({shown(entry)})", of=len(entries))
             continue
         label = entry.get("image_id", entry.get("file_name"))
         name = known.find_id(label)
@@ -123,7 +124,7 @@ def _add_results(
             others.update({} if known.candidates(label) and known.ids is None else {shown(label): None})
             continue
         matched = True
-        _add_entry(entry, gathered[name], None if scored else 1.0, where, {})
+        _add_entry(entry, gathered[name], None if scored else 1.0, where, known.kinds)
     for g in gathered.values():
         g.scored = scored or not entries
     note_others(others, known, matched, faults)
@@ -133,11 +134,14 @@ def _add_annotations(
     entries: Sequence[Any],
     gathered: dict[str, Gathered],
     images: Mapping[int | str, str | None],
-    names: Mapping[object, str],
+    names: Mapping[int | str, str],
 ) -> None:
     """Add the annotations of a document to their images, of which ``images`` gives the names."""
-    scored = all(isinstance(e, dict) and e.get("score") is not None for e in entries)
+    told = [isinstance(e, dict) and e.get("score") is not None for e in entries]
+    scored = all(told)
     notes = next(iter(gathered.values())).notes if gathered else None
+    if notes and any(told) and not scored:
+        notes.say(MIXED_SCORES)
     for g in gathered.values():
         if g.scored is None:
             g.scored = scored
@@ -145,7 +149,8 @@ def _add_annotations(
         where = f"entry {place}"
         if not isinstance(entry, dict):
             if notes:
-                notes.leave_out("entries were no objects and were left out", f"{where} ({shown(entry)})")
+                words = "entries were no objects and were left out"
+                notes.leave_out(words, f"{where} ({shown(entry)})", of=len(entries))
             continue
         image_id = entry.get("image_id")
         if not is_id(image_id) or image_id not in images:
@@ -153,6 +158,7 @@ def _add_annotations(
                 notes.leave_out(
                     "entries were of an image that the file does not list, and were left out",
                     f"image_id {shown(image_id)}",
+                    of=len(entries),
                 )
             continue
         name = images[image_id]
@@ -160,7 +166,7 @@ def _add_annotations(
             _add_entry(entry, gathered[name], 1.0, where, names)
 
 
-def _category_names(document: object) -> dict[object, str]:
+def category_names(document: object) -> dict[int | str, str]:
     """Number of each category to its name, where a document lists them."""
     rows = document.get("categories") if isinstance(document, dict) else None
     return {
@@ -187,7 +193,7 @@ def _images(
     for place, row in enumerate(rows):
         if not (isinstance(row, dict) and is_id(row.get("id")) and isinstance(row.get("file_name"), str)):
             words = "images had no id (number or text) or no file_name (text), and were left out"
-            known.notes.leave_out(words, f"image {place} ({shown(row)})")
+            known.notes.leave_out(words, f"image {place} ({shown(row)})", of=len(rows))
             continue
         image_id, file = row["id"], row["file_name"]
         name = short[file] if known.shapes is None else known.find(file)
@@ -203,7 +209,7 @@ def _images(
             others.update({} if known.candidates(file) else {shown(file): None})
             continue
         if name in gathered:
-            known.notes.say(f"the file lists {name!r} more than once, and the first was taken")
+            known.notes.doubt(f"the file lists {name!r} more than once, and the first was taken")
             images[image_id] = None
             continue
         wanted = None if known.shapes is None else known.shapes[name]
@@ -263,7 +269,7 @@ def _add_entry(
     image: Gathered,
     score: float | None,
     where: str,
-    names: Mapping[object, str],
+    names: Mapping[int | str, str],
 ) -> None:
     """Add one result or annotation to its image; ``score`` is that of an entry without one."""
     mask, unread = _mask(entry.get("segmentation"), image, where)

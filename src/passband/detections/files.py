@@ -93,13 +93,12 @@ def read_detections(
     if format is not None and format not in FORMATS:
         faults.add(f"format must be one of {', '.join(map(repr, FORMATS))}, got {format!r}")
     faults.raise_if_any()
-    ids = None
+    known = KnownImages(shapes=shapes, notes=notes)
     try:
         if image_list is not None:
-            shapes, ids = read_image_list(Path(image_list), KnownImages(shapes=shapes, notes=notes))
+            known = read_image_list(Path(image_list), known)
         if not path.exists():
             raise DetectionsError(f"{path} does not exist; wanted a file or folder of detections")
-        known = KnownImages(shapes=shapes, ids=ids, notes=notes)
         if format is None:
             path, format, more = told_format(path)
             if more:
@@ -132,7 +131,7 @@ def read_json_files(path: Path, known: KnownImages) -> dict[str, Detections]:
             continue
         for name, d in some.items():
             if len(found.get(name, ())) and len(d):
-                known.notes.say(f"several files are for image {name!r}, and the first was taken")
+                known.notes.doubt(f"several files are for image {name!r}, and the first was taken")
             elif name not in found or len(d):
                 found[name] = d
     if failed and not found:

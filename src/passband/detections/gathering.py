@@ -24,6 +24,9 @@ MAX_MASK_PIXELS = 2**31
 _ROUNDING = 1e-3  # a score of 1.0000001 is 1; half-precision networks are off by up to this
 
 
+MIXED_SCORES = "some objects have a score and others none: all are taken as without scores"
+
+
 class Faults:
     """Faults of one source, gathered so that a single error names them all.
 
@@ -89,19 +92,27 @@ class Notes:
         self.refused: dict[str, str] = {}
         self._mended: dict[str, list[str]] = {}
         self._left_out: dict[str, list[str]] = {}
+        self._totals: dict[str, int] = {}
+        self._doubtful: dict[str, None] = {}
         self._said: dict[str, None] = {}
 
     def say(self, sentence: str) -> None:
         """Tell something that is no fault, once."""
         self._said[sentence] = None
 
+    def doubt(self, sentence: str) -> None:
+        """Tell of a choice that was made for the user, once; it is refused where all is strict."""
+        self._doubtful[sentence] = None
+
     def mend(self, what: str, where: str) -> None:
         """Count one object that was mended; ``what`` begins with the plural of what it is."""
         self._mended.setdefault(what, []).append(where)
 
-    def leave_out(self, what: str, where: str) -> None:
-        """Count one object that was left out; ``what`` begins with the plural of what it is."""
+    def leave_out(self, what: str, where: str, *, of: int | None = None) -> None:
+        """Count one object that was left out, of so many or of all; ``what`` begins with its plural."""
         self._left_out.setdefault(what, []).append(where)
+        if of is not None:
+            self._totals[what] = of
 
     def refuse(self, image: str, words: str) -> None:
         """Tell why what a file holds of one image cannot be used; the other images go on."""
@@ -109,11 +120,12 @@ class Notes:
 
     def lines(self) -> list[str]:
         """Everything noted, a sentence each."""
-        return [*self._sentences(_PLACES_TOLD), *self._said]
+        return [*self._sentences(_PLACES_TOLD), *self._doubtful, *self._said]
 
     def raise_if_strict(self, source: object) -> None:
         """Raise one error with all that was mended, left out or refused, where that was to be refused."""
-        told = self._sentences(_PLACES_SHOWN) + [f"{n!r}: {words}" for n, words in self.refused.items()]
+        told = [*self._sentences(_PLACES_SHOWN), *self._doubtful]
+        told += [f"{n!r}: {words}" for n, words in self.refused.items()]
         if self.strict and told:
             raise DetectionsError(f"{source} cannot be used strictly: " + "; ".join(told))
 
@@ -134,7 +146,7 @@ class Notes:
         told = []
         for what, places in (*self._mended.items(), *self._left_out.items()):
             words = what.replace(" were ", " was ") if len(places) == 1 else what
-            total = max(self.objects, len(places))
+            total = max(self._totals.get(what, self.objects), len(places))
             told.append(f"{len(places):,} of {total:,} {words}" + _at([p for p in places if p], most))
         return told
 
@@ -233,7 +245,7 @@ class Gathered:
                 continue
             points = np.array(values, np.float64).reshape(-1, 2)
             inner = clipped_polygon(points, self.shape)
-            if inner is not points:
+            if inner is not points and len(inner):
                 self.notes.mend("outlines reached outside and were clipped", where)
             if len(inner):
                 clipped.append(inner.ravel().tolist())

@@ -73,8 +73,8 @@ class Given:
         """The same of one micrograph alone, without notes."""
         return Given(
             source=self.source,
-            found={p: d for p, d in self.found.items() if p == path},
-            refused={p: words for p, words in self.refused.items() if p == path},
+            found={path: self.found[path]} if path in self.found else {},
+            refused={path: self.refused[path]} if path in self.refused else {},
         )
 
 

@@ -26,6 +26,8 @@ class KnownImages:
         Image name to (height, width) in pixels, or None where any image is accepted.
     ids
         Number used by a COCO results file to image name, or None without a COCO image list.
+    kinds
+        Number of each class in a results file to its name, where a COCO image list tells it.
     notes
         What a reader mends, leaves out or passes over.
 
@@ -38,9 +40,11 @@ class KnownImages:
 
     shapes: Mapping[str, tuple[int, int]] | None = None
     ids: Mapping[int | str, str] | None = None
+    kinds: Mapping[int | str, str] = field(default_factory=dict)
     notes: Notes = field(default_factory=Notes, compare=False)
     _by_name: dict[str, list[str]] = field(init=False, repr=False, compare=False)
     _by_stem: dict[str, list[str]] = field(init=False, repr=False, compare=False)
+    _by_folded: dict[str, list[str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         by_name: dict[str, list[str]] = {}
@@ -50,6 +54,10 @@ class KnownImages:
             by_stem.setdefault(stem(name), []).append(name)
         object.__setattr__(self, "_by_name", by_name)
         object.__setattr__(self, "_by_stem", by_stem)
+        folded: dict[str, list[str]] = {}
+        for name in self.shapes or ():
+            folded.setdefault(stem(name).casefold(), []).append(name)
+        object.__setattr__(self, "_by_folded", folded)
 
     def candidates(self, label: object) -> list[str]:
         """Names of the images that a label may mean."""
@@ -63,7 +71,10 @@ class KnownImages:
             # Ultralytics turns "000017.png" into the number 17.
             return [n for s, names in self._by_stem.items() for n in names if _is_number(s, label)]
         last = base_name(label)
-        tries = ((self._by_name, last), (self._by_stem, last), (self._by_stem, stem(label)))
+        tries = (
+            (self._by_name, last), (self._by_stem, last), (self._by_stem, stem(label)),
+            (self._by_folded, stem(label).casefold()),
+        )  # fmt: skip
         found = next((table[key] for table, key in tries if key in table), [])
         path = "/" + label.replace("\\", "/").lstrip("./")
         ends = [n for n in found if ("/" + n.replace("\\", "/")).endswith(path)]
@@ -110,7 +121,7 @@ def note_others(others: Iterable[str], known: KnownImages, matched: bool, faults
         faults.add("it speaks of images that are not among those given", label + _nearest(label, known))
     numbers = all(label.isdecimal() for label in labels)
     if numbers and known.ids is None:
-        faults.add("it names images by number: give the COCO file that lists them as image list")
+        faults.add("it names images by number: give the COCO file that lists them (--image-list)")
 
 
 def _nearest(label: str, known: KnownImages) -> str:
@@ -135,10 +146,8 @@ def match_files(
         elif name is None:
             continue  # it may be of several, which are refused
         elif name in found:
-            known.notes.leave_out(
-                f"files were for image {name!r} too and were left out ({found[name].name} was taken)",
-                file.name,
-            )
+            words = f"{found[name].name} was taken for image {name!r}, and {file.name} left out"
+            known.notes.doubt(words)
         else:
             found[name] = file
     note_others(others, known, bool(found), faults)
@@ -164,7 +173,7 @@ def base_name(name: str) -> str:
 def stem(name: str) -> str:
     """Last part of a path without its suffix; "a_0.5nm" has none, as no suffix begins with a digit."""
     path = PurePosixPath(base_name(name))
-    return path.stem if path.suffix[1:2].isalpha() else path.name
+    return path.stem.removesuffix(".ome") if path.suffix[1:2].isalpha() else path.name
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 import zipfile
@@ -18,7 +19,9 @@ from passband.errors import DetectionsError
 ROI_SUFFIXES = (".zip", ".roi")
 _MAX_ROI = 2**24
 """The most bytes of one region; a freehand outline of a million points has fewer."""
-_MAX_ARCHIVE = 2**29
+_MAX_ARCHIVE = 2**27
+_MAX_UNPACKED = 2**29
+_ENTRY = b"PK\x01\x02"  # begins each entry of the list that an archive holds of its files
 _MANY_RINGS = 1000
 _DECORATION = re.compile(r"(^|[_\-. ])(roi[_\-. ]?set|rois?)($|[_\-. ])", re.IGNORECASE)
 
@@ -61,7 +64,7 @@ def read_imagej(path: Path, known: KnownImages) -> dict[str, Detections]:
         try:
             for where, data in _regions(file):
                 _add(data, image, f"{file.name} {where}")
-        except (OSError, zipfile.BadZipFile, DetectionsError) as error:
+        except (OSError, DetectionsError) as error:
             known.notes.refuse(name, f"{file.name} cannot be read: {error}")
             continue
         gathered[name] = image
@@ -70,28 +73,35 @@ def read_imagej(path: Path, known: KnownImages) -> dict[str, Detections]:
 
 def _regions(file: Path) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of each region of a file, bounded before they are unpacked."""
+    limit = _MAX_ROI if file.suffix.lower() == ".roi" else _MAX_ARCHIVE
+    if file.stat().st_size > limit:
+        raise DetectionsError(f"it has more than {limit:,} bytes, which no set of regions has")
+    data = file.read_bytes()
     if file.suffix.lower() == ".roi":
-        if file.stat().st_size > _MAX_ROI:
-            raise DetectionsError(f"it has more than {_MAX_ROI:,} bytes, which no region has")
-        yield "", file.read_bytes()
+        yield "", data
         return
-    left = _MAX_ARCHIVE
-    with zipfile.ZipFile(file) as archive:
+    entries = data.count(_ENTRY)  # zipfile makes an object of every entry, however many
+    if entries > MAX_OBJECTS:
+        raise DetectionsError(f"the archive holds {entries:,} entries, more than {MAX_OBJECTS:,}")
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(data))
         rows = [r for r in archive.infolist() if r.filename.lower().endswith(".roi")]
-        if not rows:
-            raise DetectionsError("the archive holds no .roi file")
-        if len(rows) > MAX_OBJECTS:
-            raise DetectionsError(f"the archive holds {len(rows):,} regions, more than {MAX_OBJECTS:,}")
-        for row in rows:
-            try:
-                with archive.open(row) as entry:  # what is declared may be a lie: what comes is counted
-                    data = entry.read(_MAX_ROI + 1)
-            except Exception as error:  # zlib, zipfile and its decryption raise of every kind
-                raise DetectionsError(f"{row.filename[:80]!r} is damaged ({error})") from error
-            left -= len(data)
-            if len(data) > _MAX_ROI or left < 0:
-                raise DetectionsError(f"{row.filename[:80]!r} unpacks to more bytes than regions have")
-            yield row.filename[:80], data
+    except Exception as error:  # it raises of every kind on damaged bytes
+        raise DetectionsError(f"it is no archive, or a damaged one ({error})") from error
+    if not rows:
+        raise DetectionsError("the archive holds no .roi file")
+    left = _MAX_UNPACKED
+    for row in rows:
+        try:
+            with archive.open(row) as entry:  # what is declared may be a lie: what comes is counted
+                region = entry.read(_MAX_ROI + 1)
+        except Exception as error:  # zlib and decryption too
+            yield f"{row.filename[:80]} ({error})", b""  # which is told, and the others go on
+            continue
+        left -= len(region)
+        if len(region) > _MAX_ROI or left < 0:
+            raise DetectionsError(f"{row.filename[:80]!r} unpacks to more bytes than regions have")
+        yield row.filename[:80], region
 
 
 def _add(data: bytes, image: Gathered, where: str) -> None:
@@ -118,7 +128,7 @@ def _add(data: bytes, image: Gathered, where: str) -> None:
     rings = [ring for ring in rings if len(ring) >= 6]
     if not rings:
         image.notes.objects += 1
-        image.notes.leave_out("regions were lines or points without an area and were left out", where)
+        image.notes.leave_out("regions had no area, as lines and points, and were left out", where)
         return
     outer, holes = [rings[0]], list[list[float]]()
     for ring in rings[1:]:  # of a composite region

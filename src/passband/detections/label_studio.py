@@ -15,7 +15,7 @@ from passband.detections.detections import Detections
 from passband.detections.gathering import Faults, Gathered, gathered_detections
 from passband.detections.image_names import KnownImages, note_others, place_for
 from passband.detections.json_files import load_json
-from passband.detections.masks import tight_mask
+from passband.detections.masks import box_mask, tight_mask
 from passband.detections.numbers import number, shown
 from passband.errors import DetectionsError
 from passband.types import InstanceMask
@@ -67,7 +67,7 @@ def read_label_studio(path: Path, known: KnownImages) -> dict[str, Detections]:
                 others.append(label)
             continue
         if name in gathered:
-            known.notes.say(f"the file lists {name!r} more than once, and the first was taken")
+            known.notes.doubt(f"the file lists {name!r} more than once, and the first was taken")
             continue
         answers = _answers(task, key)
         if not answers:
@@ -126,7 +126,8 @@ def _add(result: Any, image: Gathered, score: object, where: str) -> None:
         return
     if kind.startswith("rectangle") and not number(value.get("rotation", 0)):
         xs, ys = outline[0::2], outline[1::2]
-        image.add((min(xs), min(ys), max(xs), max(ys)), score, where=where, category=name)
+        box = (min(xs), min(ys), max(xs), max(ys))
+        image.add(box, score, box_mask(box, image.shape), where=where, category=name)
     else:
         image.add_outline([outline], score, where=where, category=name)
 

@@ -43,6 +43,26 @@ def measured_scores(truth: Detections, found: Detections, rule: MatchingRule = O
     return object_scores(matches)
 
 
+def found_by_class(
+    truth: Detections, found: Detections, rule: MatchingRule = OPTIMAL
+) -> dict[str, tuple[int, int]]:
+    """Of each true class how many objects were found, as whatever class, and how many there are.
+
+    Examples
+    --------
+    >>> boxes = np.array([[3.0, 4, 13, 16], [20, 20, 30, 30]])
+    >>> truth = Detections(
+    ...     image_shape=(64, 64), boxes_xyxy=boxes, scores=np.ones(2), categories=("loop", "void")
+    ... )
+    >>> found_by_class(truth, truth.of(["void"]))
+    {'loop': (0, 1), 'void': (1, 1)}
+    """
+    names = truth.categories or ()
+    pairs = match_boxes(truth.boxes_xyxy, found.boxes_xyxy, rule).pairs[:, 0]
+    paired = [names[i] for i in pairs] if names else []
+    return {name: (paired.count(name), names.count(name)) for name in sorted(set(names))}
+
+
 def scores_by_class(truth: Detections, found: Detections, rule: MatchingRule = OPTIMAL) -> dict[str, Scores]:
     """Scores of each class that either side names, in the order of their names.
 

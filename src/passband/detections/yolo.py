@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from passband.detections.detections import Detections
-from passband.detections.gathering import Faults, Gathered, gathered_detections
+from passband.detections.gathering import MIXED_SCORES, Faults, Gathered, gathered_detections
 from passband.detections.image_names import KnownImages, match_files, place_for
 from passband.detections.numbers import number, shown
 from passband.errors import DetectionsError
@@ -25,6 +25,7 @@ _EDGE = 1.01  # positions reach this far beyond 1 by rounding; whole numbers bey
 class _Line:
     """One object's numbers, its class first."""
 
+    file: str
     where: str
     values: Sequence[float]
 
@@ -90,7 +91,10 @@ def read_yolo(path: Path, known: KnownImages) -> dict[str, Detections]:
     if columns.two or columns.ids:
         known.notes.say("the last number of a line was taken for a track id and left out")
     names = _class_names(path if path.is_dir() else path.parent)
-    scored = bool(not everything or all(_has_confidence(line, columns) for line in everything))
+    with_score = [_has_confidence(line, columns) for line in everything]
+    scored = all(with_score)
+    if any(with_score) and not scored:
+        known.notes.say(MIXED_SCORES)
     gathered = {name: place_for(name, known) for name in (known.shapes if path.is_dir() else matched)}
     for name, image in gathered.items():
         image.has_categories, image.scored = True, scored
@@ -103,7 +107,10 @@ def is_yolo(file: Path) -> bool:
     """Whether a text file may hold labels: it is empty, or its first line is of five or more numbers."""
     try:
         with file.open(encoding="utf-8-sig") as f:
-            first = next((line for line in (f.readline(4096) for _ in range(20)) if line.strip()), "")
+            first = next(
+                (line for line in (f.readline(4096) for _ in range(20)) if line.strip() and line[0] != "#"),
+                "",
+            )
     except (OSError, UnicodeDecodeError):
         return False
     words = first.split()
@@ -126,6 +133,8 @@ def _lines(file: Path, name: str, known: KnownImages) -> list[_Line]:
     found = []
     for place, line in enumerate(lines, start=1):
         where = f"{file.name} line {place}"
+        if line.lstrip().startswith("#"):
+            continue
         values = [_value(word) for word in line.split()]
         numbers = [v for v in values if v is not None]
         if len(numbers) < len(values):
@@ -141,7 +150,7 @@ def _lines(file: Path, name: str, known: KnownImages) -> list[_Line]:
                 where,
             )
         elif values:
-            found.append(_Line(where=where, values=numbers))
+            found.append(_Line(file=file.name, where=where, values=numbers))
     return found
 
 
@@ -159,7 +168,7 @@ def _refuse_pixels(lines: Sequence[_Line], path: Path) -> None:
 def _columns(lines: Sequence[_Line]) -> _Columns:
     """What the numbers after boxes and outlines are, from all lines together."""
     odd = [line.values for line in lines if len(line.values) >= 7 and len(line.values) % 2]
-    even = [line.values[-1] for line in lines if len(line.values) % 2 == 0]
+    even = [(line.file, line.values[-1]) for line in lines if len(line.values) % 2 == 0]
     ids = [v[-1] for v in odd]
     two = (
         bool(odd)
@@ -168,7 +177,9 @@ def _columns(lines: Sequence[_Line]) -> _Columns:
         # Of points at the lower edge the last number is 1 too; a track id of 1 alone tells boxes only.
         and (max(ids) > _EDGE or all(len(v) == 7 for v in odd))
     )
-    return _Columns(two=two, ids=any(v > _EDGE for v in even) and all(v == int(v) for v in even))
+    tracked = any(v > _EDGE for _, v in even) and all(v == int(v) for _, v in even)
+    # Of one image no two objects are of one track: such numbers are confidences in percent.
+    return _Columns(two=two, ids=tracked and len(set(even)) == len(even))
 
 
 def _has_confidence(line: _Line, columns: _Columns) -> bool:

@@ -51,11 +51,14 @@ class Segmentation:
         Pairs of a path and what was wrong with it.
     page
         Of outlines; None where nothing was segmented, and so no file written.
+    notes
+        What was left out of the files given, a sentence each.
     """
 
     done: tuple[Segmented, ...]
     errors: Errors
     page: Path | None
+    notes: tuple[str, ...] = ()
 
 
 class _Shown(NamedTuple):
@@ -107,7 +110,8 @@ def segment_files(
             f"bundle {bundle.name!r} holds a {bundle.detector.in_words}, wanted a U-Net that segments; "
             "`passband assess` uses it"
         )
-    files, errors = find_micrographs(paths)
+    notes: list[str] = []
+    files, errors = find_micrographs(paths, notes)
     failed = list(errors)
     done: list[Segmented] = []
     shown: list[_Shown] = []
@@ -130,7 +134,7 @@ def segment_files(
         done.append(Segmented(path, written, found, float(mask.mean())))
         shown.append(_shown(path, micrograph, found, float(mask.mean())))
     if not done:
-        return Segmentation(done=(), errors=tuple(failed), page=None)
+        return Segmentation(done=(), errors=tuple(failed), page=None, notes=tuple(notes))
     write_coco(out / "detections.coco.json", {s.path: s.detections for s in done})
     pictures = within_budget([s.picture for s in shown])
     html = page(
@@ -142,7 +146,8 @@ def segment_files(
         segments=[s._replace(picture=p) for s, p in zip(shown, pictures, strict=True)],
         errors=failed,
     )
-    return Segmentation(done=tuple(done), errors=tuple(failed), page=write_whole(out / "segments.html", html))
+    written = write_whole(out / "segments.html", html)
+    return Segmentation(done=tuple(done), errors=tuple(failed), page=written, notes=tuple(notes))
 
 
 def file_names(paths: Sequence[str]) -> list[str]:

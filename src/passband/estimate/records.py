@@ -79,7 +79,7 @@ def to_record(calibration: Calibration) -> CalibrationRecord:
         f"{prefix}.{name}": value
         for prefix, part in parts.items()
         for name, value in vars(part).items()
-        if isinstance(value, np.ndarray)
+        if isinstance(value, np.ndarray) and value.size
     }
     return CalibrationRecord(settings=settings, arrays=arrays)
 

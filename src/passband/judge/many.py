@@ -139,7 +139,7 @@ def assess_files(
     if given is not None:
         notes += given.notes
         lowest = min((d.score_threshold for d in given.found.values() if d.scored), default=1.0)
-        if lowest < plan.judge.score_threshold:
+        if plan.judge.calibration is not None and lowest < plan.judge.score_threshold:
             notes.append(
                 f"the estimates are calibrated for scores of {plan.judge.score_threshold:g} or more, and "
                 f"these detections are taken from {lowest:g} up; --score-threshold leaves out lower ones"
@@ -176,6 +176,7 @@ def assess_files(
             errors=errors,
             subtitle=_subtitle(plan),
             calibrated=None if known is None else from_record(known).held_out,
+            notes=notes,
         )
     return Outcome(
         verdicts=tuple(verdicts),

@@ -34,6 +34,7 @@ def report_page(
     errors: Sequence[tuple[str, str]] = (),
     subtitle: str = "",
     calibrated: HeldOutScores | None = None,
+    notes: Sequence[str] = (),
 ) -> str:
     """The self-contained HTML page.
 
@@ -47,6 +48,8 @@ def report_page(
         A line about the bundle, say.
     calibrated
         What the calibration said of rows that it had not seen, to be drawn.
+    notes
+        What was made of the files given, a sentence each.
 
     Returns
     -------
@@ -71,6 +74,7 @@ def report_page(
         sorted_by=SORTED_BY,
         rows=rows,
         errors=errors,
+        notes=notes,
         sheets=[sheet_parts(i, s, tooltips=tooltips) for i, s in ordered],
         unfolded=len(sheets) <= OPEN_SHEETS,
         reliability=_reliability(calibrated),

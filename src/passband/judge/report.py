@@ -27,6 +27,7 @@ def write_report(
     errors: Sequence[tuple[str, str]] = (),
     subtitle: str = "",
     calibrated: HeldOutScores | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Write report.html, results.csv, objects.csv, results.json and detections.coco.json.
 
@@ -42,6 +43,8 @@ def write_report(
         A line about the bundle, say.
     calibrated
         What the calibration said of rows that it had not seen, to be drawn.
+    notes
+        What was made of the files given, a sentence each.
 
     Returns
     -------
@@ -51,7 +54,7 @@ def write_report(
     verdicts = [s.verdict for s in sheets]
     write_whole(folder / "results.csv", results_csv(verdicts))
     write_whole(folder / "objects.csv", objects_csv(verdicts))
-    write_whole(folder / "results.json", verdicts_to_json(verdicts, errors))
+    write_whole(folder / "results.json", verdicts_to_json(verdicts, errors, notes))
     write_coco(folder / "detections.coco.json", {v.path: v.detections for v in verdicts})
-    page = report_page(sheets, errors=errors, subtitle=subtitle, calibrated=calibrated)
+    page = report_page(sheets, errors=errors, subtitle=subtitle, calibrated=calibrated, notes=notes)
     return write_whole(folder / "report.html", page)

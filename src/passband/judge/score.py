@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from passband.detections.measured import scores_by_class
+from passband.detections.measured import found_by_class, scores_by_class
 from passband.detectors.bundle import Bundle
 from passband.errors import ParameterError
 from passband.estimate.rows import CalibrationRow
@@ -76,6 +76,7 @@ def score_labelled(
     usable = read_labelled(labelled)
     rows: list[CalibrationRow] = []
     by_class: dict[str, list[float]] = defaultdict(list)
+    hits, there = Counter[str](), Counter[str]()
     for path, micrograph in usable.each(progress):
         truth, found = usable.truth[path], usable.found.get(path)
         rows.append(
@@ -84,13 +85,21 @@ def score_labelled(
         if found is not None and truth.categories is not None and found.categories is not None:
             for name, scores in scores_by_class(truth, found).items():
                 by_class[name].append(0.0 if np.isnan(scores.f1) else scores.f1)
+        elif found is not None:
+            for name, (hit, all_there) in found_by_class(truth, found).items():
+                hits[name] += hit
+                there[name] += all_there
     write_table(out, rows)
+    notes = list(usable.notes)
+    if len(there) > 1:
+        each = ", ".join(f"{name} {hits[name]} of {there[name]}" for name in sorted(there))
+        notes.append(f"found of each class: {each}; the scores are of all together")
     means = {name: float(np.mean(values)) for name, values in sorted(by_class.items())}
     return Scored(
         rows=tuple(rows),
         by_class=means if len(means) > 1 else {},
         unused=usable.unused,
-        notes=usable.notes,
+        notes=tuple(notes),
     )
 
 

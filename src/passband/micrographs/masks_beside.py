@@ -62,7 +62,7 @@ def masks_beside(files: Iterable[str], suffixes: Sequence[str]) -> dict[str, Pat
             there = sorted(folder.iterdir())
         except OSError:
             return {}
-        return {p.stem: p for p in reversed(there) if p.suffix.lower() in suffixes}
+        return {p.stem.removesuffix(".ome"): p for p in reversed(there) if p.suffix.lower() in suffixes}
 
     found = {}
     for file in files:
