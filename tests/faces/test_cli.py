@@ -204,7 +204,7 @@ def test_another_detectors_file(call, folder, discs, tmp_path) -> None:
     (record,) = json.loads(done.out)["micrographs"]
     assert (done.status, record["verdict"]) == (0, "review")
     assert record["detections"]["count"] == len(truth)
-    assert "without scores" in " ".join(record["reasons"])
+    assert "Nothing is known of this detector" in record["reasons"][0]
     some = call("assess", folder, "--detections", tmp_path / "mine.json", "--json")
     assert some.status == 2
     assert len(json.loads(some.out)["micrographs"]) == 1
