@@ -69,7 +69,7 @@ real: setup
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
-.PHONY: gpu generalist generalist-ways study defocus-map bundle paper held-out pairs evidence strangers thon fuzz requirements
+.PHONY: gpu generalist generalist-ways study defocus-map bundle paper held-out pairs any-detector evidence strangers thon fuzz requirements
 .PHONY: cards-table cards-curve cards-paper cards-poses cards-priors cards-stress particles
 bundle: setup
 	$(PY) studies/shipped_bundle.py
@@ -133,6 +133,10 @@ pairs: setup
 	$(PY) studies/ten_pairs.py
 	$(PY) studies/particles.py
 	$(PY) studies/ten_pairs.py table
+
+# What is known of detectors in general, and each of them left out: ten minutes.
+any-detector: setup
+	$(PY) studies/any_detector.py --ship
 
 evidence: setup
 	$(PY) studies/evidence.py
