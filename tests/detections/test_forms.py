@@ -403,6 +403,23 @@ def test_whole_numbers_that_come_twice_in_an_image_are_no_track_ids(tmp_path):
         read_detections(tmp_path, images=IMAGES)
 
 
+def test_one_object_that_cannot_be_read_is_an_error_and_one_that_is_empty_is_not(tmp_path):
+    def read(bbox):
+        (tmp_path / "r.json").write_text(json.dumps([{"image_id": "a", "bbox": bbox, "score": 0.5}]))
+        return read_detections(tmp_path / "r.json", images=IMAGES)
+
+    assert len(read([5, 5, 0, 4])["a.png"]) == 0
+    with pytest.raises(DetectionsError, match="neither a bbox of four finite numbers"):
+        read(["5", "5", "4", "4"])
+    (tmp_path / "a.txt").write_text("hello world")
+    with pytest.raises(DetectionsError, match="text without numbers, no labels"):
+        read_detections(tmp_path / "a.txt", images=IMAGES)
+    (tmp_path / "b.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    notes = Notes()
+    assert list(read_detections(tmp_path, images=IMAGES, notes=notes)) == ["b.png"]
+    assert "a.png" in notes.refused
+
+
 def test_holes_of_qupath_and_of_imagej_stay_open(tmp_path):
     outer, inner = corners((10, 10, 30, 30)), corners((15, 15, 25, 25))
     geometry = {"type": "Polygon", "coordinates": [outer, inner]}

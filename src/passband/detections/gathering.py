@@ -94,6 +94,7 @@ class Notes:
         self._left_out: dict[str, list[str]] = {}
         self._totals: dict[str, int] = {}
         self._doubtful: dict[str, None] = {}
+        self._unread = False
         self._said: dict[str, None] = {}
 
     def say(self, sentence: str) -> None:
@@ -108,8 +109,12 @@ class Notes:
         """Count one object that was mended; ``what`` begins with the plural of what it is."""
         self._mended.setdefault(what, []).append(where)
 
-    def leave_out(self, what: str, where: str, *, of: int | None = None) -> None:
-        """Count one object that was left out, of so many or of all; ``what`` begins with its plural."""
+    def leave_out(self, what: str, where: str, *, of: int | None = None, read: bool = False) -> None:
+        """Count one object that was left out, of so many or of all; ``what`` begins with its plural.
+
+        ``read`` says that it could be read, and only has nothing in the image.
+        """
+        self._unread = self._unread or not read
         self._left_out.setdefault(what, []).append(where)
         if of is not None:
             self._totals[what] = of
@@ -130,12 +135,13 @@ class Notes:
             raise DetectionsError(f"{source} cannot be used strictly: " + "; ".join(told))
 
     def raise_if_nothing_left(self, source: object, found: Mapping[str, Detections]) -> None:
-        """Raise one error where no image could be used, or not one of several objects.
+        """Raise one error where no image could be used, or no object of several, or of one, could be read.
 
         Reading that as "nothing was found" would be a wrong answer.
         """
         told = []
-        if sum(map(len, self._left_out.values())) > 1 and not any(len(d) for d in found.values()):
+        several = sum(map(len, self._left_out.values())) > 1
+        if (several or self._unread) and not any(len(d) for d in found.values()):
             told = self._sentences(_PLACES_SHOWN)
         if not found:
             told += [f"{name!r}: {words}" for name, words in list(self.refused.items())[:_PLACES_SHOWN]]
@@ -213,14 +219,14 @@ class Gathered:
             return None
         x0, y0, x1, y1 = box
         if x1 <= x0 or y1 <= y0:
-            self.notes.leave_out("boxes had no extent and were left out", where)
+            self.notes.leave_out("boxes had no extent and were left out", where, read=True)
             return None
         if inside(box, self.shape):
             return box
         height, width = self.shape
         box = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
         if box[2] <= box[0] or box[3] <= box[1]:
-            self.notes.leave_out("boxes lay wholly outside and were left out", where)
+            self.notes.leave_out("boxes lay wholly outside and were left out", where, read=True)
             return None
         self.notes.mend("boxes lay outside and were clipped", where)
         return box

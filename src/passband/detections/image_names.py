@@ -76,6 +76,8 @@ class KnownImages:
             (self._by_folded, stem(label).casefold()),
         )  # fmt: skip
         found = next((table[key] for table, key in tries if key in table), [])
+        if not found and label.isdecimal() and len(label) < 20:
+            return self.candidates(int(label))
         path = "/" + label.replace("\\", "/").lstrip("./")
         ends = [n for n in found if ("/" + n.replace("\\", "/")).endswith(path)]
         return ends if len(ends) == 1 else found  # two folders may hold images of one name

@@ -75,13 +75,14 @@ def read_label_studio(path: Path, known: KnownImages) -> dict[str, Detections]:
         if len(answers) > 1:
             known.notes.say("tasks with several annotations were read by the first of each")
         image = place_for(name, known)
-        image.scored, image.has_categories = key == "predictions", True
+        image.scored = key == "predictions"
         gathered[name] = image
         results = answers[0].get("result")
         for number_of, result in enumerate(results if isinstance(results, list) else ()):
             where = f"task {place} result {number_of}"
             score = result.get("score", answers[0].get("score")) if isinstance(result, dict) else None
             _add(result, image, score if image.scored else 1.0, where)
+        image.has_categories = any(image.categories)
     note_others(others, known, bool(gathered), faults)
     return gathered_detections(gathered, faults)
 

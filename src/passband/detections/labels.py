@@ -84,7 +84,8 @@ def read_label_images(path: Path, known: KnownImages) -> dict[str, Detections]:
         try:
             labels = _labels(file, name, known)
         except (DetectionsError, ReadError) as error:
-            known.notes.refuse(name, str(error).removeprefix(f"{file.parent}/"))
+            words = str(error).removeprefix(f"{file.parent}/").replace(" from the microscope", "")
+            known.notes.refuse(name, words)
             continue
         shapes[name], found[name] = (labels.shape[0], labels.shape[1]), masks_from_labels(labels)
         if int(labels.max()) in _WHITE and len(found[name]) == 1:

@@ -48,9 +48,10 @@ def read_qupath(path: Path, known: KnownImages) -> dict[str, Detections]:
     faults.raise_if_any()
     gathered = {name: place_for(name, known) for name in matched}
     for image in gathered.values():
-        image.has_masks, image.scored, image.has_categories = True, False, True
+        image.has_masks, image.scored = True, False
         for place, feature in enumerate(features):
             _add(feature, image, f"{path.name} feature {place}")
+        image.has_categories = any(image.categories)
     return gathered_detections(gathered, faults)
 
 

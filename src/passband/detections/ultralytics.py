@@ -45,11 +45,11 @@ def read_ultralytics(path: Path, known: KnownImages) -> dict[str, Detections]:
     faults.raise_if_any()
     gathered = {name: place_for(name, known) for name in matched}
     for image in gathered.values():
-        image.has_categories = True
         image.scored = all(isinstance(e, dict) and "confidence" in e for e in entries)
         unit = (image.shape[1], image.shape[0]) if _is_normalised(entries) else (1, 1)
         for place, entry in enumerate(entries):
             _add(entry, image, unit, f"{path.name} entry {place}")
+        image.has_categories = any(image.categories)
     return gathered_detections(gathered, faults)
 
 

@@ -127,8 +127,13 @@ def _lines(file: Path, name: str, known: KnownImages) -> list[_Line]:
         known.notes.refuse(name, f"{file.name} cannot be read: {error.strerror or error}")
         return []
     except (UnicodeDecodeError, DetectionsError) as error:
-        words = str(error) if isinstance(error, DetectionsError) else "is not text"
-        known.notes.refuse(name, f"{file.name} {words}")
+        known.notes.refuse(
+            name, f"{file.name} {error if isinstance(error, DetectionsError) else 'is not text'}"
+        )
+        return []
+    words = [word for line in lines if not line.lstrip().startswith("#") for word in line.split()]
+    if words and all(_value(word) is None for word in words):
+        known.notes.refuse(name, f"{file.name} holds text without numbers, no labels")
         return []
     found = []
     for place, line in enumerate(lines, start=1):

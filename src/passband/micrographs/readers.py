@@ -167,8 +167,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.int32], tuple[
     if answer.frames:
         raise ReadError(f"{shown}: it holds {answer.frames} images; save each label image by itself")
     if answer.pixels is None:
-        words = _clean(answer.error).replace(" from the microscope", "")
-        raise ReadError(f"{shown} ({_NAMES[kind]}): {words}")
+        raise ReadError(f"{shown} ({_NAMES[kind]}): {_clean(answer.error)}")
     return answer.pixels.astype(np.int32, copy=False), tuple(_clean(note) for note in answer.notes)
 
 
