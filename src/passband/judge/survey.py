@@ -1,0 +1,273 @@
+"""A whole folder from a few labelled images: draw them before anyone looks, then say what holds of all.
+
+`draw_survey` judges every image, draws some at random and writes a task for whoever labels them.
+`survey_result` takes the labels and says, with intervals, how good the detector is on the folder and what
+the folder holds: its scores, its number of objects and their sizes, each corrected for what the detector
+misses and makes up. Why this is valid: `passband.estimate.survey`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from passband.detections.detections import Detections
+from passband.detections.files import read_detections
+from passband.errors import CalibrationError, DetectionsError, ParameterError, PassbandError, ReadError
+from passband.estimate.sampling import draw, strata_by
+from passband.judge.many import Plan, assess_files
+from passband.judge.survey_task import Drawn, Member, Task, refuse_begun, write_task
+from passband.judge.verdict import SCORES, Judge, Verdict, measure_sizes
+from passband.micrographs.many import Errors, Reading, find_micrographs
+from passband.micrographs.micrograph import Micrograph
+from passband.store.sealed import file_sha256
+from passband.types import Progress, Vector
+from passband.words import counted
+
+_MOST_READS = 64
+"""How often a file of detections is read to find those of its images that cannot be used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What is drawn, and where to.
+
+    Parameters
+    ----------
+    out
+        Folder of the task; must not be there.
+    count
+        How many images.
+    seed
+        Of the draw.
+
+    Raises
+    ------
+    ParameterError
+        If there is nothing to draw, or the seed is negative.
+    """
+
+    out: Path
+    count: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.seed < 0:
+            raise ParameterError(
+                f"count must be at least 1 and seed at least 0, got {self.count} and {self.seed}"
+            )
+
+
+def draw_survey(
+    paths: Sequence[str], plan: Plan, drawing: Drawing, *, progress: Progress | None = None
+) -> tuple[Task, Errors]:
+    """Draw images of a folder at random, to be labelled.
+
+    All images that can be read are the population; equal files count once. From 20 images on the draw is
+    within three strata of estimated F1. A killed run goes on where it was; the task is there whole or not
+    at all.
+
+    Parameters
+    ----------
+    paths
+        Files, folders and wildcards.
+    plan
+        How images are read and judged; detections of a file, where it names one, are taken all of them, and
+        the judge says what it can of those above its own threshold.
+    drawing
+        How many, by which seed, and where to.
+    progress
+        Called before the first micrograph and after each.
+
+    Returns
+    -------
+    task, errors
+        What was drawn; and the images that are not of the population, with the reason.
+
+    Raises
+    ------
+    DatasetError
+        If the task's folder is there already.
+    ReadError
+        If not one image can be judged.
+    DetectionsError
+        If the file of detections cannot be used for any image.
+    """
+    out = drawing.out
+    refuse_begun(out)
+    files, errors = find_micrographs(paths)
+    if plan.detections is not None:
+        plan = replace(plan, judge=_judge_of_all(plan.judge))
+    work = out.parent / f".{out.name}.work"
+    verdicts: dict[str, Verdict] = {}
+    files, verdicts, told = _judged(files, plan, work, progress)
+    errors += told
+    members, found, twice = _population(files, verdicts)
+    if not members:
+        shutil.rmtree(work, ignore_errors=True)
+        why = "".join(f"\n  {path}: {words}" for path, words in errors[:5])
+        raise ReadError(f"not one image could be judged, so there is nothing to draw from{why}")
+    notes = [f"{again} has the content of {first}: counted once" for again, first in twice]
+    if not any(m.estimates for m in members):
+        notes.append("no estimate could be made: the labels alone tell the scores")
+    strata = strata_by(proxy_of(members, "f1"), drawing.count)
+    places = draw(strata, drawing.count, np.random.default_rng(drawing.seed))
+    if len(places) < drawing.count:
+        notes.append(f"all {counted(len(places), 'image')} are drawn: there are no {drawing.count}")
+    task = Task(
+        folder=out,
+        seed=drawing.seed,
+        members=tuple(members),
+        strata=strata,
+        drawn=tuple(Drawn(place=int(i), name="", files={}, boxes_xyxy=found[i].boxes_xyxy) for i in places),
+        thickness=next(iter(verdicts.values())).sizes.thickness,
+        source=str(plan.detections or f"bundle {plan.judge.name}"),
+        notes=tuple(notes),
+    )
+    task = write_task(task, [found[i] for i in places], plan.reading)
+    shutil.rmtree(work, ignore_errors=True)
+    return task, errors
+
+
+def proxy_of(members: Sequence[Member], name: str) -> Vector:
+    """The estimate of a score at each member, float64 (n,): the others' mean where there is none.
+
+    Any number would do as a guess; with none at all every guess is the same, and the labels alone decide.
+    """
+    values = np.array([m.estimates.get(name, np.nan) for m in members], np.float64)
+    known = np.isfinite(values)
+    return np.where(known, values, values[known].mean() if known.any() else 0.5)
+
+
+def object_area(detections: Detections, diameters: Vector) -> float:
+    """Area of all objects in pixels: of their masks, or of the ellipses that fill their boxes."""
+    if detections.masks is not None:
+        return float(sum(int(m.pixels.sum()) for m in detections.masks))
+    return float(np.pi / 4 * (diameters**2).sum())
+
+
+def read_usable(
+    path: Path, shapes: Mapping[str, tuple[int, int]]
+) -> tuple[dict[str, Detections], dict[str, str]]:
+    """Detections of those images for which a file can be used, and what is wrong with the others.
+
+    Raises
+    ------
+    DetectionsError
+        If it can be used for none; or for so few that the others would take too long to tell apart.
+    """
+    found: dict[str, Detections] = {}
+    faults: dict[str, str] = {}
+    first: DetectionsError | None = None
+    waiting, reads = [list(shapes)], 0
+    while waiting:
+        names = waiting.pop(0)
+        reads += 1
+        if first is not None and reads > _MOST_READS:
+            raise first
+        try:
+            found |= read_detections(path, images={n: shapes[n] for n in names}, skip_others=True)
+        except DetectionsError as e:
+            first = first or e
+            half = len(names) // 2
+            if half:
+                waiting += [names[:half], names[half:]]
+            else:
+                faults[names[0]] = str(e)
+    if first is not None and not found:
+        raise first
+    return found, faults
+
+
+def _judged(
+    files: Sequence[str], plan: Plan, work: Path, progress: Progress | None
+) -> tuple[tuple[str, ...], dict[str, Verdict], Errors]:
+    """Files, their verdicts by name, and what is told of those that have none."""
+    verdicts: dict[str, Verdict] = {}
+
+    def take(verdict: Verdict) -> None:
+        verdicts[verdict.path] = verdict
+
+    told: list[tuple[str, str]] = []
+    try:
+        outcome = assess_files(files, plan, report=work, take=take, progress=progress)
+    except DetectionsError:
+        # One image of another size spoils the whole file for the reader: leave it out and say so.
+        assert plan.detections is not None
+        usable, faults = read_usable(plan.detections, _shapes(files, plan.reading))
+        told += [(path, words) for path, words in faults.items() if path not in usable]
+        files = [path for path in files if path not in faults]
+        outcome = assess_files(files, plan, report=work, take=take, progress=progress)
+    return tuple(files), verdicts, (*told, *outcome.errors)
+
+
+def _shapes(files: Sequence[str], reading: Reading) -> dict[str, tuple[int, int]]:
+    shapes = {}
+    for path in files:
+        try:
+            shapes[path] = reading.read(path).shape
+        except PassbandError:
+            continue  # told when it is judged
+    return shapes
+
+
+def _population(
+    files: Sequence[str], verdicts: Mapping[str, Verdict]
+) -> tuple[list[Member], list[Detections], list[tuple[str, str]]]:
+    """Members in the order of their paths, what was found in each, and which files are others again."""
+    scored = any((v.detections.scores != 1).any() for v in verdicts.values())
+    members, found, twice = [], [], []
+    known: dict[str, str] = {}
+    for path in sorted(files):
+        verdict = verdicts.get(path)
+        if verdict is None:
+            continue
+        sha256 = file_sha256(Path(path))
+        if sha256 in known:
+            twice.append((path, known[sha256]))
+            continue
+        known[sha256] = path
+        d = verdict.detections
+        estimates = {n: verdict.estimates[n].value for n in SCORES} if verdict.estimates and scored else {}
+        diameters = verdict.sizes.diameters
+        members.append(
+            Member(
+                path=path,
+                sha256=sha256,
+                image_shape=d.image_shape,
+                pixel_size=verdict.sizes.pixel_size,
+                estimates=estimates,
+                diameters=diameters,
+                object_area=object_area(d, diameters),
+            )
+        )
+        found.append(d)
+    return members, found, twice
+
+
+def _judge_of_all(judge: Judge) -> Judge:
+    """The same judge for another's detections: all of them are kept, whatever its own threshold is."""
+
+    def function(micrograph: Micrograph, given: Detections | None) -> Verdict:
+        assert given is not None
+        sizes = measure_sizes(given, micrograph.pixel_size, judge.settings.get("thickness"))
+        try:
+            verdict = judge(micrograph, given.above(judge.score_threshold))
+        except CalibrationError:  # kept at a threshold higher than that of the calibration
+            verdict = Verdict(
+                path=micrograph.name,
+                verdict="review",
+                reasons=("no calibration for these detections",),
+                detections=given,
+                estimates={},
+                novelty=None,
+                sizes=sizes,
+            )
+        return replace(verdict, detections=given, sizes=sizes)
+
+    settings = {**judge.settings, "kept": "all"}
+    return replace(judge, function=function, score_threshold=0.0, settings=settings, source=None)
