@@ -272,6 +272,30 @@ def test_strata_weigh_by_their_sizes_with_satterthwaites_degrees() -> None:
     assert (done.value, done.high - done.value) == pytest.approx((value, half))
 
 
+def test_where_all_are_of_one_size_the_size_changes_nothing_and_a_large_one_not_drawn_widens() -> None:
+    truth, proxy = population(9, 30)
+    design = one_stratum(30, np.arange(8))
+    plain = told(truth, proxy, design, reach=1.0)
+    same = told(truth, proxy, design, reach=1.0, size=np.full(30, 7.0))
+    assert (same.low, same.high) == pytest.approx((plain.low, plain.high))
+    crowded = np.ones(30)
+    crowded[20] = 20.0
+    wide = told(truth, proxy, design, reach=1.0, size=crowded)
+    # The model of residuals as large as the images: 8 drawn and 21 others of size 1, one of size 20.
+    residual = (truth - proxy)[:8]
+    spread = residual.var(ddof=1)
+    variance = spread * ((1 / 8 - 1 / 30) ** 2 * 8 + (21 + 400) / 900)
+    from scipy.stats import t
+
+    assert wide.value == plain.value
+    assert wide.high - wide.value == pytest.approx(t.ppf(0.95, 7) * math.sqrt(variance))
+    # One that was drawn does not narrow what the labels' own spread says.
+    drawn = np.ones(30)
+    drawn[3] = 20.0
+    narrow = told(truth, proxy, design, reach=1.0, size=drawn)
+    assert narrow.high - narrow.low >= plain.high - plain.low - 1e-12
+
+
 def test_a_stratum_of_one_label_joins_the_others() -> None:
     design = Design(strata=np.repeat([0, 1], 5), labelled=np.array([0, 1, 9]))
     assert design.strata.tolist() == [0] * 10

@@ -12,9 +12,15 @@ is the case of an endless folder. Lambda is not tuned: at ten labels that costs 
 Student's, of the residuals, with the correction of a finite population; strata are weighed by their sizes,
 with Satterthwaite's degrees of freedom.
 
+A few crowded images hold most of a folder's objects, and ten images seldom hold one of these: the spread of
+their residuals says too little of what was not drawn. Where a size of each image is given, the residuals are
+taken to be as large as it too, and the wider interval of the two holds.
+
 References
 ----------
 W. G. Cochran, Sampling Techniques, 3rd ed., Wiley (1977), chapters 5 to 7: strata, ratios, differences.
+R. M. Royall, W. G. Cumberland, J. Am. Stat. Assoc. 76 (1981) 66, doi:10.1080/01621459.1981.10477604: that
+the width of a ratio should follow from the sizes of the drawn.
 C.-E. Särndal, B. Swensson, J. Wretman, Model Assisted Survey Sampling, Springer (1992).
 A. N. Angelopoulos et al., Prediction-powered inference, Science 382 (2023) 669, doi:10.1126/science.adi6000.
 """
@@ -54,6 +60,9 @@ class Ratio:
     reach
         How far above the others' the ratio of one member may lie, or None where it can be 1 at most; below,
         it can be 0. Used only where the labelled do not tell, since all have the same residual.
+    size
+        float64 (n,), more than zero: how large the residual of each member is beside those of others, or
+        None where no member is larger than another.
     """
 
     numerator: Labels
@@ -63,6 +72,7 @@ class Ratio:
     lowest: float = 0.0
     highest: float = 1.0
     reach: float | None = None
+    size: Vector | None = None
 
     def without_proxy(self) -> Ratio:
         """The same, told by the labels alone."""
@@ -97,7 +107,14 @@ class Surveyed:
         )
 
 
-def mean_of(values: Labels, proxy: Vector, design: Design, *, reach: float | None = None) -> Ratio:
+def mean_of(
+    values: Labels,
+    proxy: Vector,
+    design: Design,
+    *,
+    reach: float | None = None,
+    size: Vector | None = None,
+) -> Ratio:
     """The mean of a quantity as a ratio; of a score unless a reach is given.
 
     Parameters
@@ -109,8 +126,10 @@ def mean_of(values: Labels, proxy: Vector, design: Design, *, reach: float | Non
     design
         Says how many there are.
     reach
-        None for a score in [0, 1]; else how far a member may lie from the others, for a quantity that has
+        None for a score in [0, 1]; else how far a member may lie above the others, for a quantity that has
         no upper bound.
+    size
+        As in `Ratio`.
 
     Examples
     --------
@@ -131,6 +150,7 @@ def mean_of(values: Labels, proxy: Vector, design: Design, *, reach: float | Non
         lowest=known,
         highest=known + unknown if reach is None else math.inf if unknown else known,
         reach=reach,
+        size=size,
     )
 
 
@@ -256,6 +276,7 @@ def survey_median(truth: Sequence[Sizes], found: Sequence[Sizes], design: Design
         denominator=np.array([float(len(t)) for t in truth]),
         proxy_numerator=np.array([float((f <= median).sum()) for f in found]),
         proxy_denominator=np.array([float(len(f)) for f in found]),
+        size=np.array([1.0 + len(f) for f in found]),
     )
     share = survey_ratio(up_to, design)
     assert share is not None
@@ -289,7 +310,7 @@ def _ends(ratio: Ratio, design: Design, value: float, residuals: Labels, k: int)
     down, up = value - ratio.lowest, ratio.highest - value
     if design.k > 1:
         size = max(abs(value), float(np.abs(residuals).max()), 1e-300)
-        half = _half_width(design, residuals, k)
+        half = _half_width(design, residuals, k, ratio.size)
         if half > _TINY * size:
             down, up = min(down, half), min(up, half)
         else:
@@ -299,24 +320,40 @@ def _ends(ratio: Ratio, design: Design, value: float, residuals: Labels, k: int)
     return value - down, value + up
 
 
-def _half_width(design: Design, residuals: Labels, k: int) -> float:
+def _half_width(design: Design, residuals: Labels, k: int, size: Vector | None) -> float:
     """Student's, of the weighted mean of residuals of which there were ``k``."""
     from scipy.stats import t
 
     sizes, labels = design.counted()
     strata = design.strata[design.labelled]
+    residuals = residuals.copy()
     variance, freedom = 0.0, 0.0
-    for stratum, (size, n) in enumerate(zip(sizes, labels, strict=True)):
-        planned = min(size, n * k / design.k)
-        if n < 2 or planned >= size:  # a stratum that is labelled whole, be it of one member
+    for stratum, (members, n) in enumerate(zip(sizes, labels, strict=True)):
+        planned = min(members, n * k / design.k)
+        if n < 2 or planned >= members:  # a stratum that is labelled whole, be it of one member
             continue
-        part = (size / design.n) ** 2 * (1 - planned / size) / planned
-        part *= float(np.var(residuals[strata == stratum], ddof=1))
+        part = (members / design.n) ** 2 * (1 - planned / members) / planned
+        residuals[strata == stratum] -= residuals[strata == stratum].mean()
+        part *= float((residuals[strata == stratum] ** 2).sum()) / (n - 1)
         variance += part
         freedom += part**2 / max(planned - 1, 1)
     if freedom == 0:
         return 0.0
-    return float(t.ppf((1 + design.coverage) / 2, variance**2 / freedom)) * math.sqrt(variance)
+    freedom = variance**2 / freedom
+    if size is not None:
+        variance = max(variance, _variance_by_size(design, residuals, size, k))
+    return float(t.ppf((1 + design.coverage) / 2, freedom)) * math.sqrt(variance)
+
+
+def _variance_by_size(design: Design, residuals: Labels, size: Vector, k: int) -> float:
+    """Of the estimator's error, where each residual is as large as its member times a common spread."""
+    squares, n = size**2, design.n
+    drawn = squares[design.labelled]
+    strata = len(set(design.strata.tolist()))
+    spread = float((residuals**2 / drawn).sum()) / (design.k - strata)
+    # The error is what the drawn stand for too much, less what was not drawn.
+    unseen = float(((design.weights - 1) ** 2 * drawn).sum() + squares.sum() - drawn.sum()) / n**2
+    return spread * unseen * (1 / k - 1 / n) / (1 / design.k - 1 / n)
 
 
 def _share_missed(ratio: Ratio, design: Design, k: int) -> float:

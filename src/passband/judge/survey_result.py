@@ -265,6 +265,7 @@ def _quantities(task: Task, labelled: Sequence[_Labelled], design: Design) -> li
                     denominator=denominator,
                     proxy_numerator=proxy * weights,
                     proxy_denominator=weights,
+                    size=found + 1,
                 ),
                 design,
             )
@@ -273,7 +274,7 @@ def _quantities(task: Task, labelled: Sequence[_Labelled], design: Design) -> li
                 value=float(not (truth.any() or claimed.any())), low=0.0, high=1.0, width_with_more=1.0
             )
             told[f"{name}_pooled"] = Told(corrected=whole, labels_only=whole)
-    told["count_total"] = _total(truth, found, design, least=1.0)
+    told["count_total"] = _total(truth, found, found + 1, design)
     told |= _sizes(members, labelled, design, unit="px")
     scale = np.array([m.pixel_size or np.nan for m in members])
     sides = np.array([math.prod(m.image_shape) for m in members], np.float64)
@@ -286,6 +287,7 @@ def _quantities(task: Task, labelled: Sequence[_Labelled], design: Design) -> li
     shares = _total(
         np.array([one.area for one in labelled]) * squares[design.labelled],
         np.array([m.object_area for m in members]) * squares,
+        found + 1,
         design,
     )
     told["area_fraction"] = _scaled(shares, 1 / float((sides * squares).sum()))
@@ -293,6 +295,7 @@ def _quantities(task: Task, labelled: Sequence[_Labelled], design: Design) -> li
         volumes = _total(
             _volumes([one.diameters for one in labelled], scale[design.labelled]),
             _volumes([m.diameters for m in members], scale),
+            found + 1,
             design,
         )
         told["swelling_percent"] = _changed(volumes, _swelling(float(area * task.thickness)))
@@ -305,11 +308,13 @@ def _told(ratio: Ratio, design: Design) -> Told:
     )
 
 
-def _total(truth: Labels, found: Vector, design: Design, *, least: float = 0.0) -> Told:
-    """The sum over the folder of what cannot be negative."""
-    # Where the labels do not tell how far an image may be off: by as much as an image holds on average.
-    reach = max(least, float(truth.mean()), float(found.mean()))
-    return _scaled(_told(mean_of(truth, found, design, reach=reach), design), design.n)
+def _total(truth: Labels, found: Vector, size: Vector, design: Design) -> Told:
+    """The sum over the folder of what its objects add up to."""
+    # Where the labels do not tell how far an image may be off: by as much as one holds on average, or by
+    # one object.
+    one = float(found.sum() / max(1.0, (size - 1).sum()))
+    reach = max(one, float(truth.mean()), float(found.mean()))
+    return _scaled(_told(mean_of(truth, found, design, reach=reach, size=size), design), design.n)
 
 
 def _sizes(
@@ -328,6 +333,7 @@ def _sizes(
         proxy_denominator=counts[1],
         highest=math.inf,
         reach=float(sums[0].sum() / max(1.0, counts[0].sum())),
+        size=counts[1] + 1,
     )
     none: list[np.ndarray] = [np.zeros(0)] * design.n
     median = Told(
