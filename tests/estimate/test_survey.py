@@ -347,7 +347,7 @@ def test_what_does_not_fit_is_refused() -> None:
 
 
 def test_of_an_endless_population_it_is_prediction_powered_inference() -> None:
-    pytest.importorskip("ppi_py", reason="ppi-python is not installed: pip install 'passband[oracle]'")
+    pytest.importorskip("ppi_py", reason="ppi-python is not installed: pip install 'passband[peers]'")
     from ppi_py import ppi_mean_ci, ppi_mean_pointestimate
 
     truth, proxy = population(11, 4000)

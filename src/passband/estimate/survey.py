@@ -14,7 +14,8 @@ with Satterthwaite's degrees of freedom.
 
 A few crowded images hold most of a folder's objects, and ten images seldom hold one of these: the spread of
 their residuals says too little of what was not drawn. Where a size of each image is given, the residuals are
-taken to be as large as it too, and the wider interval of the two holds.
+taken to be as large: the variance grows where the folder's images are larger than the drawn, and the degrees
+of freedom (Satterthwaite's again) are those of the few large ones among the drawn.
 
 References
 ----------
@@ -341,19 +342,16 @@ def _half_width(design: Design, residuals: Labels, k: int, size: Vector | None) 
         return 0.0
     freedom = variance**2 / freedom
     if size is not None:
-        variance = max(variance, _variance_by_size(design, residuals, size, k))
+        squares, n, spare = size**2, design.n, len(set(strata.tolist()))
+        drawn = squares[design.labelled]
+        spread = float((residuals**2).sum() / drawn.sum()) * design.k / (design.k - spare)
+        # The error is what the drawn stand for too much, less what was not drawn.
+        unseen = float(((design.weights - 1) ** 2 * drawn).sum() + squares.sum() - drawn.sum()) / n**2
+        variance = max(variance, spread * unseen * (1 / k - 1 / n) / (1 / design.k - 1 / n))
+        # A spread told by a few large members is known no better than by so few.
+        few = float(drawn.sum() ** 2 / (drawn**2).sum()) * k / design.k - spare
+        freedom = min(freedom, max(few, 1.0))
     return float(t.ppf((1 + design.coverage) / 2, freedom)) * math.sqrt(variance)
-
-
-def _variance_by_size(design: Design, residuals: Labels, size: Vector, k: int) -> float:
-    """Of the estimator's error, where each residual is as large as its member times a common spread."""
-    squares, n = size**2, design.n
-    drawn = squares[design.labelled]
-    strata = len(set(design.strata.tolist()))
-    spread = float((residuals**2 / drawn).sum()) / (design.k - strata)
-    # The error is what the drawn stand for too much, less what was not drawn.
-    unseen = float(((design.weights - 1) ** 2 * drawn).sum() + squares.sum() - drawn.sum()) / n**2
-    return spread * unseen * (1 / k - 1 / n) / (1 / design.k - 1 / n)
 
 
 def _share_missed(ratio: Ratio, design: Design, k: int) -> float:
