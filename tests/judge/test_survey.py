@@ -103,12 +103,17 @@ def test_a_draw_is_random_by_its_seed_and_leaves_a_whole_task(folder, plan, tmp_
         assert len(d.boxes_xyxy) == len(task.members[d.place].diameters) > 0
 
 
-def test_the_order_in_which_files_are_given_does_not_matter(folder, plan, tmp_path) -> None:
+def test_how_and_in_which_order_files_are_given_does_not_matter(folder, plan, tmp_path, monkeypatch) -> None:
     files = sorted(str(p) for p in folder.iterdir())
     a, _ = draw_survey(files, plan, Drawing(out=tmp_path / "a", count=3))
     b, _ = draw_survey(files[::-1], plan, Drawing(out=tmp_path / "b", count=3))
     assert [d.place for d in a.drawn] == [d.place for d in b.drawn]
     assert [m.path for m in a.members] == [m.path for m in b.members] == files
+    monkeypatch.chdir(folder)
+    c, _ = draw_survey(
+        [f"./../images/{Path(f).name}" for f in files], plan, Drawing(out=tmp_path / "c", count=3)
+    )
+    assert [d.place for d in c.drawn] == [d.place for d in a.drawn]
 
 
 def test_a_killed_draw_goes_on_and_leaves_no_task_before_it_is_whole(
@@ -323,6 +328,18 @@ def test_missing_labels_make_it_invalid_but_are_told_and_counted(folder, plan, t
     assert f1["high"] - f1["low"] == pytest.approx((N - 1) / N)
     assert json.loads(survey_to_json(one))["count_total"]["high"] is None
     assert "any number" in survey_in_words(one) and "One label tells nothing" in survey_in_words(one)
+
+
+def test_a_file_that_is_no_use_is_not_read_again_and_again(tmp_path, monkeypatch) -> None:
+    from passband.judge import survey
+
+    bad, reads = tmp_path / "bad.json", []
+    bad.write_text("no JSON")
+    real = survey.read_detections
+    monkeypatch.setattr(survey, "read_detections", lambda *a, **k: reads.append(a) or real(*a, **k))
+    with pytest.raises(DetectionsError, match="is not JSON"):
+        survey.read_usable(bad, {f"{i}.png": (8, 8) for i in range(500)})
+    assert len(reads) == 3
 
 
 def test_truth_for_other_images_is_refused(folder, plan, truth, tmp_path) -> None:

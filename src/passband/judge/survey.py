@@ -163,6 +163,7 @@ def read_usable(
     found: dict[str, Detections] = {}
     faults: dict[str, str] = {}
     first: DetectionsError | None = None
+    said: list[str] = []
     waiting, reads = [list(shapes)], 0
     while waiting:
         names = waiting.pop(0)
@@ -173,6 +174,11 @@ def read_usable(
             found |= read_detections(path, images={n: shapes[n] for n in names}, skip_others=True)
         except DetectionsError as e:
             first = first or e
+            said.append(str(e))
+            if (
+                reads == 3 and said == [str(first)] * 3
+            ):  # of all and of either half: a fault of the file, not of an image
+                raise first from None
             half = len(names) // 2
             if half:
                 waiting += [names[:half], names[half:]]
@@ -222,7 +228,7 @@ def _population(
     scored = any((v.detections.scores != 1).any() for v in verdicts.values())
     members, found, twice = [], [], []
     known: dict[str, str] = {}
-    for path in sorted(files):
+    for path in sorted(files, key=lambda p: Path(p).resolve()):  # the same draw however they are given
         verdict = verdicts.get(path)
         if verdict is None:
             continue
