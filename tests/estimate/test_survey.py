@@ -168,7 +168,26 @@ def test_the_interval_of_a_mean_is_students_with_the_correction_of_a_finite_popu
     truth, proxy = population(0, 30)
     done = told(truth, proxy, one_stratum(30, np.arange(8)), reach=1.0)
     assert (done.low, done.high) == pytest.approx(t_interval(truth, proxy, 8))
-    assert done.width_with_more < done.high - done.low
+    # Ten more labels of the same spread, by the same formula.
+    from scipy.stats import t
+
+    spread = (truth - proxy)[:8].std(ddof=1)
+    assert done.width_with_more == pytest.approx(2 * t.ppf(0.95, 17) * spread * math.sqrt((1 - 18 / 30) / 18))
+
+
+def test_equal_residuals_allow_for_the_heaviest_members_being_those_that_were_missed() -> None:
+    weights = np.r_[np.ones(19), 81.0]
+    ratio = Ratio(
+        numerator=np.ones(10),
+        denominator=np.ones(10),
+        proxy_numerator=weights * 0.5,
+        proxy_denominator=weights,
+    )
+    # Three of the other ten may have been missed, and one weighs 81 of 100.
+    done = survey_ratio(ratio, one_stratum(20, np.arange(10)))
+    missed = [math.comb(20 - d, 10) / math.comb(20, 10) >= 0.1 for d in range(1, 5)]
+    assert missed == [True, True, True, False]
+    assert (done.value, done.low, done.high) == (1, pytest.approx(1 - 0.83), 1)
 
 
 def test_a_ratio_is_unbiased_to_first_order_and_its_width_that_of_linear_residuals() -> None:
@@ -277,7 +296,8 @@ def test_where_all_are_of_one_size_the_size_changes_nothing_and_a_large_one_not_
     design = one_stratum(30, np.arange(8))
     plain = told(truth, proxy, design, reach=1.0)
     same = told(truth, proxy, design, reach=1.0, size=np.full(30, 7.0))
-    assert (same.low, same.high) == pytest.approx((plain.low, plain.high))
+    for name in ("low", "high", "width_with_more"):
+        assert getattr(same, name) == pytest.approx(getattr(plain, name))
     crowded = np.ones(30)
     crowded[20] = 20.0
     wide = told(truth, proxy, design, reach=1.0, size=crowded)
@@ -289,11 +309,16 @@ def test_where_all_are_of_one_size_the_size_changes_nothing_and_a_large_one_not_
 
     assert wide.value == plain.value
     assert wide.high - wide.value == pytest.approx(t.ppf(0.95, 7) * math.sqrt(variance))
-    # One that was drawn does not narrow what the labels' own spread says.
+    # One that was drawn does not narrow what the labels' own spread says, and is all that tells it.
     drawn = np.ones(30)
     drawn[3] = 20.0
-    narrow = told(truth, proxy, design, reach=1.0, size=drawn)
-    assert narrow.high - narrow.low >= plain.high - plain.low - 1e-12
+    one = told(truth, proxy, design, reach=1.0, size=drawn)
+    plain_variance = spread / 8 * (1 - 8 / 30)
+    assert one.high - one.value == pytest.approx(t.ppf(0.95, 1) * math.sqrt(plain_variance))
+    drawn[:3] = 20.0  # four of eight: (4 x 400 + 4)^2 / (4 x 160,000 + 4) is 4.02
+    four = told(truth, proxy, design, reach=1.0, size=drawn)
+    freedom = (4 * 400 + 4) ** 2 / (4 * 160_000 + 4) - 1
+    assert four.high - four.value == pytest.approx(t.ppf(0.95, freedom) * math.sqrt(plain_variance))
 
 
 def test_a_stratum_of_one_label_joins_the_others() -> None:
