@@ -181,6 +181,11 @@ particles: setup
 	$(PY) studies/particle_extraction.py $(PASSBAND_DATA)/emps
 	$(PY) studies/touching_particles.py $(PASSBAND_DATA)/emps
 
+# A folder's scores, counts and sizes from a few labelled images: how often the intervals hold, how wide they are.
+.PHONY: survey
+survey: setup
+	$(PY) studies/survey_bars.py $(PASSBAND_DATA)
+
 # Every page of the documentation run, its tutorials too; the page of all commands; the tutorials' pictures.
 .PHONY: docs-test commands tutorials
 docs-test: setup

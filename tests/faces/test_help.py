@@ -50,6 +50,9 @@ COMMANDS = (
     ("study", "status"),
     ("study", "show"),
     ("study", "export"),
+    ("survey",),
+    ("survey", "draw"),
+    ("survey", "result"),
 )
 
 

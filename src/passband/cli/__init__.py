@@ -20,6 +20,7 @@ from passband.cli import (
     shifting,
     simulating,
     studying,
+    surveying,
     training,
     waves,
 )  # fmt: skip
@@ -57,6 +58,14 @@ study_app = typer.Typer(
     "\n\n- `passband study run focus.toml --out focus`"
     "\n\n- `passband study status focus`"
     "\n\n- `passband study export focus --csv focus.csv`",
+)
+
+survey_app = typer.Typer(
+    no_args_is_help=True,
+    help="Say what holds of a whole folder from ten labelled images: scores, number of objects, sizes."
+    "\n\n- `passband survey draw images/ --count 10 --seed 1 --out task`"
+    "\n\n- label the images in task/images, starting from task/detections.coco.json"
+    "\n\n- `passband survey result task --annotations exported.json`",
 )
 
 
@@ -104,6 +113,8 @@ study_app.command("show")(studying.show)
 study_app.command("export")(studying.export)
 study_app.command("report")(studying.report)
 study_app.command("map")(studying.map_study)
+survey_app.command("draw")(surveying.draw)
+survey_app.command("result")(surveying.result)
 cards_app.command("make")(cards.make_cards)
 rvae_app.command("fit")(cards.fit_rvae)
 rvae_app.command("classify")(cards.classify_rvae)
@@ -114,6 +125,7 @@ app.add_typer(rvae_app, name="rvae")
 app.add_typer(train_app, name="train")
 app.add_typer(particles_app, name="particles")
 app.add_typer(study_app, name="study")
+app.add_typer(survey_app, name="survey")
 
 
 def main() -> None:
