@@ -138,11 +138,12 @@ def assess_files(
     given = None if plan.detections is None else given_detections(files, plan.reading, plan.detections)
     if given is not None:
         notes += given.notes
-        lowest = min((d.score_threshold for d in given.found.values() if d.scored), default=1.0)
-        if plan.judge.calibration is not None and lowest < plan.judge.score_threshold:
+        threshold = plan.judge.score_threshold
+        scores = np.concatenate([d.scores for d in given.found.values() if d.scored] or [np.zeros(0)])
+        if (low := int((scores < threshold).sum())) > 0:
             notes.append(
-                f"the estimates are calibrated for scores of {plan.judge.score_threshold:g} or more, and "
-                f"these detections are taken from {lowest:g} up; --score-threshold leaves out lower ones"
+                f"{low:,} of {len(scores):,} objects scored below {threshold:g}, the threshold that "
+                f"{plan.judge.name!r} was calibrated at, and were left out"
             )
     items = _Items(files=files, plan=plan, given=given)
     verdicts: list[Verdict] = []
