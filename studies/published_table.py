@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from passband.estimate.evaluation.diagnostics import kept_means
-from passband.estimate.evaluation.evaluate import MODELS, evaluate
+from passband.estimate.evaluation.evaluate import OF_DETECTIONS, evaluate
 from passband.estimate.evaluation.metrics import Evaluation, bootstrap
 from passband.estimate.evaluation.protocols import PROTOCOLS
 from passband.estimate.regressor import TARGETS
@@ -61,7 +61,7 @@ if __name__ == "__main__":
     done: dict[tuple[str, str], Evaluation] = {}
     say("Every model under every protocol, one repeat of random folds")
     for protocol in PROTOCOLS:
-        for model in MODELS:
+        for model in OF_DETECTIONS:
             done[protocol, model] = evaluate(rows, model=model, protocol=protocol, repeats=1)
             lines = format_table([done[protocol, model]]).splitlines()
             say("\n".join(lines if len(done) == 1 else lines[1:]))
@@ -85,6 +85,6 @@ if __name__ == "__main__":
         for name, m in done[held_out, model].domains["f1"].items():
             say(f"{model:<25}{name:<18}{m.n:>4}  MAE {m.mae:.3f}  {m.coverage:5.2f}  {m.mean_width:.2f}")
     say(f"\nF1, one domain held out. Keeping {SHARES} of the rows: MAE by width; measured F1 by estimate")
-    for model in MODELS:
+    for model in OF_DETECTIONS:
         say(risk(done[held_out, model]))
     write_whole(Path("studies/results/published_table.txt"), "\n".join(text) + "\n")

@@ -34,7 +34,7 @@ from passband.detectors.bundle import SHIPPED, Bundle, read_bundle, write_bundle
 from passband.detectors.infer import detect
 from passband.detectors.train import TrainConfig, train_detector
 from passband.drawing.saving import save_figure
-from passband.estimate.evaluation.evaluate import MODELS, evaluate
+from passband.estimate.evaluation.evaluate import OF_DETECTIONS, evaluate
 from passband.estimate.evaluation.protocols import PROTOCOLS
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table, write_table
@@ -181,7 +181,7 @@ def fit() -> None:
     results = [
         evaluate(table, model=model, protocol=protocol, repeats=1)
         for protocol in PROTOCOLS
-        for model in MODELS
+        for model in OF_DETECTIONS
     ]
     text = format_table(results)
     print(text)

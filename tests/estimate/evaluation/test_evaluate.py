@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from passband.errors import CalibrationError, ParameterError
 from passband.estimate.evaluation import evaluate as module
 from passband.estimate.evaluation import metrics
-from passband.estimate.evaluation.evaluate import MODELS, evaluate
+from passband.estimate.evaluation.evaluate import MODELS, OF_DETECTIONS, evaluate
 from passband.estimate.evaluation.metrics import auroc, bootstrap
 from passband.estimate.evaluation.peers import PEERS
 from passband.estimate.evaluation.protocols import PROTOCOLS, sets_of
@@ -31,7 +31,6 @@ DATA = Path(os.environ.get("PASSBAND_DATA", Path(__file__).parents[3] / "shared"
 TABLE = DATA / "li2025" / "data_all_2.csv"
 needs_table = pytest.mark.skipif(not TABLE.is_file(), reason=f"no {TABLE}")
 
-OF_DETECTIONS = [m for m in MODELS if m not in ("particles", "segmenter")]
 """Models whose inputs these rows have."""
 
 

@@ -19,7 +19,7 @@ from passband.estimate.calibration import Calibration, Forecast
 from passband.estimate.evaluation.metrics import Evaluation, Metrics, Predictions, summarise
 from passband.estimate.evaluation.peers import PEERS, QUANTILE_FOREST, peer_intervals, quantile_forest
 from passband.estimate.evaluation.protocols import PROTOCOLS, Fold
-from passband.estimate.features import SCORE_FLOOR
+from passband.estimate.features import CANDIDATE_FEATURES, SCORE_FLOOR
 from passband.estimate.performance import adapt, fit_calibration, forecast
 from passband.estimate.regressor import (
     RECIPES,
@@ -33,6 +33,12 @@ from passband.types import Progress, Vector
 
 MODELS: tuple[str, ...] = (*RECIPES, *PEERS, QUANTILE_FOREST)
 """What can be evaluated: the recipes of calibrations and what they are compared with."""
+OF_DETECTIONS: tuple[str, ...] = tuple(
+    m
+    for m in MODELS
+    if m not in RECIPES or (set(RECIPES[m].inputs) <= set(CANDIDATE_FEATURES) and not RECIPES[m].stranger)
+)
+"""Those for rows of one detector's boxes."""
 
 
 @dataclass(frozen=True, kw_only=True)
