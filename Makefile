@@ -69,7 +69,7 @@ real: setup
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
-.PHONY: gpu generalist generalist-ways study defocus-map bundle paper held-out pairs any-detector evidence strangers thon fuzz requirements
+.PHONY: gpu generalist generalist-ways study defocus-map bundle paper held-out pairs any-detector own-detector evidence strangers thon fuzz requirements
 .PHONY: cards-table cards-curve cards-paper cards-poses cards-priors cards-stress particles
 bundle: setup
 	$(PY) studies/shipped_bundle.py
@@ -137,6 +137,10 @@ pairs: setup
 # What is known of detectors in general, and each of them left out: ten minutes.
 any-detector: setup
 	$(PY) studies/any_detector.py --ship
+
+# A threshold's findings on published micrographs, calibrated on a few of them; they are not in the repository.
+own-detector: setup
+	$(PY) studies/own_detector.py $(PASSBAND_DATA)/emps
 
 evidence: setup
 	$(PY) studies/evidence.py

@@ -13,6 +13,7 @@ from passband.cli.foreign import (
     ImageListOption,
     ScoreThresholdOption,
     StrictOption,
+    detections_file,
     print_notes,
 )
 from passband.cli.shell import BundleOption, SidecarOption, angstrom, bundle_from, progress_or_log
@@ -78,7 +79,7 @@ def calibrate(
     from passband.errors import ParameterError
 
     labelled = _labelled(
-        images, annotations, _file(detections, image_list, score_threshold, category, strict),
+        images, annotations, _found(detections, image_list, score_threshold, category, strict),
         category, strict, pixel_size_nm, sidecar,
     )  # fmt: skip
     done: Calibrated[Any]
@@ -95,8 +96,8 @@ def calibrate(
         from passband.detectors.bundle import write_bundle
         from passband.judge.calibrate import calibrate_on
 
-        if name is not None or image_list is not None or score_threshold is not None:
-            raise ParameterError("--name, --image-list and --score-threshold go with --detections")
+        if name is not None:
+            raise ParameterError("--name is what to call your own detector: give its --detections too")
         with progress_or_log("calibrating") as progress:
             done = calibrate_on(labelled, bundle_from(bundle), anew=anew, progress=progress)
         write_bundle(done.result, out)
@@ -126,7 +127,7 @@ def score(
     from passband.judge.score import score_labelled, scored_in_words, scored_to_json
 
     labelled = _labelled(
-        images, annotations, _file(detections, image_list, score_threshold, category, strict),
+        images, annotations, _found(detections, image_list, score_threshold, category, strict),
         category, strict, pixel_size_nm, sidecar,
     )  # fmt: skip
     with progress_or_log("scoring") as progress:
@@ -138,21 +139,17 @@ def score(
     typer.echo(f"wrote {out}: {counted(len(scored.rows), 'row')}", err=json)
 
 
-def _file(
+def _found(
     path: Path | None,
     image_list: Path | None,
     score_threshold: float | None,
     category: list[str] | None,
     strict: bool,
 ) -> DetectionsFile | None:
-    from passband.detections.given import DetectionsFile
-
+    """The file of detections; classes and strictness are of the annotations too, so they need none."""
     if path is None:
-        return None
-    return DetectionsFile(
-        path=path, image_list=image_list, score_threshold=score_threshold,
-        categories=tuple(category or ()), strict=strict,
-    )  # fmt: skip
+        return detections_file(None, image_list, score_threshold, None, False)
+    return detections_file(path, image_list, score_threshold, category, strict)
 
 
 def _labelled(

@@ -52,7 +52,7 @@ def told(calibration: Calibration, rows: Sequence[CalibrationRow]) -> Told:
     >>> told(known, [row]).coverage
     1.0
     """
-    return _told([_said(calibration, row) for row in rows], rows)
+    return _told([_said(calibration, rows)], rows)
 
 
 def told_left_out(start: Calibration, rows: Sequence[CalibrationRow]) -> Told | None:
@@ -76,7 +76,7 @@ def told_left_out(start: Calibration, rows: Sequence[CalibrationRow]) -> Told | 
             adapted = adapt(start, [*rows[:i], *rows[i + 1 :]], domain="others")
         except CalibrationError:  # nothing was found on any of the others
             continue
-        said.append(_said(adapted, row))
+        said.append(_said(adapted, [row]))
         known.append(row)
     return _told(said, known) if known else None
 
@@ -106,18 +106,21 @@ def width_with_more(start: Calibration, rows: Sequence[CalibrationRow], more: in
             adapted = adapt(start, [others[j % len(others)] for j in range(wanted)], domain="others")
         except CalibrationError:
             continue
-        said = _said(adapted, row)
+        said = _said(adapted, [row])
         widths.append(float(said.high[0, 0] - said.low[0, 0]))
     return float(np.mean(widths)) if widths else None
 
 
-def _said(calibration: Calibration, row: CalibrationRow) -> Forecast:
-    return forecast(calibration, np.array([[row.features[n] for n in calibration.features]], np.float64))
+def _said(calibration: Calibration, rows: Sequence[CalibrationRow]) -> Forecast:
+    table = [[row.features[n] for n in calibration.features] for row in rows]
+    return forecast(calibration, np.array(table, np.float64))
 
 
 def _told(said: Sequence[Forecast], rows: Sequence[CalibrationRow]) -> Told:
     truth = np.array([r.f1 for r in rows])
-    value, low, high = (np.array([getattr(s, name)[0, 0] for s in said]) for name in ("value", "low", "high"))
+    value, low, high = (
+        np.concatenate([getattr(s, name)[:, 0] for s in said]) for name in ("value", "low", "high")
+    )
     return Told(
         mae=float(np.abs(value - truth).mean()),
         coverage=float(((low <= truth) & (truth <= high)).mean()),
