@@ -233,7 +233,13 @@ def test_labels_go_by_the_command_line_from_calibrate_to_assess(user, tmp_path):
     assert json.loads(scored.stdout)["f1"] == pytest.approx(told["measured_f1"], abs=1e-6)
     assert table.read_text().count("\n") == 11
     lost = run.invoke(app, ["assess", str(user / "others"), "--bundle", str(out)])
-    assert lost.exit_code != 0 and "--detections" in lost.output
+    assert lost.exit_code != 0 and lost.output.count("--detections") == 1  # once, not for every image
+    other = run.invoke(
+        app, ["segment", str(user / "others"), "--bundle", str(out), "--out", str(tmp_path / "o")]
+    )
+    assert other.exit_code != 0 and "without a network" in other.output
+    gone = run.invoke(app, ["calibrate", "--images", "nowhere", *map(str, words[2:]), "--out", str(out)])
+    assert gone.exit_code != 0 and "nowhere: " in gone.output and "no such file" in gone.output.lower()
     wrong = run.invoke(app, ["calibrate", *map(str, words), "--bundle", "cavities", "--out", str(out)])
     assert wrong.exit_code != 0 and "--bundle" in wrong.output
 

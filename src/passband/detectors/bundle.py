@@ -24,6 +24,15 @@ SHIPPED_NAMES = {"cavities": SHIPPED, "hrtem": SHIPPED.with_name("hrtem-generali
 """Bundles that come with the package: cavities in metals, and particles in HRTEM."""
 
 
+_OTHERS = {
+    "particles": "a bundle that classifies particles; wanted a detector. Use `passband particles` or "
+    "`passband rvae classify` with it",
+    "own detector": "a calibration of somebody's own detector, without a network; wanted a network. Use "
+    "`passband assess --detections` with it",
+}
+"""What to do with bundles of other kinds."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Bundle:
     """A detector with its weights, score threshold, training conditions and calibration.
@@ -123,10 +132,7 @@ def open_bundle(sealed: Sealed) -> Bundle:
     """The bundle of a file that was read; as `read_bundle`."""
     path, header = sealed.path, sealed.header
     if sealed.kind != "detector":
-        raise BundleError(
-            f"{path}: a bundle that classifies particles; wanted a detector. Use `passband particles` or "
-            "`passband rvae classify` with it"
-        )
+        raise BundleError(f"{path}: {_OTHERS.get(sealed.kind, f'a bundle of {sealed.kind!r}')}")
     try:
         return Bundle(
             name=str(header["name"]),

@@ -106,6 +106,8 @@ def read_labelled(labelled: Labelled) -> LabelledImages:
             shapes[path] = micrograph.shape
         else:
             unused.append((path, f"is the same image as {same}, which counts once"))
+    if not shapes:
+        raise _none_of(unused)
     sources = [labelled.annotations, *([labelled.detections] if labelled.detections else [])]
     given: list[Given] = []
     for file in sources:
@@ -118,8 +120,7 @@ def read_labelled(labelled: Labelled) -> LabelledImages:
         except DetectionsError as e:
             unused.append((path, str(e)))
     if unused and (any(f.strict for f in sources) or not usable):
-        told = "; ".join(f"{path}: {words}" for path, words in unused)
-        raise CalibrationError(f"{counted(len(unused), 'image')} cannot be used: {told}")
+        raise _none_of(unused)
     if not any(len(held[0]) for held in usable.values()):
         raise CalibrationError(
             f"{labelled.annotations.path} holds no object on any of the {counted(len(usable), 'image')}: "
@@ -132,3 +133,8 @@ def read_labelled(labelled: Labelled) -> LabelledImages:
         unused=tuple(unused),
         notes=tuple(notes),
     )
+
+
+def _none_of(unused: Sequence[tuple[str, str]]) -> CalibrationError:
+    told = "; ".join(f"{path}: {words}" for path, words in unused)
+    return CalibrationError(f"{counted(len(unused), 'image')} cannot be used: {told}")

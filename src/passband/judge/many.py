@@ -24,7 +24,7 @@ from passband.estimate.records import from_record
 from passband.judge.parts import load_part, save_part
 from passband.judge.report import write_report
 from passband.judge.sheet import Sheet
-from passband.judge.verdict import Judge, Verdict
+from passband.judge.verdict import Judge, Verdict, without_detections
 from passband.micrographs.many import Errors, Reading, find_micrographs, without_name
 from passband.micrographs.readers import count_frames
 from passband.processes import one_thread
@@ -131,6 +131,8 @@ def assess_files(
         If the plan does not hold at all: a detection file that cannot be used, a report folder that
         cannot be written.
     """
+    if plan.judge.wants_detections and plan.detections is None:
+        raise without_detections(plan.judge.name)
     notes: list[str] = []
     files, missing = find_micrographs(paths, notes)
     if report is not None:

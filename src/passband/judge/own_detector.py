@@ -12,7 +12,7 @@ import numpy as np
 
 from passband.detections.detections import Detections
 from passband.detectors.bundle import SHIPPED, Bundle
-from passband.errors import BundleError, ParameterError
+from passband.errors import BundleError
 from passband.estimate.about import about_calibration
 from passband.estimate.calibration import Outlook
 from passband.estimate.features import detection_features, image_features
@@ -29,6 +29,7 @@ from passband.judge.verdict import (
     pair_of,
     refuse_other_shape,
     verdict_of,
+    without_detections,
 )
 from passband.micrographs.micrograph import Micrograph
 from passband.store.tensors import Sealed, read_sealed, write_sealed
@@ -132,10 +133,7 @@ def own_detector_judge(
 
     def judge(micrograph: Micrograph, given: Detections | None) -> Verdict:
         if given is None:
-            raise ParameterError(
-                f"{own.name!r} is a calibration without a network, so it finds nothing by itself: give the "
-                "detections, --detections FILE"
-            )
+            raise without_detections(own.name)
         return assess_given(micrograph, own, given, policy=policy, thickness=thickness)
 
     return Judge(
@@ -145,6 +143,7 @@ def own_detector_judge(
         settings={"policy": asdict(policy), "thickness": thickness},
         calibration=own.calibration,
         score_threshold=own.score_threshold,
+        wants_detections=True,
     )
 
 

@@ -129,6 +129,8 @@ class Judge:
         What the estimates come from, or None.
     score_threshold
         Given detections below it are left out.
+    wants_detections
+        Whether it has no network, so that it judges given detections alone.
     source
         Makes the same judge in another process; None where none could.
     """
@@ -139,11 +141,20 @@ class Judge:
     settings: Mapping[str, Any]
     calibration: CalibrationRecord | None
     score_threshold: float = 0.0
+    wants_detections: bool = False
     source: Callable[[], Judge] | None = None
 
     def __call__(self, micrograph: Micrograph, given: Detections | None = None) -> Verdict:
         """The verdict on one micrograph."""
         return self.function(micrograph, given)
+
+
+def without_detections(name: str) -> ParameterError:
+    """What is wrong where a judge that has no network is given no detections."""
+    return ParameterError(
+        f"{name!r} is a calibration without a network, so it finds nothing by itself: give the detections, "
+        "--detections FILE"
+    )
 
 
 def detector_judge(
