@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from passband.errors import CalibrationError
-from passband.estimate.novelty import Reference, extend_reference, fit_reference, novelty, unusual
+from passband.estimate.novelty import (
+    FEW_KNOWN,
+    Reference,
+    extend_reference,
+    fit_reference,
+    know_domains,
+    novelty,
+    only,
+    unusual,
+)
 
 pytestmark = pytest.mark.training
 
@@ -112,3 +121,37 @@ def test_where_half_the_values_are_alike_the_scale_is_a_tenth_of_the_deviation()
     assert fit_reference(rare, [str(i) for i in range(100)], seed=0).scale == pytest.approx(0.1 * 1.5)
     same = fit_reference(np.full((100, 1), -40.0), [str(i) for i in range(100)], seed=0)
     assert same.scale == pytest.approx(0.04)  # a thousandth of its size, so that any departure is far
+
+
+@pytest.fixture(scope="module")
+def domains():
+    """Ten domains far from each other, of forty rows each, and what is known of them."""
+    rng = np.random.default_rng(2)
+    level = np.repeat(rng.normal(0, 20, (10, 3)), 40, axis=0)
+    rows = level + rng.normal(size=level.shape)
+    names = [f"d{i // 40}" for i in range(400)]
+    reference = fit_reference(rows, [str(i) for i in range(400)], seed=0)
+    return rows, know_domains(reference, rows, names)
+
+
+@pytest.mark.parametrize("few", FEW_KNOWN)
+def test_where_few_rows_of_a_domain_are_all_that_is_known_its_others_are_near_and_other_domains_far(
+    domains, few
+):
+    rows, reference = domains
+    near, far = [], []
+    for d in range(10):
+        known = only(reference, rows[40 * d : 40 * d + few])
+        near += [novelty(known, row) < 1 for row in rows[40 * d + few : 40 * d + 40]]
+        far += [novelty(known, row) > 1 for row in np.delete(rows, np.s_[40 * d : 40 * d + 40], axis=0)[::9]]
+    assert np.mean(near) > 0.85 and np.mean(far) > 0.85
+
+
+def test_few_rows_that_differ_among_themselves_widen_what_is_near(domains):
+    rows, reference = domains
+    wild = rows[::53]  # one or two of each domain
+    another = rows[20::80]
+    narrow, wide = only(reference, rows[:8]), only(reference, wild)
+    assert wide.edge > 2 * narrow.edge
+    assert np.mean([novelty(wide, row) < 1 for row in another]) > 0.7
+    assert np.mean([novelty(narrow, row) < 1 for row in another]) < 0.4
