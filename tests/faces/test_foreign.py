@@ -20,6 +20,7 @@ from passband.detections.files import write_coco
 from passband.detectors.segment import object_mask
 from passband.kinds import assess
 from passband.micrographs.readers import read_micrograph
+from passband.types import InstanceMask
 
 pytestmark = pytest.mark.usefixtures("fake_detector")
 SIDE = 96
@@ -209,12 +210,17 @@ def test_the_same_image_under_two_names_of_one_stem_is_told(call, images, tmp_pa
 
 def test_a_report_goes_on_with_anothers_detections(call, images, tmp_path):
     folder, truth = images
+    crowd = InstanceMask(y=3, x=5, pixels=np.ones((9, 7), bool))
+    truth["a.tif"] = replace(truth["a.tif"], crowds=(crowd,))
     write_coco(tmp_path / "x.json", {**truth, "c.tif": truth["a.tif"]})
     words = ("assess", folder, "--detections", tmp_path / "x.json", "--report", tmp_path / "report")
     assert call(*words).status == 0
+    written = (tmp_path / "report" / "detections.coco.json").read_text()
+    assert written.count('"iscrowd": 1') == 1
     notes = json.loads((tmp_path / "report" / "results.json").read_text())["notes"]
     assert notes and notes[0] in html.unescape((tmp_path / "report" / "report.html").read_text())
     assert "2 of them from an earlier run" in call(*words).out
+    assert (tmp_path / "report" / "detections.coco.json").read_text() == written
     assert read_micrograph(folder / "a.tif").shape == (SIDE, SIDE)
 
 
@@ -253,6 +259,40 @@ def test_calibrate_goes_on_without_what_cannot_be_used(call, labelled, discs, tm
     assert "2 more images than are given" in done.err  # the copy among them
     strict = call(*words, "--out", tmp_path / "none.safetensors", "--strict")
     assert strict.status == 2 and not (tmp_path / "none.safetensors").exists()
+
+
+def test_calibrate_wonders_at_images_where_hardly_anything_found_is_right(call, tmp_path, discs):
+    """Of a bundle that knows how domains differ: labelled images are adapted to, and told to be odd."""
+    truth = {}
+    for folder, noise, count in (("quiet", 0.2, 20), ("loud", 1.5, 20), ("odd", 0.2, 6)):
+        (tmp_path / folder).mkdir()
+        for i in range(count):
+            micrograph, d = discs(i, noise=noise)
+            tifffile.imwrite(tmp_path / folder / f"{folder}{i}.tif", micrograph.pixels, metadata=None)
+            if folder == "odd":  # what is there is small and elsewhere
+                boxes = np.array([[1.0, 1, 4, 4], [90, 90, 93, 93]])
+                d = replace(d, boxes_xyxy=boxes, scores=np.ones(2), masks=None)
+            truth[f"{folder}{i}.tif"] = d
+    write_coco(tmp_path / "t.json", truth)
+    known = tmp_path / "known.safetensors"
+    words = ["calibrate", "--annotations", tmp_path / "t.json", "--json", "--images"]
+    both = call(*words, tmp_path / "quiet", "--images", tmp_path / "loud", "--out", known)
+    anew = json.loads(both.out)
+    assert 0 < anew["after"]["mae"] < 0.3
+    assert not any("lie outside" in note for note in anew["notes"])
+    done = CliRunner().invoke(
+        app,
+        [
+            *map(str, words),
+            str(tmp_path / "odd"),
+            "--bundle",
+            str(known),
+            "--out",
+            str(tmp_path / "o.safetensors"),
+        ],
+    )
+    odd = json.loads(done.stdout)
+    assert odd["measured_f1"] < 0.1 and any("are they of what" in note for note in odd["notes"])
 
 
 def test_calibrate_refuses_truth_without_an_object_and_truth_of_other_images(call, labelled, tmp_path):

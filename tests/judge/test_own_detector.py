@@ -12,9 +12,13 @@ from typer.testing import CliRunner
 
 from passband.cli import app
 from passband.detections.detections import Detections
+from passband.detections.files import read_detections
 from passband.detections.given import DetectionsFile
 from passband.errors import CalibrationError, DetectionsError, ParameterError
+from passband.estimate.left_out import told as told_of
+from passband.estimate.left_out import told_anew
 from passband.estimate.records import from_record
+from passband.estimate.rows import CalibrationRow
 from passband.judge.calibrate_own import calibrate_own
 from passband.judge.labelled import Labelled
 from passband.judge.own_detector import (
@@ -27,6 +31,7 @@ from passband.judge.own_detector import (
 )
 from passband.kinds import assess, read_any
 from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.readers import read_micrograph
 from passband.store.tensors import read_sealed
 
 SIDE, COUNT = 160, 14
@@ -82,9 +87,10 @@ def done(user):
 
 def test_ten_labelled_images_tell_the_others(done):
     assert done.used == 10 and not done.unused and done.measured == pytest.approx(0.82, abs=0.1)
-    assert done.before.width > 0.8
-    assert done.after.width < 0.5 and done.after.mae < 0.12 and done.after.coverage >= 0.8
-    assert 0 <= done.wider_by < 0.2
+    before, after = done.change.before, done.change.after
+    assert before.width > 0.8
+    assert after.width < 0.5 and after.mae < 0.12 and after.coverage >= 0.8
+    assert 0 <= done.change.narrower < 0.2
 
 
 def test_a_calibration_comes_back_from_its_file(done, user, tmp_path):
@@ -130,7 +136,7 @@ def test_objects_without_scores_get_an_estimate_only_from_a_calibration_of_such(
         assert (told["value"], told["low"], told["high"]) == (None, 0, 1)
     assert "without scores" in assess_given(image, done.result, bare).reasons[0]
     outlines = calibrate_own(labelled(user, found="bare"), name="outlines")
-    assert not outlines.result.scored and outlines.after.width < 0.6
+    assert not outlines.result.scored and outlines.change.after.width < 0.6
     judged = assess_given(image, outlines.result, bare)
     assert 0 < judged.estimates["f1"].low < judged.estimates["f1"].high
     scored = replace(bare, scored=True)
@@ -171,7 +177,7 @@ def test_detections_of_another_size_are_refused(done, user):
 def test_few_images_are_answered_with_what_few_can_tell(user, few):
     files = [str(user / "labelled" / f"image{i:02}.png") for i in range(few)]
     some = calibrate_own(labelled(user, images=files), name="mine")
-    assert some.used == few and (some.after is None) == (few == 1)
+    assert some.used == few and (some.change.after is None) == (few == 1)
     e = tried(some.result, user).estimates["f1"]
     ten = calibrate_own(labelled(user), name="mine").result
     narrow = tried(ten, user).estimates["f1"]
@@ -206,8 +212,24 @@ def test_images_of_another_kind_are_noticed(done, user):
         scores=np.full(6, 0.2),
     )  # fmt: skip
     strange = assess_given(Micrograph(pixels=pixels, name="b.png"), done.result, given)
-    assert strange.novelty > 1 > tried(done.result, user).novelty * 0.7
-    assert strange.verdict != "trust"
+    assert strange.novelty > 1 and strange.verdict != "trust"
+    others = sorted((user / "others").iterdir())
+    shapes = {path.name: (SIDE, SIDE) for path in others}
+    found = read_detections(user / "found", images=shapes)
+    like = [assess_given(read_micrograph(path), done.result, found[path.name]).novelty for path in others]
+    assert np.median(like) < 1
+
+
+def test_only_the_classes_that_it_was_calibrated_for_count(done, user):
+    boxes = boxes_of(np.random.default_rng(5))
+    both = Detections(
+        image_shape=(SIDE, SIDE), boxes_xyxy=boxes, scores=np.linspace(0.95, 0.6, 12),
+        categories=("void", "loop") * 6,
+    )  # fmt: skip
+    voids = replace(done.result, training={**done.result.training, "categories": ["void"]})
+    assert set(tried(voids, user, both).detections.categories) == {"void"}
+    assert len(tried(done.result, user, both).detections) == 12
+    assert ("classes", "void") in about_own_detector(voids)
 
 
 def test_labels_go_by_the_command_line_from_calibrate_to_assess(user, tmp_path):
@@ -248,3 +270,25 @@ def test_what_ships_is_what_many_detectors_did():
     for scored in (True, False):
         known = from_record(any_detector(scored=scored).calibration)
         assert len(known.domains) == 65 and known.adaptable and len(known.reference.within) > 0
+
+
+def test_a_new_calibration_is_told_of_parts_that_it_did_not_see():
+    """Each of two domains is told by a fit to the other, and passed over where there is none."""
+    known = from_record(any_detector(scored=True).calibration)
+    row = {n: 0.0 for n in known.features}
+    rows = [
+        CalibrationRow(features=row, f1=f1, precision=f1, recall=f1, domain=d, image=f"{d}{i}")
+        for d, f1 in (("a", 0.0), ("b", 1.0))
+        for i in range(4)
+    ]
+    seen = []
+
+    def fit(some):
+        seen.append({r.domain for r in some})
+        if len(seen) == 1:
+            return known
+        raise CalibrationError("too few")
+
+    told = told_anew(fit, rows)
+    assert seen == [{"b"}, {"a"}] and told.coverage == 1  # nothing found: 0 to 1
+    assert told == told_of(known, rows[:4])

@@ -16,7 +16,14 @@ from passband.cli.foreign import (
     detections_file,
     print_notes,
 )
-from passband.cli.shell import BundleOption, SidecarOption, angstrom, bundle_from, progress_or_log
+from passband.cli.shell import (
+    BundleOption,
+    PixelSizeOption,
+    SidecarOption,
+    angstrom,
+    bundle_from,
+    progress_or_log,
+)
 from passband.words import counted
 
 if TYPE_CHECKING:
@@ -34,7 +41,6 @@ DetectionsOption = Annotated[
     Path | None,
     typer.Option(help="What your own detector found there, in any of these forms, instead of a bundle's."),
 ]
-PixelSizeOption = Annotated[float | None, typer.Option(help="nm per pixel, in place of what the files say.")]
 
 
 def calibrate(

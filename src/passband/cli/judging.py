@@ -20,8 +20,10 @@ from passband.cli.foreign import (
 from passband.cli.shell import (
     SHIPPED_BUNDLES,
     BundleOption,
+    PixelSizeOption,
     SchedulerOption,
     SidecarOption,
+    ThicknessOption,
     angstrom,
     bundle_of_any_kind,
     progress_or_log,
@@ -74,12 +76,8 @@ def assess(
     category: CategoryOption = None,
     strict: StrictOption = False,
     bundle: BundleOption = None,
-    pixel_size_nm: Annotated[
-        float | None, typer.Option(help="nm per pixel, in place of what the files say.")
-    ] = None,
-    thickness_nm: Annotated[
-        float | None, typer.Option(help="Foil thickness in nm, for the swelling.")
-    ] = None,
+    pixel_size_nm: PixelSizeOption = None,
+    thickness_nm: ThicknessOption = None,
     sidecar: SidecarOption = None,
     defocus_nm: Annotated[
         float | None,

@@ -18,7 +18,7 @@ from passband.cli.foreign import (
     detections_file,
     print_notes,
 )
-from passband.cli.shell import SidecarOption, angstrom, show_progress
+from passband.cli.shell import PixelSizeOption, SidecarOption, angstrom, show_progress
 from passband.words import counted
 
 if TYPE_CHECKING:
@@ -93,9 +93,7 @@ def extract(
     hide_neighbours: Annotated[
         bool, typer.Option("--hide-neighbours", help="Other particles in a crop become background.")
     ] = False,
-    pixel_size_nm: Annotated[
-        float | None, typer.Option(help="nm per pixel, in place of what the files say.")
-    ] = None,
+    pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
     frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
     json: Json = False,

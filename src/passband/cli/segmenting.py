@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from passband.cli.foreign import print_notes
-from passband.cli.shell import SidecarOption, angstrom, show_progress
+from passband.cli.shell import PixelSizeOption, SidecarOption, angstrom, show_progress
 from passband.words import counted
 
 
@@ -21,9 +21,7 @@ def segment(
     bundle: Annotated[
         str, typer.Option(help="A segmenter's bundle file, or hrtem: the generalist that ships.")
     ] = "hrtem",
-    pixel_size_nm: Annotated[
-        float | None, typer.Option(help="nm per pixel, in place of what the files say.")
-    ] = None,
+    pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
     frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
     labels: Annotated[bool, typer.Option(help="Write label images of the objects too, as TIFF.")] = False,

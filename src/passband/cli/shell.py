@@ -100,6 +100,10 @@ SidecarOption = Annotated[
     typer.Option("--sidecar", help="CSV with a column of file names and one of pixel sizes (nm/pixel)."),
 ]
 
+PixelSizeOption = Annotated[float | None, typer.Option(help="nm per pixel, in place of what the files say.")]
+
+ThicknessOption = Annotated[float | None, typer.Option(help="Foil thickness in nm, for the swelling.")]
+
 SchedulerOption = Annotated[
     str | None,
     typer.Option(

@@ -15,7 +15,14 @@ from passband.cli.foreign import (
     StrictOption,
     detections_file,
 )
-from passband.cli.shell import BundleOption, SidecarOption, angstrom, progress_or_log
+from passband.cli.shell import (
+    BundleOption,
+    PixelSizeOption,
+    SidecarOption,
+    ThicknessOption,
+    angstrom,
+    progress_or_log,
+)
 from passband.words import counted
 
 
@@ -35,12 +42,8 @@ def draw(
     strict: StrictOption = False,
     count: Annotated[int, typer.Option(min=1, help="How many images are drawn.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw: another seed, other images.")] = 0,
-    pixel_size_nm: Annotated[
-        float | None, typer.Option(help="nm per pixel, in place of what the files say.")
-    ] = None,
-    thickness_nm: Annotated[
-        float | None, typer.Option(help="Foil thickness in nm, for the swelling.")
-    ] = None,
+    pixel_size_nm: PixelSizeOption = None,
+    thickness_nm: ThicknessOption = None,
     sidecar: SidecarOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

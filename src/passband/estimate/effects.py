@@ -245,10 +245,11 @@ def learn(
         known = _whole(variances, parts)
         shared = level + slopes * labelled.inputs @ inputs.T / inputs.shape[1]
         shared = shared + smooth * np.exp(-across / (2 * SMOOTH**2))
-        weight = np.linalg.solve(known, shared)
         errors = labelled.errors[:, j]
+        solved = np.linalg.solve(known, np.column_stack([shared, errors]))
+        weight = solved[:, :-1]
         shift[:, j] = weight.T @ errors
-        scatter = float(errors @ np.linalg.solve(known, errors))  # m where it is as was expected
+        scatter = float(errors @ solved[:, -1])  # m where it is as was expected
         left = np.maximum(prior[:, j] ** 2 - (shared * weight).sum(axis=0), noise)
         spread[:, j] = np.sqrt((alike + scatter) / (alike + m) * left)
     return shift, spread

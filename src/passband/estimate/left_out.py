@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from passband.errors import CalibrationError
 from passband.estimate.calibration import Calibration, Forecast
+from passband.estimate.intervals import FOLDS
 from passband.estimate.performance import MOST_LABELLED, adapt, forecast
+from passband.estimate.regressor import image_folds
 from passband.estimate.rows import CalibrationRow
 
 
@@ -78,6 +80,37 @@ def told_left_out(start: Calibration, rows: Sequence[CalibrationRow]) -> Told | 
             continue
         said.append(_said(adapted, [row]))
         known.append(row)
+    return _told(said, known) if known else None
+
+
+def told_anew(
+    fit: Callable[[Sequence[CalibrationRow]], Calibration], rows: Sequence[CalibrationRow]
+) -> Told | None:
+    """How well rows are told by calibrations that were fitted without their domain, or fold of images.
+
+    Parameters
+    ----------
+    fit
+        A calibration from some of the rows.
+    rows
+        Of one domain, of which each of five folds of images is left out, or of several.
+
+    Returns
+    -------
+    Told or None
+        None where no part leaves enough rows to fit.
+    """
+    names = [row.domain for row in rows]
+    groups = names if len(set(names)) > 1 else image_folds([row.image for row in rows], FOLDS, 0)
+    said, known = [], []
+    for group in sorted(set(groups)):
+        here = [row for row, g in zip(rows, groups, strict=True) if g == group]
+        rest = [row for row, g in zip(rows, groups, strict=True) if g != group]
+        try:
+            said.append(_said(fit(rest), here))
+        except CalibrationError:  # too few are left
+            continue
+        known += here
     return _told(said, known) if known else None
 
 

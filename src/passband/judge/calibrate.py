@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from passband.detections.detections import Detections
 from passband.detections.given import DetectionsFile
 from passband.detections.matching import OPTIMAL, MatchingRule
@@ -15,19 +13,23 @@ from passband.detections.measured import measured_scores
 from passband.detectors.bundle import Bundle
 from passband.detectors.segment import object_mask, pixels_of
 from passband.errors import CalibrationError
+from passband.estimate.calibration import Calibration
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.intervals import MIN_DOMAIN_ROWS
-from passband.estimate.left_out import Told, told
+from passband.estimate.left_out import told, told_anew
 from passband.estimate.performance import MOST_LABELLED, adapt, fit_calibration
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
-from passband.judge.calibrated import Calibrated, calibrated, novel
+from passband.judge.calibrated import Calibrated, Change, calibrated, change_by_adapting, novel
 from passband.judge.labelled import Labelled, read_labelled
 from passband.judge.verdict import by_pixels, found_and_told
 from passband.micrographs.many import Reading
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Mask, Progress
 from passband.words import counted
+
+HARDLY_ANY = 0.1
+"""A detector of this mean F1 on labelled images is not for them."""
 
 
 def calibration_row(
@@ -261,19 +263,25 @@ def calibrate_on(
     known = None if bundle.calibration is None else from_record(bundle.calibration)
     if anew or many or known is None or not known.adaptable:
         fitted = calibrate_bundle(bundle, rows)
-        before = None if known is None else told(known, rows)
-        return calibrated(fitted, usable, rows, before=before, after=_held_out(fitted))
-    start = replace(known, labelled=None)
-    notes = []
-    strange = sum(novel(known, row) for row in rows)
-    if 2 * strange > len(rows):
-        notes.append(
-            f"{strange} of {counted(len(rows), 'labelled image')} lie outside what the calibration knows: "
-            "are they of what the detector is for? What the labels teach holds for images like them alone"
+        change = Change(
+            before=None if known is None else told(known, rows),
+            after=told_anew(lambda some: _calibration(calibrate_bundle(bundle, some)), rows),
         )
-    return calibrated(
-        adapt_bundle(bundle, rows), usable, rows, before=told(start, rows), start=start, notes=notes
-    )
+        return calibrated(fitted, usable, rows, change)
+    start = replace(known, labelled=None)
+    done = calibrated(adapt_bundle(bundle, rows), usable, rows, change_by_adapting(start, rows))
+    strange = sum(novel(start, row) for row in rows)
+    if 2 * strange <= len(rows) and done.measured >= HARDLY_ANY:
+        return done
+    words = f"{strange} of {counted(len(rows), 'labelled image')} lie outside what the calibration knows"
+    words = f"{words}, and their measured F1 is {done.measured:.2f} in the mean: are they of what "
+    words += f"{bundle.name!r} is for? What the labels teach holds for images like them alone"
+    return replace(done, notes=(*done.notes, words))
+
+
+def _calibration(bundle: Bundle) -> Calibration:
+    assert bundle.calibration is not None
+    return from_record(bundle.calibration)
 
 
 def labelled_row(
@@ -299,7 +307,7 @@ def labelled_row(
         raise CalibrationError(f"{micrograph.name}: neither detections nor a bundle came")
     if isinstance(answer, Detections):
         return calibration_row(micrograph, answer, truth, domain=domain)
-    found, told = found_and_told(micrograph, answer)
+    found, evidence = found_and_told(micrograph, answer)
     if not by_pixels(answer):
         return calibration_row(micrograph, found, truth, domain=domain)
     if truth.masks is None and len(truth):
@@ -308,19 +316,7 @@ def labelled_row(
             "images, or COCO with outlines"
         )
     crowds = pixels_of(truth.crowds, truth.image_shape) if truth.crowds else None
-    return pixel_row(micrograph, found, told, object_mask(truth), domain=domain, crowds=crowds)
-
-
-def _held_out(bundle: Bundle) -> Told:
-    """How well a new calibration tells of images that were held out of it."""
-    assert bundle.calibration is not None
-    known = from_record(bundle.calibration)
-    reach, held = known.reach["f1"], known.held_out
-    return Told(
-        mae=float(np.abs(held.estimated[:, 0] - held.measured[:, 0]).mean()),
-        coverage=known.coverage if np.isnan(reach.worst_coverage) else reach.worst_coverage,
-        width=reach.mean_width,
-    )
+    return pixel_row(micrograph, found, evidence, object_mask(truth), domain=domain, crowds=crowds)
 
 
 def _refuse_other_sizes(micrograph: Micrograph, found: tuple[int, ...], truth: tuple[int, ...]) -> None:

@@ -8,12 +8,11 @@ import numpy as np
 
 from passband.detections.detections import Detections
 from passband.errors import CalibrationError
-from passband.estimate.left_out import told
 from passband.estimate.performance import MOST_LABELLED, adapt
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
 from passband.judge.calibrate import calibration_row
-from passband.judge.calibrated import Calibrated, calibrated
+from passband.judge.calibrated import Calibrated, calibrated, change_by_adapting
 from passband.judge.labelled import Labelled, LabelledImages, read_labelled
 from passband.judge.own_detector import OwnDetector, any_detector, without_scores
 from passband.types import Progress
@@ -72,7 +71,7 @@ def calibrate_own(
             "categories": list(labelled.detections.categories),
         },
     )
-    return calibrated(own, usable, rows, before=told(start, rows), start=start, notes=notes)
+    return calibrated(own, usable, rows, change_by_adapting(start, rows), notes)
 
 
 def scored_rows(

@@ -57,7 +57,8 @@ class OwnDetector:
     calibration
         Of its detections, at its threshold.
     training
-        JSON values: "pixel_size" holds [low, high] in Å of the labelled images where it is known.
+        JSON values: "pixel_size" holds [low, high] in Å of the labelled images where it is known,
+        "categories" the classes that it was calibrated for, or none for all.
     digest
         SHA-256 of the file it was read from; empty if it was not.
     """
@@ -177,7 +178,8 @@ def assess_given(
     own
         What is known of the detector.
     detections
-        What it found; those below its threshold are left out.
+        What it found; those below its threshold, and of other classes than it was calibrated for, are left
+        out.
     policy
         Thresholds of the verdict.
     thickness
@@ -195,6 +197,9 @@ def assess_given(
     """
     findings = unusable(micrograph, policy)
     refuse_other_shape(micrograph, detections)
+    kinds = own.training.get("categories")
+    if kinds and detections.categories is not None:
+        detections = detections.of(kinds)
     threshold = max(own.score_threshold, detections.score_threshold)
     found = detections.above(threshold) if own.scored and detections.scored else detections
     sizes = measure_sizes(found, micrograph.pixel_size, thickness)
@@ -235,6 +240,7 @@ def about_own_detector(own: OwnDetector) -> Lines:
         ("calibration of", f"{own.name}, {'with scores' if own.scored else 'outlines without scores'}"),
         ("digest", own.digest or "none: not read from a file"),
         ("score threshold", f"{own.score_threshold:g}"),
+        ("classes", ", ".join(own.training.get("categories") or ()) or "all"),
     ]
     if (sizes := pair_of(own.training.get("pixel_size"))) is not None:
         lines.append(("pixel size", f"{sizes[0] / NM:.3g} to {sizes[1] / NM:.3g} nm of the labelled images"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from passband.estimate.calibration import Estimate
 from passband.judge.sheet import Sheet
 from passband.judge.verdict import Verdict, measure_sizes
 from passband.store.parts import read_part, write_part
+from passband.types import InstanceMask
 
 FORMAT = 1
 
@@ -54,6 +55,7 @@ def save_part(path: Path, sheet: Sheet) -> None:
         "scored": d.scored,
         "categories": d.categories,
         "masks": masks,
+        "crowds": [rle_from_mask(m, d.image_shape)["counts"] for m in d.crowds],
         "picture": {
             "data": base64.b64encode(p.data).decode(),
             "width": p.width,
@@ -90,18 +92,20 @@ def load_part(path: Path, name: str) -> Sheet | None:
 def _sheet(record: Mapping[str, Any], name: str) -> Sheet:
     height, width = record["image_shape"]
     counts = record["masks"]
-    masks = None
-    if counts is not None:
+
+    def unpacked(counts: Sequence[str]) -> tuple[InstanceMask, ...]:
         found = [mask_from_rle({"size": [height, width], "counts": c}, (height, width)) for c in counts]
-        masks = tuple(m for m in found if m is not None)
+        return tuple(m for m in found if m is not None)
+
     detections = Detections(
         image_shape=(height, width),
         boxes_xyxy=np.array(record["boxes_xyxy"], np.float64).reshape(-1, 4),
         scores=np.array(record["scores"], np.float64),
-        masks=masks,
+        masks=None if counts is None else unpacked(counts),
         score_threshold=record["score_threshold"],
         scored=record["scored"],
         categories=None if record["categories"] is None else tuple(record["categories"]),
+        crowds=unpacked(record["crowds"]),
     )
     estimates = {
         n: Estimate(value=value, low=low, high=high, coverage=coverage)
