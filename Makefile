@@ -69,7 +69,7 @@ real: setup
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
-.PHONY: gpu generalist generalist-ways study defocus-map bundle paper held-out pairs any-detector own-detector evidence strangers thon fuzz requirements
+.PHONY: gpu generalist generalist-ways study defocus-map bundle paper held-out pairs any-detector own-detector loops evidence strangers thon fuzz requirements
 .PHONY: cards-table cards-curve cards-paper cards-poses cards-priors cards-stress particles
 bundle: setup
 	$(PY) studies/shipped_bundle.py
@@ -141,6 +141,11 @@ any-detector: setup
 # A threshold's findings on published micrographs, calibrated on a few of them; they are not in the repository.
 own-detector: setup
 	$(PY) studies/own_detector.py $(PASSBAND_DATA)/emps
+
+# A detector trained on four real frames and told on the others; the frames are not in the repository: an hour.
+loops: setup
+	$(PY) studies/loops.py train $(PASSBAND_DATA)/loops
+	$(PY) studies/loops.py tell $(PASSBAND_DATA)/loops
 
 evidence: setup
 	$(PY) studies/evidence.py

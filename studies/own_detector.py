@@ -26,6 +26,7 @@ import scipy.stats
 from passband.detections.detections import Detections
 from passband.detections.files import from_label_image
 from passband.detections.given import DetectionsFile
+from passband.detections.labelled import Labelled, read_labelled
 from passband.errors import PassbandError
 from passband.estimate.calibration import Calibration
 from passband.estimate.left_out import Told, told
@@ -33,7 +34,6 @@ from passband.estimate.performance import adapt
 from passband.estimate.records import from_record
 from passband.estimate.rows import CalibrationRow
 from passband.judge.calibrate_own import scored_rows
-from passband.judge.labelled import Labelled, read_labelled
 from passband.judge.own_detector import any_detector
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.readers import read_micrograph

@@ -8,6 +8,7 @@ one folder and one namespace. A comment on the line before says more:
 
     <!-- not run: why -->    it is left alone
     <!-- file: name -->      the block is what the file of that name holds
+    <!-- with: name -->      it runs where PASSBAND_DATA holds that folder, which is then linked beside it
     <!-- prints -->          a text block: exactly what the block before it printed
     <!-- unseen              opens a comment around the block, so that a reader does not see it
 
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import shutil
@@ -70,7 +72,7 @@ class Block:
         word, _, rest = self.note.partition(":")
         if self.language not in LANGUAGES:
             return f"the language is {self.language!r}, wanted one of {sorted(LANGUAGES)}"
-        if word in ("not run", "file") and not rest.strip():
+        if word in ("not run", "file", "with") and not rest.strip():
             return f"the comment {self.note!r} gives no {'reason' if word == 'not run' else 'name'}"
         if self.language in ("toml", "csv") and word not in ("file", "not run"):
             return "a file is shown that nothing reads: give it a name, <!-- file: name -->"
@@ -132,6 +134,7 @@ class Walk:
 
     namespace: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
     printed: str = ""
+    left_out: bool = False
 
     def take(self, block: Block) -> None:
         """Run, write or compare a block, in the working folder.
@@ -144,7 +147,9 @@ class Walk:
         if block.note.startswith("file:"):
             Path(block.note.removeprefix("file:").strip()).write_text(block.text, "utf-8")
         elif block.note == "prints":
-            assert self.printed == block.text, f"{block.place}: it prints\n{self.printed}"
+            assert self.left_out or self.printed == block.text, f"{block.place}: it prints\n{self.printed}"
+        elif block.note.startswith("with:") and not _linked(block.note.removeprefix("with:").strip()):
+            self.left_out = True
         elif block.runs:
             self.printed = self._python(block) if block.language == "python" else _shell(block)
 
@@ -155,12 +160,21 @@ class Walk:
         return said.getvalue()
 
 
-def run_page(page: Path, folder: Path) -> None:
-    """Run a page's blocks in an empty folder."""
+def run_page(page: Path, folder: Path) -> bool:
+    """Run a page's blocks in an empty folder; whether all were, none being left out for want of data."""
     walk = Walk()
     with contextlib.chdir(folder):
         for block in blocks_of(page):
             walk.take(block)
+    return not walk.left_out
+
+
+def _linked(name: str) -> bool:
+    """Whether a folder of data is beside the page, where it is linked if there is one."""
+    data = Path(os.environ.get("PASSBAND_DATA") or os.devnull, name)
+    if data.is_dir() and not Path(name).exists():
+        Path(name).symlink_to(data)
+    return Path(name).is_dir()
 
 
 def commands_in(text: str) -> Iterator[tuple[str, int]]:
@@ -220,7 +234,9 @@ def renew_pictures(page: Path) -> list[Path]:
     """Run a tutorial and keep the pictures that it shows."""
     renewed = []
     with tempfile.TemporaryDirectory() as folder:
-        run_page(page, Path(folder))
+        if not run_page(page, Path(folder)):
+            print(f"{name_of(page)}: left out, PASSBAND_DATA does not hold what it shows", flush=True)
+            return []
         for name in pictures_of(page):
             (page.parent / PICTURES).mkdir(exist_ok=True)
             renewed.append(Path(shutil.copy(Path(folder) / name, page.parent / PICTURES / name)))

@@ -29,6 +29,9 @@ MODULES = {
     "src/passband/judge/tables.py": ["tests/judge/test_tables.py", "tests/judge/test_report.py"],
     "src/passband/detectors/infer.py": ["tests/detectors/test_infer.py"],
     "src/passband/detectors/train.py": ["tests/detectors/test_train.py"],
+    "src/passband/detectors/crops.py": ["tests/detectors/test_crops.py"],
+    "src/passband/detectors/train_labelled.py": ["tests/detectors/test_train_labelled.py"],
+    "src/passband/detectors/suggest.py": ["tests/detectors/test_suggest.py"],
     "src/passband/detections/matching.py": ["tests/detections/test_matching.py"],
     "src/passband/detections/scores.py": ["tests/detections/test_scores.py"],
 }

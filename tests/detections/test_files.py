@@ -24,6 +24,7 @@ from passband.detections.files import (
     write_coco,
 )
 from passband.detections.gathering import Notes
+from passband.detections.given import DetectionsFile, read_given
 from passband.detections.masks import mask_from_polygons, mask_from_rle, rle_from_mask, tight_mask
 from passband.errors import DetectionsError, PassbandError
 from passband.types import InstanceMask
@@ -784,3 +785,15 @@ def test_formats_are_open_for_one_more(tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, "mine", lambda path, known: {path.name: from_label_image(LABELS)})
     (tmp_path / "x.csv").write_text("")
     assert list(read_detections(tmp_path / "x.csv", format="mine")) == ["x.csv"]
+
+
+def test_an_image_without_a_text_file_has_no_detections_but_is_not_labelled(tmp_path):
+    """A detector writes none where it finds nothing; who has labelled ten of a hundred wrote ten."""
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.25 0.5")
+    (tmp_path / "b.txt").write_text("")
+    shapes = {name: (64, 64) for name in ("a.png", "b.png", "c.png")}
+    found = read_given(shapes, DetectionsFile(path=tmp_path))
+    assert {name: len(d) for name, d in found.found.items()} == {"a.png": 1, "b.png": 0, "c.png": 0}
+    there = read_given(shapes, DetectionsFile(path=tmp_path, truth=True))
+    assert {name: len(d) for name, d in there.found.items()} == {"a.png": 1, "b.png": 0}
+    assert any("1 image without a file of labels: not labelled" in note for note in there.notes)

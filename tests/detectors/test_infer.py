@@ -138,6 +138,7 @@ class Seeing(MaskRCNN):
         boxes = [[x.start, y.start, x.stop, y.stop] for y, x in places]
         n = len(boxes)
         found = {
+            "labels": torch.ones(n, dtype=torch.int64),
             "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
             "scores": torch.linspace(0.99, 0.9, n),
             "masks": torch.ones(n, 1, 28, 28),
@@ -147,7 +148,7 @@ class Seeing(MaskRCNN):
 
 def seen_in_tiles(monkeypatch, pixels, tile):
     """What is found by a network that sees all, as a sorted list of boxes."""
-    monkeypatch.setattr(infer, "_network", lambda bundle: Seeing())
+    monkeypatch.setattr(infer, "network_of", lambda bundle: Seeing())
     monkeypatch.setattr(infer, "TILES", (tile,))
     found = detect(Micrograph(pixels=pixels, name="patches"), default_bundle())
     assert [m.box_xyxy for m in found.masks] == [tuple(b) for b in found.boxes_xyxy]
@@ -178,7 +179,8 @@ def told(boxes, scores, masks=None):
     network = Seeing()
     boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
     masks = torch.ones(len(boxes), 1, 28, 28) if masks is None else masks
-    answer = {"boxes": boxes, "scores": torch.tensor(scores), "masks": masks}
+    labels = torch.ones(len(boxes), dtype=torch.int64)
+    answer = {"boxes": boxes, "labels": labels, "scores": torch.tensor(scores), "masks": masks}
     network.roi_heads = lambda features, proposals, size: ([answer], {})
     return network
 
@@ -187,9 +189,9 @@ def kept_boxes(boxes, at=(0, 0), whole=(100, 120), scores=None, threshold=0.5):
     """Boxes of a tile of 100 x 120 pixels that are kept, in the pixels of the whole image."""
     part = torch.zeros(2, 100, 120)
     network = told(boxes, scores or [0.9] * len(boxes))
-    found, _, masks = infer._detect_tile(network, part, at, whole, threshold)
-    assert len(found) == len(masks)
-    return found.tolist()
+    found = infer._detect_tile(network, part, at, whole, threshold)
+    assert len(found.boxes) == len(found.masks)
+    return found.boxes.tolist()
 
 
 @pytest.mark.parametrize(
@@ -313,8 +315,10 @@ def test_boxes_and_masks_come_back_in_the_micrographs_own_pixels(scale):
     for x0, y0, x1, y1 in (scale * boxes).astype(int).tolist():
         masks.append(InstanceMask(y=y0, x=x0, pixels=np.ones((y1 - y0, x1 - x0), bool)))
     scores = torch.tensor([0.9, 0.8, 1.1, 0.6, 0.55])
+    scaled = torch.from_numpy((scale * boxes).astype(np.float32))
+    labels = torch.ones(len(boxes), dtype=torch.int64)
     found = infer._in_own_pixels(
-        own, bundle, torch.from_numpy((scale * boxes).astype(np.float32)), scores, masks
+        own, bundle, infer._Found(boxes=scaled, scores=scores, labels=labels, masks=masks)
     )
     expected = [[10, 20, 30, 44], [0, 0, 8, 10], [90, 70, 100, 80]]
     np.testing.assert_allclose(found.boxes_xyxy, expected)
@@ -344,9 +348,9 @@ def test_where_a_mask_has_no_pixel_in_the_image_its_box_stands_for_it():
 @pytest.mark.parametrize("shape", [(5, 700), (33, 31), (66, 90)])
 def test_what_was_looked_at_first_changes_nothing_in_what_is_found_next(scene, shape):
     """Sides that are no multiple of 32 are padded, the small ones by half of them and more."""
-    infer._network.cache_clear()
+    infer.network_of.cache_clear()
     before = detect(scene[0], default_bundle())
-    infer._network.cache_clear()
+    infer.network_of.cache_clear()
     noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     detect(Micrograph(pixels=noise, name="noise"), default_bundle())
     after = detect(scene[0], default_bundle())

@@ -12,21 +12,12 @@ from passband.cavities.domains import DOMAINS, draw_set
 from passband.cavities.files import truth_of
 from passband.cavities.image import simulate_cavities
 from passband.detections.detections import Detections
-from passband.detectors.augment import Augmentation, augment_image, draw_augmentation, turn
-from passband.detectors.bundle import default_bundle, write_bundle
-from passband.detectors.config import SLIM
+from passband.detectors.bundle import SHIPPED, default_bundle, read_bundle, write_bundle
+from passband.detectors.config import PAPER, SLIM
+from passband.detectors.crops import draw_crops
+from passband.detectors.infer import detect
 from passband.detectors.loop import schedule
-from passband.detectors.train import (
-    TrainConfig,
-    _batch,
-    _cropped,
-    _depends,
-    _origin,
-    _refuse_unusable,
-    _sample,
-    simulate_all,
-    train_detector,
-)
+from passband.detectors.train import TrainConfig, _simulated_origin, simulate_all, train_detector
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
@@ -60,18 +51,18 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_the_same_log(tmp_path, mon
         pass
 
     calls = []
-    real = _batch
+    real = draw_crops
 
-    def dies(*args):
+    def dies(*args, **settings):
         calls.append(1)
         if len(calls) == 4:
             raise Killed
-        return real(*args)
+        return real(*args, **settings)
 
-    monkeypatch.setattr("passband.detectors.train._batch", dies)
+    monkeypatch.setattr("passband.detectors.train.draw_crops", dies)
     with pytest.raises(Killed):
         train_detector(TINY, tmp_path / "parts")
-    monkeypatch.setattr("passband.detectors.train._batch", real)
+    monkeypatch.setattr("passband.detectors.train.draw_crops", real)
     resumed = train_detector(TINY, tmp_path / "parts")
     for key, value in whole.weights.items():
         torch.testing.assert_close(resumed.weights[key], value, rtol=1e-4, atol=1e-6, msg=key)
@@ -114,9 +105,26 @@ def test_training_can_start_from_a_bundle_of_the_same_detector(tmp_path):
     name = "backbone.stem.0.weight"
     torch.testing.assert_close(again.weights[name], bundle.weights[name].half().float(), rtol=0, atol=1e-6)
     assert again.training["refined"] and not bundle.training["refined"]
-    other = replace(still, detector=replace(SLIM, box_iou=0.4))
-    with pytest.raises(ParameterError, match="another detector"):
-        train_detector(other, tmp_path / "c")
+    with pytest.raises(ParameterError, match=r"another network \(Mask R-CNN, slim\)"):
+        train_detector(replace(still, detector=PAPER), tmp_path / "c")
+
+
+def test_a_start_gives_all_that_fits_another_networks_outputs(tmp_path):
+    """Other classes and no outlines: the body and the proposals stay what they were learnt to be."""
+    shipped = default_bundle()
+    other = replace(SLIM, classes=("a", "b"), masks=False)
+    config = replace(TINY, detector=other, start=str(SHIPPED), steps=1, learning_rate=1e-12, average=0.0)
+    weights = train_detector(config, tmp_path).weights
+    same = {k for k, v in weights.items() if k in shipped.weights and v.shape == shipped.weights[k].shape}
+    for key in same:
+        if not key.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(weights[key], shipped.weights[key], rtol=0, atol=1e-6, msg=key)
+    assert {k.split(".")[0] for k in same} == {"backbone", "rpn", "roi_heads"}
+    assert set(weights) - same == {
+        f"roi_heads.box_predictor.{layer}.{kind}"
+        for layer in ("cls_score", "bbox_pred")
+        for kind in ("weight", "bias")
+    }
 
 
 def test_labelled_images_train_as_the_same_simulated_ones_do(tmp_path):
@@ -144,13 +152,18 @@ def test_other_images_do_not_go_on_from_a_checkpoint(tmp_path):
     first, second = scene(1), scene(2)
     train_detector(config, tmp_path, samples=[first])
     train_detector(config, tmp_path, samples=[first])  # the same do
-    for others in ([second], [first, second], [(first[0], second[1])], None):
+    brighter = replace(first[0], pixels=first[0].pixels + 1)
+    for others in ([second], [first, second], [(first[0], second[1])], [(brighter, first[1])], None):
         with pytest.raises(ParameterError, match=r"other data.*labelled_images"):
             train_detector(config, tmp_path, samples=others)
 
 
-def test_the_checkpoint_of_a_simulated_run_is_known_by_its_configuration_alone():
-    assert _depends(TINY, None) == asdict(TINY)
+def test_the_checkpoint_of_a_simulated_run_is_known_by_its_configuration_alone(tmp_path, monkeypatch):
+    kept = []
+    keep = lambda path, depends, checkpoint: kept.append(depends)  # noqa: E731
+    monkeypatch.setattr("passband.detectors.train.write_checkpoint", keep)
+    train_detector(replace(TINY, steps=1), tmp_path)
+    assert kept == [asdict(replace(TINY, steps=1))]
 
 
 def test_labelled_images_that_cannot_be_used_are_named_together(tmp_path):
@@ -158,10 +171,72 @@ def test_labelled_images_that_cannot_be_used_are_named_together(tmp_path):
     small = Micrograph(pixels=micrograph.pixels[:48, :80], name="small")
     bare = replace(truth, masks=None)
     samples = [(small, truth), (replace(micrograph, name="bare"), bare)]
-    with pytest.raises(ParameterError, match=r"small is .* crop of 64 .* its truth .* bare has boxes"):
+    with pytest.raises(ParameterError, match=r"small is .* but its truth .*; bare has boxes without masks$"):
         train_detector(TINY, tmp_path, samples=samples)
     with pytest.raises(ParameterError, match="no labelled image"):
         train_detector(TINY, tmp_path, samples=[])
+    named = replace(truth, categories=("void",) * (len(truth) - 1) + ("loop",))
+    told = replace(TINY, detector=replace(SLIM, classes=("void",)))
+    with pytest.raises(ParameterError, match="scene 0 has objects of loop, which the detector does not"):
+        train_detector(told, tmp_path, samples=[(micrograph, named)])
+
+
+def test_of_many_faults_ten_are_shown(tmp_path):
+    micrograph, truth = patch()
+    bare = replace(truth, masks=None)
+    with pytest.raises(ParameterError) as ten:
+        train_detector(TINY, tmp_path, samples=[(micrograph, bare)] * 10)
+    assert str(ten.value).count("patch") == 10 and "more" not in str(ten.value)
+    with pytest.raises(ParameterError, match=r"and 2 more$") as twelve:
+        train_detector(TINY, tmp_path, samples=[(micrograph, bare)] * 12)
+    assert str(twelve.value).count("patch") == 10
+
+
+def test_an_image_smaller_than_a_crop_and_one_without_an_object_are_trained_on(tmp_path):
+    micrograph, truth = patch()
+    nothing = replace(truth, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0), masks=None)
+    config = replace(TINY, crop=96, steps=1, batch=2)
+    bundle = train_detector(config, tmp_path, samples=[(micrograph, truth), (micrograph, nothing)])
+    assert bundle.training["images"] == 2
+
+
+def test_a_network_is_looked_at_on_the_way_and_a_killed_run_looks_no_place_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr("passband.detectors.train.CHECKPOINT_STEPS", 4)
+    monkeypatch.setattr("passband.detectors.train.LOOKS", 4)
+    seen = []
+
+    def look(bundle):
+        seen.append(bundle.weights["backbone.stem.0.weight"].clone())
+        if len(seen) == 3:  # the checkpoint behind it is of step 4, with two looks
+            raise KeyboardInterrupt
+        return {"f1": len(seen) / 10}
+
+    config = replace(TINY, steps=8)
+    with pytest.raises(KeyboardInterrupt):
+        train_detector(config, tmp_path, samples=[patch()], look=look)
+    last = train_detector(config, tmp_path, samples=[patch()], look=look)
+    lines = (tmp_path / "looks.csv").read_text().splitlines()
+    assert lines == ["step,f1", "2,0.1", "4,0.2", "6,0.4", "8,0.5"]
+    assert not torch.equal(seen[0], seen[1])  # each is what the weights were then
+    torch.testing.assert_close(seen[-1], last.weights["backbone.stem.0.weight"], rtol=0, atol=0)
+
+
+def test_boxes_alone_train_a_network_without_outlines_and_classes_keep_their_names(tmp_path):
+    micrograph, _ = patch()
+    both = Detections(
+        image_shape=(64, 64),
+        boxes_xyxy=np.array([[5.0, 5, 15, 15], [20, 30, 40, 50]]),
+        scores=np.ones(2),
+        categories=("dark", "bright"),
+    )
+    detector = replace(SLIM, classes=("bright", "dark"), masks=False)
+    config = replace(TINY, detector=detector, steps=1)
+    bundle = train_detector(config, tmp_path / "boxes", samples=[(micrograph, both)])
+    write_bundle(bundle, tmp_path / "b.safetensors")
+    again = read_bundle(tmp_path / "b.safetensors")
+    assert again.detector == detector and not any("mask" in key for key in again.weights)
+    found = detect(micrograph, replace(again, score_threshold=0.01))
+    assert found.masks is None and set(found.categories or ()) <= {"bright", "dark"} and len(found)
 
 
 def test_bad_settings_are_named_together():
@@ -174,32 +249,6 @@ def test_the_learning_rate_warms_up_and_falls():
     assert rates[0] < rates[3] == max(rates)
     assert rates[-1] < 0.02
     assert all(a >= b for a, b in itertools.pairwise(rates[4:]))
-
-
-def test_targets_follow_their_crop():
-    images, targets = _batch([_sample(*scene(), 2)], np.random.default_rng(0), TINY)
-    assert images[0].shape == (2, TINY.crop, TINY.crop)
-    for boxes, masks in ((t["boxes"].numpy(), t["masks"].numpy().astype(bool)) for t in targets):
-        assert len(boxes) == len(masks) > 0
-        for (x0, y0, x1, y1), mask in zip(boxes.astype(int), masks, strict=True):
-            assert mask[y0:y1, x0:x1].sum() == mask.sum()  # nothing outside its box,
-            assert mask[y0, x0:x1].any() and mask[y1 - 1, x0:x1].any()  # and the box is tight
-            assert mask[y0:y1, x0].any() and mask[y0:y1, x1 - 1].any()
-
-
-def test_image_and_masks_are_turned_alike():
-    rng = np.random.default_rng(0)
-    for _ in range(16):
-        record = draw_augmentation(rng, (80, 90), 64)
-        mask = np.zeros((1, 80, 90), np.float32)
-        mask[0, 20:40, 30:50] = 1
-        record = Augmentation(**{**record.__dict__, "noise": 0.0})
-        seen = augment_image(mask, record, 64)[0] > 0.5
-        (expected,) = turn(
-            _cropped([InstanceMask(y=20, x=30, pixels=np.ones((20, 20), bool))], record.y, record.x, 64),
-            record,
-        )
-        np.testing.assert_array_equal(seen, expected)
 
 
 class Slope(MaskRCNN):
@@ -326,14 +375,14 @@ def test_the_default_configuration_is_the_one_that_the_shipped_bundle_was_made_w
     for name in ("images", "crop", "batch"):
         assert shipped.training[name] == getattr(config, name), name
     assert shipped.training["domains"] == list(config.domains)
-    assert shipped.training["pixel_size"] == _origin(config, None)["pixel_size"]
+    assert shipped.training["pixel_size"] == _simulated_origin(config)["pixel_size"]
     assert (config.steps, config.learning_rate, config.average, config.seed) == (2300, 1.5e-3, 0.998, 0)
     assert not config.coco_weights and config.start is None
 
 
 def test_simulated_training_says_the_whole_range_of_its_domains_pixel_sizes():
     a, b = DOMAINS["A"].pixel_size, DOMAINS["B"].pixel_size
-    said = _origin(replace(TINY, domains=("A:under", "B:over")), None)
+    said = _simulated_origin(replace(TINY, domains=("A:under", "B:over")))
     assert said["pixel_size"] == [min(a[0], b[0]), max(a[1], b[1])]
     assert said["images"] == TINY.images and said["domains"] == ["A:under", "B:over"]
 
@@ -345,66 +394,17 @@ def test_there_is_one_image_crop_and_step_at_least(name):
         TrainConfig(**{name: 0})
 
 
-def test_a_crop_fits_the_network_and_the_simulated_images():
-    assert (TrainConfig(crop=64).crop, TrainConfig(crop=512).crop) == (64, 512)
-    for crop in (63, 513):
-        with pytest.raises(ParameterError, match=f"64 to 512 pixels, got {crop}"):
+def test_a_crop_fits_the_network():
+    assert (TrainConfig(crop=64).crop, TrainConfig(crop=1024).crop) == (64, 1024)
+    for crop in (63, 1025):
+        with pytest.raises(ParameterError, match=f"64 to 1024 pixels, got {crop}"):
             TrainConfig(crop=crop)
 
 
-def test_an_image_as_large_as_a_crop_can_be_used_and_of_many_faults_ten_are_shown():
-    micrograph, truth = patch()
-    nothing = replace(truth, boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0), masks=None)
-    _refuse_unusable([(micrograph, truth), (micrograph, nothing)], 64)
-    with pytest.raises(ParameterError, match=r"patch is .* smaller than a crop of 65 pixels$"):
-        _refuse_unusable([(micrograph, truth)], 65)
-    with pytest.raises(ParameterError) as ten:
-        _refuse_unusable([(micrograph, truth)] * 10, 65)
-    assert str(ten.value).count("patch") == 10 and "more" not in str(ten.value)
-    with pytest.raises(ParameterError, match=r"and 2 more$") as twelve:
-        _refuse_unusable([(micrograph, truth)] * 12, 65)
-    assert str(twelve.value).count("patch") == 10
-
-
-def test_an_object_counts_in_a_crop_if_three_pixels_of_it_show_each_way():
-    """Of less there is nothing to learn: the box would be a line."""
-    square = InstanceMask(y=20, x=30, pixels=np.ones((10, 12), bool))
-    for shown in (1, 2, 3, 4):
-        # Over the crop's top, bottom, left and right side.
-        for y, x in ((30 - shown, 10), (shown - 44, 10), (0, 42 - shown), (0, shown - 34)):
-            seen = _cropped([square], y, x, 64)
-            assert len(seen) == (shown >= 3)
-            if len(seen):
-                assert seen.shape == (1, 64, 64)
-                whole = np.zeros((300, 300), bool)
-                whole[100 + 20 : 100 + 30, 100 + 30 : 100 + 42] = True
-                np.testing.assert_array_equal(seen[0], whole[100 + y : 164 + y, 100 + x : 164 + x])
-    # What counts is what shows of the object, not of its box: here two rows or columns of ten.
-    for stripe in (np.s_[4:6, :], np.s_[:, 4:6]):
-        thin = np.zeros((10, 10), bool)
-        thin[stripe] = True
-        assert len(_cropped([InstanceMask(y=5, x=5, pixels=thin)], 0, 0, 64)) == 0
-    three = np.eye(3, dtype=bool)
-    assert len(_cropped([InstanceMask(y=5, x=5, pixels=three)], 0, 0, 64)) == 1
-    assert len(_cropped([InstanceMask(y=5, x=5, pixels=thin), square], 0, 0, 64)) == 1  # the others stay
-
-
-def test_a_crop_without_an_object_is_drawn_again_once_only():
-    """Else the detector would learn that there is always something to find."""
-    image = np.zeros((2, 640, 640), np.float16)
-    corner = (InstanceMask(y=0, x=0, pixels=np.ones((5, 5), bool)),)
-    config = TrainConfig(crop=64, batch=3)
-    rng, twin = (np.random.default_rng(0) for _ in range(2))
-    images, targets = _batch([(image, corner)], rng, config)
-    assert len(images) == len(targets) == 3
-    assert [len(t["boxes"]) for t in targets] == [0, 0, 0]
-    for _ in range(6):
-        twin.integers(1)
-        draw_augmentation(twin, (640, 640), 64)
-    assert rng.integers(2**62) == twin.integers(2**62)
-    whole = (InstanceMask(y=0, x=0, pixels=np.ones((640, 640), bool)),)
-    _, (target, *_) = _batch([(image, whole)], rng, config)
-    assert target["boxes"].tolist() == [[0, 0, 64, 64]] and target["labels"].tolist() == [1]
+@pytest.mark.parametrize("wrong", [{"on_objects": 1.1}, {"zoom": (0.2, 1.0)}, {"zoom": (1.2, 1.1)}])
+def test_how_crops_are_drawn_is_checked(wrong):
+    with pytest.raises(ParameterError, match=next(iter(wrong))):
+        TrainConfig(**wrong)
 
 
 def test_the_rate_rises_by_equal_steps_and_falls_as_a_cosine_to_a_hundredth():
@@ -443,10 +443,3 @@ def test_few_images_are_simulated_here_and_many_in_other_processes(monkeypatch):
     assert pools == []
     assert len(list(simulate_all(records))) == 9
     assert pools == [2, True]
-
-
-def test_the_same_outlines_on_other_pixels_are_another_run():
-    micrograph, truth = scene()
-    brighter = replace(micrograph, pixels=micrograph.pixels + 1)
-    assert _depends(TINY, [(micrograph, truth)]) == _depends(TINY, [scene()])
-    assert _depends(TINY, [(micrograph, truth)]) != _depends(TINY, [(brighter, truth)])

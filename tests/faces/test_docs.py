@@ -32,7 +32,8 @@ def test_the_code_of_a_page_runs_from_its_first_line_to_its_last(path: Path, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("path", TUTORIALS, ids=name_of)
 def test_a_tutorial_runs_and_makes_the_pictures_it_shows(path: Path, tmp_path: Path) -> None:
-    documents.run_page(path, tmp_path)
+    if not documents.run_page(path, tmp_path):
+        pytest.skip("PASSBAND_DATA does not hold what it shows")
     assert documents.pictures_of(path)
     for name in documents.pictures_of(path):
         assert (tmp_path / name).stat().st_size > 5_000, f"{name}: renew it by `make tutorials`"

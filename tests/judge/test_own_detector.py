@@ -14,13 +14,13 @@ from passband.cli import app
 from passband.detections.detections import Detections
 from passband.detections.files import read_detections
 from passband.detections.given import DetectionsFile
+from passband.detections.labelled import Labelled
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.left_out import told as told_of
 from passband.estimate.left_out import told_anew
 from passband.estimate.records import from_record
 from passband.estimate.rows import CalibrationRow
 from passband.judge.calibrate_own import calibrate_own
-from passband.judge.labelled import Labelled
 from passband.judge.own_detector import (
     about_own_detector,
     any_detector,

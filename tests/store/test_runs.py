@@ -145,7 +145,9 @@ def test_a_detector_stopped_at_any_write_trains_on_to_the_same_weights(tmp_path,
         assert sorted(p.name for p in folder.iterdir()) == ["checkpoint.safetensors", "log.csv"]
         stops += 1
     assert stops == 4  # a line and a checkpoint for each step
-    monkeypatch.setattr("passband.detectors.train._batch", None)  # a run that has ended takes no step more
+    monkeypatch.setattr(
+        "passband.detectors.train.draw_crops", None
+    )  # a run that has ended takes no step more
     run(tmp_path / "whole")
 
 

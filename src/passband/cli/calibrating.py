@@ -14,13 +14,13 @@ from passband.cli.foreign import (
     ScoreThresholdOption,
     StrictOption,
     detections_file,
+    labelled_images,
     print_notes,
 )
 from passband.cli.shell import (
     BundleOption,
     PixelSizeOption,
     SidecarOption,
-    angstrom,
     bundle_from,
     progress_or_log,
 )
@@ -29,7 +29,6 @@ from passband.words import counted
 if TYPE_CHECKING:
     from passband.detections.given import DetectionsFile
     from passband.judge.calibrated import Calibrated
-    from passband.judge.labelled import Labelled
 
 ImagesOption = Annotated[
     list[str], typer.Option(help="Labelled micrographs: folder, file or wildcard; may be given again.")
@@ -84,7 +83,7 @@ def calibrate(
     """
     from passband.errors import ParameterError
 
-    labelled = _labelled(
+    labelled = labelled_images(
         images, annotations, _found(detections, image_list, score_threshold, category, strict),
         category, strict, pixel_size_nm, sidecar,
     )  # fmt: skip
@@ -132,7 +131,7 @@ def score(
     """
     from passband.judge.score import score_labelled, scored_in_words, scored_to_json
 
-    labelled = _labelled(
+    labelled = labelled_images(
         images, annotations, _found(detections, image_list, score_threshold, category, strict),
         category, strict, pixel_size_nm, sidecar,
     )  # fmt: skip
@@ -156,30 +155,6 @@ def _found(
     if path is None:
         return detections_file(None, image_list, score_threshold, None, False)
     return detections_file(path, image_list, score_threshold, category, strict)
-
-
-def _labelled(
-    images: list[str],
-    annotations: Path,
-    detections: DetectionsFile | None,
-    category: list[str] | None,
-    strict: bool,
-    pixel_size_nm: float | None,
-    sidecar: Path | None,
-) -> Labelled:
-    from passband.detections.given import DetectionsFile
-    from passband.judge.labelled import Labelled
-    from passband.micrographs.many import Reading
-    from passband.micrographs.readers import read_sidecar
-
-    return Labelled(
-        images=images,
-        annotations=DetectionsFile(path=annotations, categories=tuple(category or ()), strict=strict),
-        detections=detections,
-        reading=Reading(
-            pixel_size=angstrom(pixel_size_nm), sidecar={} if sidecar is None else read_sidecar(sidecar)
-        ),
-    )
 
 
 def _tell(done: Calibrated[Any], out: Path, json: bool) -> None:

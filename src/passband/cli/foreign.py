@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from passband.cli.shell import angstrom
+
 if TYPE_CHECKING:
     from passband.detections.given import DetectionsFile
+    from passband.detections.labelled import Labelled
 
 ImageListOption = Annotated[
     Path | None,
@@ -69,6 +72,31 @@ def detections_file(
         score_threshold=score_threshold,
         categories=tuple(category or ()),
         strict=strict,
+    )
+
+
+def labelled_images(
+    images: list[str],
+    annotations: Path,
+    detections: DetectionsFile | None,
+    category: Sequence[str] | None,
+    strict: bool,
+    pixel_size_nm: float | None,
+    sidecar: Path | None,
+) -> Labelled:
+    """Labelled micrographs as the options name them."""
+    from passband.detections.given import DetectionsFile
+    from passband.detections.labelled import Labelled
+    from passband.micrographs.many import Reading
+    from passband.micrographs.readers import read_sidecar
+
+    return Labelled(
+        images=images,
+        annotations=DetectionsFile(path=annotations, categories=tuple(category or ()), strict=strict),
+        detections=detections,
+        reading=Reading(
+            pixel_size=angstrom(pixel_size_nm), sidecar={} if sidecar is None else read_sidecar(sidecar)
+        ),
     )
 
 

@@ -90,6 +90,7 @@ class Notes:
         self.objects = 0
         self.mask_pixels = 0
         self.refused: dict[str, str] = {}
+        self.fileless: list[str] = []  # images that a folder has no file for, which say "nothing found"
         self._mended: dict[str, list[str]] = {}
         self._left_out: dict[str, list[str]] = {}
         self._totals: dict[str, int] = {}

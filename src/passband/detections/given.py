@@ -12,7 +12,7 @@ from passband.detections.files import read_detections
 from passband.detections.gathering import Notes
 from passband.errors import DetectionsError, PassbandError
 from passband.micrographs.many import Reading
-from passband.words import meant
+from passband.words import counted, meant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,9 @@ class DetectionsFile:
         Names of the classes that are taken; empty takes all.
     strict
         Whether what would be mended or left out is an error instead.
+    truth
+        Whether it says what is there: then an image of which a folder of text has no file is not labelled.
+        A detector writes none where it finds nothing.
     """
 
     path: Path
@@ -38,6 +41,7 @@ class DetectionsFile:
     score_threshold: float | None = None
     categories: tuple[str, ...] = ()
     strict: bool = False
+    truth: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,12 @@ def read_given(shapes: Mapping[str, tuple[int, int]], file: DetectionsFile) -> G
     """What a file holds of images of known height and width, by their names; errors as `given_detections`."""
     notes = Notes(strict=file.strict)
     found = read_detections(file.path, images=shapes, image_list=file.image_list, notes=notes)
+    if file.truth and notes.fileless:
+        found = {name: d for name, d in found.items() if name not in notes.fileless}
+        notes.say(
+            f"{counted(len(notes.fileless), 'image')} without a file of labels: not labelled (an empty file "
+            "says that there is no object)"
+        )
     if shapes and not found:
         raise DetectionsError(f"{file.path} speaks of none of the {len(shapes)} micrographs")
     if file.categories:

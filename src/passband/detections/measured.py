@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, MatchingRule, match_boxes
 from passband.detections.scores import Scores, object_scores
+from passband.types import Vector
 
 
 def measured_scores(truth: Detections, found: Detections, rule: MatchingRule = OPTIMAL) -> Scores:
@@ -77,3 +80,47 @@ def scores_by_class(truth: Detections, found: Detections, rule: MatchingRule = O
     """
     names = sorted({*(truth.categories or ()), *(found.categories or ())})
     return {name: measured_scores(truth.of([name]), found.of([name]), rule) for name in names}
+
+
+THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+"""Score thresholds that one is chosen from: 0.05 to 0.95."""
+
+
+def best_threshold(
+    pairs: Sequence[tuple[Detections, Detections]], rule: MatchingRule = OPTIMAL
+) -> tuple[float, tuple[Scores, ...]]:
+    """The score threshold of highest mean F1 on labelled images, and what each image scores at one.
+
+    Parameters
+    ----------
+    pairs
+        What is there and what was found, the latter with every score that a threshold may keep.
+    rule
+        Which detection is which object.
+
+    Returns
+    -------
+    threshold, scores
+        Chosen on all images; of two that are equally good, the higher. Each image is scored at the threshold
+        that is best for the others, so that its score did not choose; a single image at its own.
+
+    Examples
+    --------
+    >>> boxes = np.array([[3.0, 4, 13, 16], [20, 20, 30, 30]])
+    >>> found = Detections(image_shape=(64, 64), boxes_xyxy=boxes, scores=np.array([0.92, 0.31]))
+    >>> truth = Detections(image_shape=(64, 64), boxes_xyxy=boxes[:1], scores=np.ones(1))
+    >>> threshold, (scores,) = best_threshold([(truth, found)])
+    >>> threshold, scores.f1
+    (0.9, 1.0)
+    """
+    table = [[measured_scores(truth, found.above(t), rule) for t in THRESHOLDS] for truth, found in pairs]
+    f1 = np.array([[s.f1 for s in row] for row in table])
+    sums = f1.sum(axis=0)
+    others = [sums - own if len(pairs) > 1 else sums for own in f1]
+    return THRESHOLDS[_last_best(sums)], tuple(
+        row[_last_best(rest)] for row, rest in zip(table, others, strict=True)
+    )
+
+
+def _last_best(values: Vector) -> int:
+    return int(np.flatnonzero(values >= values.max() - 1e-9)[-1])

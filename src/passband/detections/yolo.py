@@ -96,6 +96,7 @@ def read_yolo(path: Path, known: KnownImages) -> dict[str, Detections]:
     if any(with_score) and not scored:
         known.notes.say(MIXED_SCORES)
     gathered = {name: place_for(name, known) for name in (known.shapes if path.is_dir() else matched)}
+    known.notes.fileless += [name for name in gathered if name not in matched]
     for name, image in gathered.items():
         image.has_categories, image.scored = True, scored
         for line in read.get(name, ()):

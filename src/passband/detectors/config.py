@@ -27,6 +27,10 @@ class DetectorConfig:
         Kept in one tile.
     proposals
         Kept in one tile after non-maximum suppression.
+    classes
+        Names of what is told apart; with none there is one class without a name.
+    masks
+        Whether objects are outlined: Mask R-CNN; else boxed alone: Faster R-CNN.
     """
 
     backbone: Literal["slim", "resnet50"] = "slim"
@@ -36,11 +40,13 @@ class DetectorConfig:
     box_iou: float = 0.5
     max_detections: int = 400
     proposals: int = 600
+    classes: tuple[str, ...] = ()
+    masks: bool = True
 
     @property
     def in_words(self) -> str:
         """What it is, for people."""
-        return f"Mask R-CNN, {self.backbone}"
+        return f"{'Mask' if self.masks else 'Faster'} R-CNN, {self.backbone}"
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as JSON can hold it."""
@@ -61,6 +67,7 @@ class DetectorConfig:
                     **d,
                     "anchor_sizes": tuple(tuple(int(s) for s in level) for level in d["anchor_sizes"]),
                     "aspect_ratios": tuple(float(r) for r in d["aspect_ratios"]),
+                    "classes": tuple(str(name) for name in d.get("classes", ())),
                     "rpn_iou": (float(d["rpn_iou"][0]), float(d["rpn_iou"][1])),
                 }
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,14 @@ from torch.nn.functional import interpolate
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, load_weights
 from passband.detectors.config import DetectorConfig
-from passband.detectors.rescale import rescaling, resized
+from passband.detectors.rescale import rescaling, resized, resized_mask
 from passband.detectors.segment import segment_objects
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
 if TYPE_CHECKING:  # torchvision takes seconds to load, and a segmenter has no need of it
-    from torchvision.models.detection import MaskRCNN
+    from torchvision.models.detection import FasterRCNN
 
 TILES = (1024, 768, 512, 384, 256)
 """Sides of a tile in pixels, largest first."""
@@ -50,7 +51,8 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) ->
     Returns
     -------
     Detections
-        In the micrograph's own pixels, best score first, with masks.
+        In the micrograph's own pixels, best score first, with masks where the network gives them, and with
+        classes where it tells them apart.
 
     Raises
     ------
@@ -79,20 +81,41 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) ->
 
     from passband.detectors.mask_rcnn import detector_input, input_channels
 
-    model = _network(bundle)
+    model = network_of(bundle)
     inputs = detector_input(pixels, input_channels(config))
-    found: list[tuple[Tensor, Tensor, list[InstanceMask]]] = []
+    found: list[_Found] = []
     height, width = pixels.shape
     overlap = _overlap(tile)
     for y in _starts(height, tile, overlap):
         for x in _starts(width, tile, overlap):
             part = inputs[:, y : y + tile, x : x + tile]
             found.append(_detect_tile(model, part, (y, x), (height, width), bundle.score_threshold))
-    boxes = torch.cat([f[0] for f in found])
-    scores = torch.cat([f[1] for f in found])
-    masks = [m for f in found for m in f[2]]
-    keep = nms(boxes, scores, NMS_IOU)  # best first
-    return _in_own_pixels(micrograph, bundle, boxes[keep], scores[keep], [masks[i] for i in keep.tolist()])
+    together = _Found(
+        boxes=torch.cat([f.boxes for f in found]),
+        scores=torch.cat([f.scores for f in found]),
+        labels=torch.cat([f.labels for f in found]),
+        masks=[m for f in found for m in f.masks],
+    )
+    # Best first, and of two classes at one place the better.
+    return _in_own_pixels(micrograph, bundle, together.at(nms(together.boxes, together.scores, NMS_IOU)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Found:
+    """Objects of a tile or of all; without masks the list is empty."""
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    masks: list[InstanceMask]
+
+    def at(self, places: Tensor) -> _Found:
+        return _Found(
+            boxes=self.boxes[places],
+            scores=self.scores[places],
+            labels=self.labels[places],
+            masks=[self.masks[i] for i in places.tolist()] if self.masks else [],
+        )
 
 
 def _tile_side(config: DetectorConfig, pixels: int, memory_gb: float) -> int:
@@ -110,7 +133,7 @@ def _tile_side(config: DetectorConfig, pixels: int, memory_gb: float) -> int:
 
 
 @lru_cache(maxsize=2)
-def _network(bundle: Bundle) -> MaskRCNN:
+def network_of(bundle: Bundle) -> FasterRCNN:
     """The network of a bundle, built once for each."""
     from passband.detectors.mask_rcnn import build_detector, input_channels
 
@@ -137,9 +160,9 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
 
 @torch.inference_mode()
 def _detect_tile(
-    model: MaskRCNN, part: Tensor, at: tuple[int, int], whole: tuple[int, int], threshold: float
-) -> tuple[Tensor, Tensor, list[InstanceMask]]:
-    """Boxes in the whole image's pixels, scores and masks of one tile.
+    model: FasterRCNN, part: Tensor, at: tuple[int, int], whole: tuple[int, int], threshold: float
+) -> _Found:
+    """What is in one tile, in the whole image's pixels.
 
     Objects that touch a side of the tile inside the image are left to the neighbour, which sees
     them whole, unless they are too long for what two tiles share.
@@ -153,7 +176,7 @@ def _detect_tile(
     features = model.backbone(padded)
     proposals, _ = model.rpn(images, features)
     result = model.roi_heads(features, proposals, size)[0][0]
-    boxes, scores, probability = result["boxes"], result["scores"], result["masks"]
+    boxes, scores = result["boxes"], result["scores"]
     keep = scores >= threshold
     keep &= (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
     y, x = at
@@ -170,9 +193,14 @@ def _detect_tile(
     if y + height < whole[0]:
         touches |= boxes[:, 3] > height - 2
     keep &= ~touches | large
-    boxes, scores, probability = boxes[keep], scores[keep], probability[keep, 0]
-    boxes = boxes + torch.tensor([x, y, x, y], dtype=boxes.dtype)
-    return boxes, scores, [_mask(b, p) for b, p in zip(boxes, probability, strict=True)]
+    boxes = boxes[keep] + torch.tensor([x, y, x, y], dtype=boxes.dtype)
+    probability = result["masks"][keep, 0] if "masks" in result else []
+    return _Found(
+        boxes=boxes,
+        scores=scores[keep],
+        labels=result["labels"][keep],
+        masks=[_mask(b, p) for b, p in zip(boxes, probability, strict=True)] if len(probability) else [],
+    )
 
 
 def _mask(box: Tensor, probability: Tensor) -> InstanceMask:
@@ -186,43 +214,39 @@ def _mask(box: Tensor, probability: Tensor) -> InstanceMask:
 
 
 def _nothing(micrograph: Micrograph, bundle: Bundle) -> Detections:
-    return Detections(
-        image_shape=micrograph.shape,
-        boxes_xyxy=np.zeros((0, 4)),
-        scores=np.zeros(0),
-        masks=(),
-        score_threshold=bundle.score_threshold,
-    )
+    none = _Found(boxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0).long(), masks=[])
+    return _in_own_pixels(micrograph, bundle, none)
 
 
-def _in_own_pixels(
-    micrograph: Micrograph, bundle: Bundle, boxes: Tensor, scores: Tensor, masks: list[InstanceMask]
-) -> Detections:
+def _in_own_pixels(micrograph: Micrograph, bundle: Bundle, found: _Found) -> Detections:
     """Detections scaled back to the micrograph's pixels and clipped to its extent."""
+    config = bundle.detector
+    assert isinstance(config, DetectorConfig)
     height, width = micrograph.shape
     scale = rescaling(micrograph, bundle)
-    own = boxes.numpy().astype(np.float64) / scale
+    own = found.boxes.numpy().astype(np.float64) / scale
     own[:, [0, 2]] = own[:, [0, 2]].clip(0, width)
     own[:, [1, 3]] = own[:, [1, 3]].clip(0, height)
     kept = np.flatnonzero((own[:, 2] - own[:, 0] >= 1) & (own[:, 3] - own[:, 1] >= 1))
+    masks = (
+        tuple(_fitted(found.masks[i], own[i], scale, (height, width)) for i in kept) if config.masks else None
+    )
+    names = tuple(config.classes[i - 1] for i in found.labels[kept].tolist()) if config.classes else None
     return Detections(
         image_shape=micrograph.shape,
         boxes_xyxy=own[kept],
-        scores=scores.numpy().astype(np.float64)[kept].clip(0, 1),
-        masks=tuple(_fitted(masks[i], own[i], scale, (height, width)) for i in kept),
+        scores=found.scores.numpy().astype(np.float64)[kept].clip(0, 1),
+        masks=masks,
         score_threshold=bundle.score_threshold,
+        categories=names,
     )
 
 
 def _fitted(mask: InstanceMask, box: np.ndarray, scale: float, shape: tuple[int, int]) -> InstanceMask:
     """A mask in the micrograph's pixels, inside the image."""
-    if scale == 1.0:
-        y, x, pixels = mask.y, mask.x, mask.pixels
-    else:
-        y, x = int(mask.y / scale), int(mask.x / scale)
-        size = [max(1, round(side / scale)) for side in mask.pixels.shape]
-        resized = interpolate(torch.from_numpy(mask.pixels)[None, None].float(), size=size, mode="area")
-        pixels = (resized[0, 0] >= 0.5).numpy()
+    if scale != 1.0:
+        mask = resized_mask(mask, 1 / scale)
+    y, x, pixels = mask.y, mask.x, mask.pixels
     top, left = max(0, -y), max(0, -x)
     inside = pixels[top : shape[0] - y, left : shape[1] - x]
     if not inside.any():

@@ -1,4 +1,4 @@
-"""The detector: torchvision's Mask R-CNN in two configurations of the same code."""
+"""The detector: torchvision's Mask R-CNN in two configurations of the same code, with outlines or without."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.detection import (
+    FasterRCNN,
     MaskRCNN,
     MaskRCNN_ResNet50_FPN_Weights,
     maskrcnn_resnet50_fpn,
@@ -24,8 +25,8 @@ from passband.detectors.config import DetectorConfig
 from passband.types import Image
 
 
-def build_detector(config: DetectorConfig, *, coco_weights: bool = False) -> MaskRCNN:
-    """A Mask R-CNN of one class, with fresh weights.
+def build_detector(config: DetectorConfig, *, coco_weights: bool = False) -> FasterRCNN:
+    """A Mask R-CNN, or without masks a Faster R-CNN, with fresh weights.
 
     Parameters
     ----------
@@ -37,8 +38,9 @@ def build_detector(config: DetectorConfig, *, coco_weights: bool = False) -> Mas
 
     Returns
     -------
-    torchvision.models.detection.MaskRCNN
-        Takes lists of (channels, y, x) tensors made by `detector_input`; it resizes nothing.
+    torchvision.models.detection.FasterRCNN
+        Or its `MaskRCNN`. It takes lists of (channels, y, x) tensors made by `detector_input`, and resizes
+        nothing.
 
     Examples
     --------
@@ -53,15 +55,19 @@ def build_detector(config: DetectorConfig, *, coco_weights: bool = False) -> Mas
     backbone = _SlimBackbone(channels) if slim else _resnet50_fpn(coco_weights)
     features: int = 64 if slim else 256
     levels = [str(i) for i in range(4)]
+    outputs = 1 + max(1, len(config.classes))  # the first is nothing
     heads: dict[str, Any] = {}
-    if slim:
+    if slim and config.masks:
         heads["mask_head"] = MaskRCNNHeads(features, (48, 48), 1)
-        heads["mask_predictor"] = MaskRCNNPredictor(48, 32, 2)
+        heads["mask_predictor"] = MaskRCNNPredictor(48, 32, outputs)
+    if slim:
         heads["box_head"] = _BoxHead(features * 49, 256)
-        heads["box_predictor"] = FastRCNNPredictor(256, 2)
-    return MaskRCNN(
+        heads["box_predictor"] = FastRCNNPredictor(256, outputs)
+    if config.masks:
+        heads["mask_roi_pool"] = MultiScaleRoIAlign(levels, 14, 2)
+    return (MaskRCNN if config.masks else FasterRCNN)(
         backbone,
-        num_classes=None if slim else 2,
+        num_classes=None if slim else outputs,
         _skip_resize=True,
         image_mean=[0.0] * channels,
         image_std=[1.0] * channels,
@@ -83,7 +89,6 @@ def build_detector(config: DetectorConfig, *, coco_weights: bool = False) -> Mas
         box_nms_thresh=0.4,
         box_detections_per_img=config.max_detections,
         box_roi_pool=MultiScaleRoIAlign(levels, 7, 2),
-        mask_roi_pool=MultiScaleRoIAlign(levels, 14, 2),
         **heads,
     )
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import scipy.ndimage
 import torch
 from jaxtyping import Float32
 from torch.nn.functional import interpolate
 
+from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle
 from passband.micrographs.micrograph import Micrograph
-from passband.types import Image
+from passband.types import Image, InstanceMask
 
 
 def rescaling(micrograph: Micrograph, bundle: Bundle) -> float:
@@ -21,12 +24,14 @@ def rescaling(micrograph: Micrograph, bundle: Bundle) -> float:
     micrograph
         Its pixel size may be unknown.
     bundle
-        Its training conditions give the range of pixel sizes.
+        Its training conditions give the range of pixel sizes, and by what factor all its images were
+        enlarged.
 
     Returns
     -------
     float
-        1 inside the range or where a pixel size is unknown; never over 4 or under 1/4.
+        That of all images inside the range or where a pixel size is unknown; never over 4 times as large or
+        less than 1/4 of it.
 
     Examples
     --------
@@ -36,11 +41,11 @@ def rescaling(micrograph: Micrograph, bundle: Bundle) -> float:
     >>> rescaling(Micrograph(pixels=np.zeros((4, 4), np.float32), name="a", pixel_size=1.0), b)
     0.5
     """
-    trained = bundle.training.get("pixel_size")
+    trained, every = bundle.training.get("pixel_size"), float(bundle.training.get("image_scale", 1.0))
     if micrograph.pixel_size is None or trained is None:
-        return 1.0
+        return every
     nearest = min(max(micrograph.pixel_size, trained[0]), trained[1])
-    return float(min(max(micrograph.pixel_size / nearest, 0.25), 4.0))
+    return every * float(min(max(micrograph.pixel_size / nearest, 0.25), 4.0))
 
 
 def resized(pixels: Image, scale: float) -> Float32[np.ndarray, "rows columns"]:
@@ -59,3 +64,44 @@ def resized(pixels: Image, scale: float) -> Float32[np.ndarray, "rows columns"]:
     size = [max(16, round(side * scale)) for side in pixels.shape]
     out: np.ndarray = interpolate(tensor, size=size, mode="bilinear", align_corners=False)[0, 0].numpy()
     return out
+
+
+def resized_mask(mask: InstanceMask, scale: float) -> InstanceMask:
+    """One object of an image enlarged by a factor; of one that is shrunk away a pixel is left at most.
+
+    Examples
+    --------
+    >>> small = resized_mask(InstanceMask(y=8, x=4, pixels=np.ones((6, 10), bool)), 0.5)
+    >>> small.y, small.x, small.pixels.shape
+    (4, 2, (3, 5))
+    """
+    size = [max(1, round(side * scale)) for side in mask.pixels.shape]
+    tensor = torch.from_numpy(mask.pixels)[None, None].float()
+    pixels = (interpolate(tensor, size=size, mode="area")[0, 0] >= 0.5).numpy()
+    return InstanceMask(y=int(mask.y * scale), x=int(mask.x * scale), pixels=pixels)
+
+
+def resized_labelled(
+    micrograph: Micrograph, truth: Detections, scale: float
+) -> tuple[Micrograph, Detections]:
+    """A labelled micrograph enlarged by a factor, with what is there; its pixel size stays that of the file.
+
+    Examples
+    --------
+    >>> box = Detections(image_shape=(40, 60), boxes_xyxy=np.array([[10.0, 8, 30, 20]]), scores=np.ones(1))
+    >>> whole = Micrograph(pixels=np.eye(40, 60, dtype=np.float32), name="a")
+    >>> image, half = resized_labelled(whole, box, 0.5)
+    >>> image.shape, half.image_shape, half.boxes_xyxy.tolist()
+    ((20, 30), (20, 30), [[5.0, 4.0, 15.0, 10.0]])
+    """
+    if scale == 1.0:
+        return micrograph, truth
+    pixels = resized(micrograph.pixels, scale)
+    masks = None if truth.masks is None else tuple(resized_mask(m, scale) for m in truth.masks)
+    return replace(micrograph, pixels=pixels), replace(
+        truth,
+        image_shape=pixels.shape,
+        boxes_xyxy=truth.boxes_xyxy * scale,
+        masks=masks,
+        crowds=tuple(resized_mask(m, scale) for m in truth.crowds),
+    )

@@ -5,36 +5,39 @@ Everything that decides the result is in `TrainConfig`; a killed run goes on fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from passband.adam import Adam
 from passband.cavities.domains import DOMAINS, draw_set
 from passband.cavities.files import truth_of
 from passband.cavities.image import CavityImage, CavityRecord, simulate_cavities
 from passband.detections.detections import Detections
-from passband.detectors.augment import augment_image, draw_augmentation, turn
 from passband.detectors.bundle import Bundle, read_bundle
 from passband.detectors.config import SLIM, DetectorConfig
+from passband.detectors.crops import LabelledImage, Sample, draw_crops, on_disk, sample_of
 from passband.detectors.loop import TrainLog, resume_training, schedule, training_tensors
-from passband.detectors.mask_rcnn import build_detector, detector_input, input_channels
+from passband.detectors.mask_rcnn import build_detector, input_channels
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
-from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint
-from passband.types import InstanceMask, Progress
+from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint, write_log
+from passband.store.sealed import digest
+from passband.types import Progress
 
-LabelledImage = tuple[Micrograph, Detections]
-"""A micrograph and what is known to be there, with its masks."""
+Look = Callable[[Bundle], Mapping[str, float]]
+"""Measures a network as it is now: numbers by name."""
 
 CHECKPOINT_STEPS = 200
 """A killed run loses at most so many steps."""
+LOOKS = 8
+"""So often the network is measured on the way."""
 LOG_STEPS = 20
 """The log has a line of mean losses for each so many steps."""
 
@@ -58,6 +61,10 @@ class TrainConfig:
         Side of a training crop in pixels, crops per step, steps.
     learning_rate
         Of AdamW at its highest, after a warm-up over 4 % of the steps; it falls as a cosine.
+    on_objects
+        Share of the crops that are laid over an object, whatever the share of the image it fills.
+    zoom
+        Crops are enlarged by factors from this range.
     average
         Decay of the moving average of the weights, which is what the bundle gets.
     seed
@@ -65,7 +72,8 @@ class TrainConfig:
     coco_weights
         Start from COCO weights (the resnet50 configuration, with a network at hand).
     start
-        Start from the weights of this bundle file, of the same detector.
+        Start from the weights of this bundle file: of the same detector, or of one with other classes,
+        anchors or outputs, of which all that fits is taken.
     """
 
     detector: DetectorConfig = field(default=SLIM)
@@ -76,6 +84,8 @@ class TrainConfig:
     batch: int = 6
     steps: int = 2300
     learning_rate: float = 1.5e-3
+    on_objects: float = 0.0
+    zoom: tuple[float, float] = (1.0, 1.0)
     average: float = 0.998
     seed: int = 0
     coco_weights: bool = False
@@ -83,8 +93,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         faults = [f"{n} must be at least 1" for n in ("images", "batch", "steps") if getattr(self, n) < 1]
-        if not 64 <= self.crop <= 512:
-            faults.append(f"crop must be 64 to 512 pixels, got {self.crop}")
+        if not 64 <= self.crop <= 1024:
+            faults.append(f"crop must be 64 to 1024 pixels, got {self.crop}")
+        if not 0 <= self.on_objects <= 1:
+            faults.append(f"on_objects is a share, 0 to 1, got {self.on_objects}")
+        if not 0.25 <= self.zoom[0] <= self.zoom[1] <= 4:
+            faults.append(f"zoom must lie between 0.25 and 4, the lower first, got {self.zoom}")
         if faults:
             raise ParameterError("training: " + "; ".join(faults))
 
@@ -93,7 +107,8 @@ def train_detector(
     config: TrainConfig,
     out: str | Path,
     *,
-    samples: Sequence[LabelledImage] | None = None,
+    samples: Iterable[LabelledImage] | None = None,
+    look: Look | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Train a detector on simulated cavities, or on labelled images of anything.
@@ -106,8 +121,10 @@ def train_detector(
         Folder for the checkpoint and ``log.csv``; a run that was stopped goes on from there, and its log is
         that of a run which was not.
     samples
-        Images to train on instead of simulated ones: each with the masks of all its objects, none if
-        it shows none, and no smaller than a crop.
+        Images to train on instead of simulated ones, each with the masks of all its objects, none if it
+        shows none; boxes do for a detector without masks. They are read once, one after the other.
+    look
+        Measures the network a few times on the way, which ``looks.csv`` in the folder tells.
     progress
         Called as work goes on.
 
@@ -136,21 +153,35 @@ def train_detector(
     torch.manual_seed(config.seed)
     model = build_detector(config.detector, coco_weights=config.coco_weights)
     if config.start is not None:
-        model.load_state_dict(_start_weights(config))
+        start_from(model, config)
     optimizer = Adam(model.parameters(), learning_rate=config.learning_rate, weight_decay=1e-4)
     average = {k: v.clone() for k, v in model.state_dict().items()}
-    if samples is not None:
-        _refuse_unusable(samples, config.crop)
-    kept, depends = out / "checkpoint.safetensors", _depends(config, samples)
-    log = TrainLog(out / "log.csv")
-    first = resume_training(read_checkpoint(kept, depends), model, optimizer, average, log)
-    given = _simulated(config, report) if samples is None else samples
-    seen = [_sample(micrograph, truth, input_channels(config.detector)) for micrograph, truth in given]
+    kept, log, looks_kept = out / "checkpoint.safetensors", TrainLog(out / "log.csv"), out / "looks.csv"
+    given = None if samples is None else _given(samples, config, out)
+    depends = asdict(config) | ({} if given is None else {"labelled_images": given.sha256})
+    checkpoint = read_checkpoint(kept, depends)
+    first = resume_training(checkpoint, model, optimizer, average, log)
+    looks = list(checkpoint.state.get("looks", [])) if checkpoint else []
+    write_log(looks_kept, looks)
+    if given is None:
+        channels = input_channels(config.detector)
+        seen = [sample_of(m, t, channels) for m, t in _simulated(config, report)]
+        about = _simulated_origin(config)
+    else:
+        seen, about = given.samples, given.about
     model.train()
     for step in range(first, config.steps):
         rng = np.random.default_rng([config.seed, 1, step])  # a resumed run draws the same crops,
         torch.manual_seed(int(rng.integers(2**62)))  # and torchvision's samplers the same regions
-        images, targets = _batch(seen, rng, config)
+        images, targets = draw_crops(
+            seen,
+            rng,
+            crop=config.crop,
+            count=config.batch,
+            on_objects=config.on_objects,
+            zoom=config.zoom,
+            masks=config.detector.masks,
+        )
         optimizer.learning_rate = config.learning_rate * schedule(step, config.steps)
         losses = model(images, targets)
         loss = torch.stack(list(losses.values())).sum()
@@ -168,18 +199,25 @@ def train_detector(
         if (step + 1) % LOG_STEPS == 0 or step + 1 == config.steps:
             log.end_line(step + 1)
             report("train", step + 1, config.steps)
+        if look and ((step + 1) % -(-config.steps // LOOKS) == 0 or step + 1 == config.steps):
+            now = _bundle(config, {k: v.clone() for k, v in average.items()}, about)
+            looks.append({"step": step + 1, **look(now)})
+            write_log(looks_kept, looks)
         if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
-            state = {"step": step + 1, "log": log.state()}
+            state = {"step": step + 1, "log": log.state(), "looks": looks}
             write_checkpoint(kept, depends, Checkpoint(state, training_tensors(model, optimizer, average)))
+    return _bundle(config, average, about)
+
+
+def _bundle(config: TrainConfig, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> Bundle:
     return Bundle(
         name=config.name,
         detector=config.detector,
-        weights=average,
+        weights=weights,
         score_threshold=0.5,
         training={
-            "simulated": samples is None,
+            **about,
             "refined": config.start is not None,
-            **_origin(config, samples),
             **{k: getattr(config, k) for k in ("crop", "batch", "steps", "learning_rate", "seed")},
         },
     )
@@ -193,39 +231,77 @@ def _simulated(config: TrainConfig, report: Progress) -> Iterator[LabelledImage]
         yield Micrograph(pixels=image.pixels, name="simulated", pixel_size=size), truth_of(image)
 
 
-def _origin(config: TrainConfig, samples: Sequence[LabelledImage] | None) -> dict[str, Any]:
-    """What a bundle says of the images; no range of pixel sizes where one of them is unknown."""
-    if samples is None:
-        sizes = [DOMAINS[d.split(":")[0]].pixel_size for d in config.domains]
-        extent = [min(s[0] for s in sizes), max(s[1] for s in sizes)]
-        return {"domains": list(config.domains), "pixel_size": extent, "images": config.images}
-    known = [m.pixel_size for m, _ in samples if m.pixel_size is not None]
-    if len(known) < len(samples):
-        return {"images": len(samples)}
-    return {"pixel_size": [min(known), max(known)], "images": len(samples)}
+def _simulated_origin(config: TrainConfig) -> dict[str, Any]:
+    """What a bundle says of simulated images."""
+    sizes = [DOMAINS[d.split(":")[0]].pixel_size for d in config.domains]
+    extent = [min(s[0] for s in sizes), max(s[1] for s in sizes)]
+    return {"simulated": True, "domains": list(config.domains), "pixel_size": extent, "images": config.images}
 
 
-def _refuse_unusable(samples: Sequence[LabelledImage], crop: int) -> None:
-    """Name every labelled image that a crop does not fit in, or whose truth does not fit it."""
-    faults = [] if samples else ["no labelled image came; wanted at least one"]
+class _Given(NamedTuple):
+    """Labelled images as they are trained on, what a bundle says of them, and their checksum."""
+
+    samples: list[Sample]
+    about: dict[str, Any]
+    sha256: str
+
+
+def _given(samples: Iterable[LabelledImage], config: TrainConfig, folder: Path) -> _Given:
+    """Labelled images, read one after the other; an error names every one that cannot be used."""
+    seen, marks, sizes, faults = [], [], [], []
     for micrograph, truth in samples:
-        if min(micrograph.shape) < crop:
-            faults.append(f"{micrograph.name} is {micrograph.shape}, smaller than a crop of {crop} pixels")
-        if truth.image_shape != micrograph.shape:
-            faults.append(f"{micrograph.name} is {micrograph.shape} but its truth {truth.image_shape}")
-        if truth.masks is None and len(truth):
-            faults.append(f"{micrograph.name} has boxes without masks")
+        fault = _unusable(micrograph, truth, config.detector)
+        if fault:
+            faults.append(f"{micrograph.name} {fault}")
+            continue
+        channels, classes = input_channels(config.detector), config.detector.classes
+        sample = sample_of(micrograph, truth, channels, classes)
+        seen.append(on_disk(sample, config.crop, folder))
+        outlines = [part for m in sample.instances for part in (np.array([m.y, m.x]), m.pixels)]
+        marks.append(arrays_sha256(micrograph.pixels, sample.labels, *outlines))
+        sizes.append(micrograph.pixel_size)
+    if not seen and not faults:
+        faults.append("no labelled image came; wanted at least one")
     if faults:
         shown = faults if len(faults) <= 10 else [*faults[:10], f"and {len(faults) - 10} more"]
         raise ParameterError("training on labelled images: " + "; ".join(shown))
+    known = [size for size in sizes if size is not None]
+    about: dict[str, Any] = {"simulated": False, "images": len(seen)}
+    if len(known) == len(seen):  # where one is unknown, nothing is rescaled
+        about["pixel_size"] = [min(known), max(known)]
+    return _Given(seen, about, digest({"images": marks}))
 
 
-def _start_weights(config: TrainConfig) -> dict[str, Tensor]:
+def _unusable(micrograph: Micrograph, truth: Detections, detector: DetectorConfig) -> str | None:
+    """Why a labelled image cannot be trained on, if it cannot."""
+    if truth.image_shape != micrograph.shape:
+        return f"is {micrograph.shape} but its truth {truth.image_shape}"
+    if detector.masks and truth.masks is None and len(truth):
+        return "has boxes without masks"
+    unknown = sorted(set(truth.categories or ()) - set(detector.classes)) if detector.classes else []
+    return f"has objects of {', '.join(unknown)}, which the detector does not tell apart" if unknown else None
+
+
+def start_from(model: nn.Module, config: TrainConfig) -> None:
+    """Give a network the weights that it starts from: all of a bundle's that fit.
+
+    Raises
+    ------
+    ParameterError
+        If the bundle's network is of another kind.
+    """
     assert config.start is not None
-    bundle = read_bundle(config.start)
-    if bundle.detector != config.detector:
-        raise ParameterError(f"{config.start} holds another detector than the one to be trained")
-    return dict(bundle.weights)
+    bundle, fresh = read_bundle(config.start), model.state_dict()
+    if (
+        not isinstance(bundle.detector, DetectorConfig)
+        or bundle.detector.backbone != config.detector.backbone
+    ):
+        raise ParameterError(
+            f"{config.start} holds another network ({bundle.detector.in_words}) than the one to be trained "
+            f"({config.detector.in_words})"
+        )
+    fit = {k: v for k, v in bundle.weights.items() if k in fresh and v.shape == fresh[k].shape}
+    model.load_state_dict(fresh | fit)
 
 
 def simulate_all(
@@ -261,80 +337,3 @@ def simulate_all(
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)
-
-
-Sample = tuple[np.ndarray, tuple[InstanceMask, ...]]
-
-
-def _sample(micrograph: Micrograph, truth: Detections, channels: int) -> Sample:
-    """The network's view of an image, in half the memory, with its instances."""
-    return detector_input(micrograph.pixels, channels).numpy().astype(np.float16), truth.masks or ()
-
-
-def _batch(
-    samples: Sequence[Sample], rng: np.random.Generator, config: TrainConfig
-) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Crops and targets of one step.
-
-    A crop without an object is drawn again once: some must stay, or the detector learns that there is
-    always something to find.
-    """
-    images, targets = [], []
-    for _ in range(config.batch):
-        for _ in range(2):
-            image, instances = samples[int(rng.integers(len(samples)))]
-            record = draw_augmentation(rng, image.shape[1:], config.crop)
-            masks = _cropped(instances, record.y, record.x, config.crop)
-            if len(masks):
-                break
-        images.append(torch.from_numpy(augment_image(image.astype(np.float32), record, config.crop)))
-        masks = turn(masks, record)
-        rows, columns = np.asarray(masks.any(axis=2)), np.asarray(masks.any(axis=1))
-        boxes = np.stack(
-            [
-                columns.argmax(1),
-                rows.argmax(1),
-                config.crop - columns[:, ::-1].argmax(1),
-                config.crop - rows[:, ::-1].argmax(1),
-            ],
-            axis=1,
-        ).astype(np.float32)
-        targets.append(
-            {
-                "boxes": torch.from_numpy(boxes),
-                "labels": torch.ones(len(boxes), dtype=torch.int64),
-                "masks": torch.from_numpy(masks.astype(np.uint8)),
-            }
-        )
-    return images, targets
-
-
-def _cropped(instances: Sequence[InstanceMask], y: int, x: int, crop: int) -> np.ndarray:
-    """Masks (n, crop, crop) of the instances that show at least 3 x 3 pixels in a crop."""
-    shown = []
-    for m in instances:
-        height, width = m.pixels.shape
-        y0, x0 = max(m.y - y, 0), max(m.x - x, 0)
-        y1, x1 = min(m.y - y + height, crop), min(m.x - x + width, crop)
-        if y1 - y0 < 3 or x1 - x0 < 3:
-            continue
-        part = m.pixels[y0 + y - m.y : y1 + y - m.y, x0 + x - m.x : x1 + x - m.x]
-        if min(part.any(axis=0).sum(), part.any(axis=1).sum()) < 3:
-            continue
-        full = np.zeros((crop, crop), bool)
-        full[y0:y1, x0:x1] = part
-        shown.append(full)
-    return np.stack(shown) if shown else np.zeros((0, crop, crop), bool)
-
-
-def _depends(config: TrainConfig, samples: Sequence[LabelledImage] | None) -> dict[str, Any]:
-    """What a checkpoint belongs to: the configuration and, where images were given, these."""
-    values = asdict(config)
-    if samples is not None:
-        seen = []
-        for micrograph, truth in samples:
-            seen.append(micrograph.pixels)
-            for mask in truth.masks or ():
-                seen += [np.array([mask.y, mask.x]), mask.pixels]
-        values["labelled_images"] = arrays_sha256(*seen)
-    return values

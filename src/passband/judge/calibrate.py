@@ -8,6 +8,7 @@ from pathlib import Path
 
 from passband.detections.detections import Detections
 from passband.detections.given import DetectionsFile
+from passband.detections.labelled import Labelled, read_labelled
 from passband.detections.matching import OPTIMAL, MatchingRule
 from passband.detections.measured import measured_scores
 from passband.detectors.bundle import Bundle
@@ -21,7 +22,7 @@ from passband.estimate.performance import MOST_LABELLED, adapt, fit_calibration
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
 from passband.judge.calibrated import Calibrated, Change, calibrated, change_by_adapting, novel
-from passband.judge.labelled import Labelled, read_labelled
+from passband.judge.own_detector import any_detector
 from passband.judge.verdict import by_pixels, found_and_told
 from passband.micrographs.many import Reading
 from passband.micrographs.micrograph import Micrograph
@@ -226,9 +227,9 @@ def calibrate_on(
 ) -> Calibrated[Bundle]:
     """Calibrate a bundle's estimates on labelled micrographs.
 
-    A few images adapt the calibration that the bundle has to the domain that they are from. Where there
-    are `MIN_DOMAIN_ROWS` and more from several folders, or more than can be adapted to, a new one is
-    fitted to these images alone.
+    A few images adapt the calibration that the bundle has to the domain that they are from, or that of any
+    detector where it has none yet. Where there are `MIN_DOMAIN_ROWS` and more from several folders, or more
+    than can be adapted to, a new one is fitted to these images alone.
 
     Parameters
     ----------
@@ -260,7 +261,7 @@ def calibrate_on(
         for path, micrograph in usable.each(progress)
     ]
     many = len(rows) > MOST_LABELLED or (len(rows) >= MIN_DOMAIN_ROWS and len({r.domain for r in rows}) > 1)
-    known = None if bundle.calibration is None else from_record(bundle.calibration)
+    known = _known(bundle)
     if anew or many or known is None or not known.adaptable:
         fitted = calibrate_bundle(bundle, rows)
         change = Change(
@@ -269,7 +270,10 @@ def calibrate_on(
         )
         return calibrated(fitted, usable, rows, change)
     start = replace(known, labelled=None)
-    done = calibrated(adapt_bundle(bundle, rows), usable, rows, change_by_adapting(start, rows))
+    adaptable = replace(bundle, calibration=to_record(known))
+    done = calibrated(adapt_bundle(adaptable, rows), usable, rows, change_by_adapting(start, rows))
+    if bundle.calibration is None:
+        return done
     strange = sum(novel(start, row) for row in rows)
     if 2 * strange <= len(rows) and done.measured >= HARDLY_ANY:
         return done
@@ -277,6 +281,16 @@ def calibrate_on(
     words = f"{words}, and their measured F1 is {done.measured:.2f} in the mean: are they of what "
     words += f"{bundle.name!r} is for? What the labels teach holds for images like them alone"
     return replace(done, notes=(*done.notes, words))
+
+
+def _known(bundle: Bundle) -> Calibration | None:
+    """What a bundle knows of itself; of a detector that knows nothing yet, what is known of any."""
+    if bundle.calibration is not None:
+        return from_record(bundle.calibration)
+    if by_pixels(bundle):
+        return None
+    known = from_record(any_detector(scored=True).calibration)
+    return replace(known, score_threshold=bundle.score_threshold)
 
 
 def _calibration(bundle: Bundle) -> Calibration:

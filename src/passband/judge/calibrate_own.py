@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from passband.detections.detections import Detections
+from passband.detections.labelled import Labelled, LabelledImages, read_labelled
 from passband.errors import CalibrationError
 from passband.estimate.performance import MOST_LABELLED, adapt
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
 from passband.judge.calibrate import calibration_row
 from passband.judge.calibrated import Calibrated, calibrated, change_by_adapting
-from passband.judge.labelled import Labelled, LabelledImages, read_labelled
 from passband.judge.own_detector import OwnDetector, any_detector, without_scores
 from passband.types import Progress
 

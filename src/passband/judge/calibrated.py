@@ -9,11 +9,11 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
+from passband.detections.labelled import LabelledImages
 from passband.estimate.calibration import Calibration
 from passband.estimate.left_out import Told, told, told_left_out, width_with_more
 from passband.estimate.novelty import novelty
 from passband.estimate.rows import CalibrationRow
-from passband.judge.labelled import LabelledImages
 from passband.micrographs.many import Errors
 from passband.words import counted
 

@@ -10,13 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
+from passband.detections.labelled import Labelled, read_labelled
 from passband.detections.measured import found_by_class, scores_by_class
 from passband.detectors.bundle import Bundle
+from passband.detectors.infer import detect
 from passband.errors import ParameterError
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import write_table
 from passband.judge.calibrate import labelled_row
-from passband.judge.labelled import Labelled, read_labelled
+from passband.judge.verdict import by_pixels
 from passband.micrographs.many import Errors
 from passband.types import Progress
 from passband.words import counted
@@ -79,6 +81,8 @@ def score_labelled(
     hits, there = Counter[str](), Counter[str]()
     for path, micrograph in usable.each(progress):
         truth, found = usable.truth[path], usable.found.get(path)
+        if bundle is not None and not by_pixels(bundle):
+            found = detect(micrograph, bundle)
         rows.append(
             labelled_row(micrograph, found if found is not None else bundle, truth, usable.domain(path))
         )

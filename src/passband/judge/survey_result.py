@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -136,7 +136,7 @@ def survey_result(folder: Path, annotations: Path | DetectionsFile, *, coverage:
     task = read_task(folder)
     shapes = {d.name: task.members[d.place].image_shape for d in task.drawn}
     file = annotations if isinstance(annotations, DetectionsFile) else DetectionsFile(path=annotations)
-    given = read_given(shapes, file)
+    given = read_given(shapes, replace(file, truth=True))
     truth = given.found
     used = [d for d in task.drawn if d.name in truth]
     labelled = [_labelled(task.members[d.place], d, truth[d.name]) for d in used]

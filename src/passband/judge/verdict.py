@@ -325,15 +325,17 @@ def json_pieces(
 
 def verdict_json(v: Verdict) -> str:
     """One verdict as the machine contract has it, without a line feed."""
+    d = v.detections
     values = {
         "path": v.path,
         "verdict": v.verdict,
-        "estimates": {name: _estimate_as_json(v.estimates.get(name), v.detections) for name in SCORES},
+        "estimates": {name: _estimate_as_json(v.estimates.get(name), d) for name in SCORES},
         "detections": {
-            "count": len(v.detections),
-            "score_threshold": round(float(v.detections.score_threshold), 6),
-            "boxes_xyxy": np.round(v.detections.boxes_xyxy, 3).tolist(),
-            "scores": np.round(v.detections.scores, 6).tolist(),
+            "count": len(d),
+            "score_threshold": round(float(d.score_threshold), 6),
+            "boxes_xyxy": np.round(d.boxes_xyxy, 3).tolist(),
+            "scores": np.round(d.scores, 6).tolist(),
+            **({} if d.categories is None else {"categories": list(d.categories)}),
         },
         "reasons": list(v.reasons),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from passband.detections.detections import Detections
@@ -52,6 +52,8 @@ class LabelledImages:
         What was found, by path; empty where a network is asked.
     unused
         Pairs of a path and why it cannot be used.
+    unlabelled
+        Those of them of which the annotations merely say nothing.
     notes
         What was mended, left out and passed over, a sentence each.
     """
@@ -61,15 +63,22 @@ class LabelledImages:
     found: Mapping[str, Detections]
     unused: Errors
     notes: tuple[str, ...]
+    unlabelled: tuple[str, ...] = ()
 
     def each(self, progress: Progress | None = None) -> Iterator[tuple[str, Micrograph]]:
         """Every usable micrograph with its path, read anew, so that only one takes room."""
-        for done, path in enumerate(self.truth):
+        return self.some(list(self.truth), progress)
+
+    def some(
+        self, paths: Sequence[str], progress: Progress | None = None
+    ) -> Iterator[tuple[str, Micrograph]]:
+        """Some of the micrographs, likewise."""
+        for done, path in enumerate(paths):
             if progress:
-                progress(path, done, len(self.truth))
+                progress(path, done, len(paths))
             yield path, self.reading.read(path)
         if progress:
-            progress("", len(self.truth), len(self.truth))
+            progress("", len(paths), len(paths))
 
     @staticmethod
     def domain(path: str) -> str:
@@ -108,7 +117,10 @@ def read_labelled(labelled: Labelled) -> LabelledImages:
             unused.append((path, f"is the same image as {same}, which counts once"))
     if not shapes:
         raise _none_of(unused)
-    sources = [labelled.annotations, *([labelled.detections] if labelled.detections else [])]
+    sources = [
+        replace(labelled.annotations, truth=True),
+        *([labelled.detections] if labelled.detections else []),
+    ]
     given: list[Given] = []
     for file in sources:
         given.append(read_given(shapes, file))
@@ -131,6 +143,7 @@ def read_labelled(labelled: Labelled) -> LabelledImages:
         truth={path: held[0] for path, held in usable.items()},
         found={path: held[1] for path, held in usable.items()} if labelled.detections else {},
         unused=tuple(unused),
+        unlabelled=tuple(p for p in shapes if p not in given[0].found and p not in given[0].refused),
         notes=tuple(notes),
     )
 
