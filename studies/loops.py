@@ -12,7 +12,7 @@ the estimates along the temperature, calibrated on the four coldest.
 The labels themselves: neighbouring frames that show the same place are registered by the phase of their
 spectra, and the labels of one are scored against those of the other as if they were a detector's.
 
-    python studies/loops.py train [FOLDER]    on one core, 40 minutes; goes on from its checkpoint
+    python studies/loops.py train [FOLDER]    half an hour of one core; goes on from its checkpoint
     python studies/loops.py tell [FOLDER]     two minutes; leaves studies/results/loops.{txt,csv} and a figure
 """
 
@@ -54,7 +54,7 @@ from passband.store.files import write_whole
 OUT, RESULTS = Path("out/loops"), Path("studies/results")
 FIGURE = Path("docs/gallery/loops.png")
 TRAINED_ON = (0, 4, 8, 12)
-STEPS = 4000
+STEPS = 2000
 LABELLED = 4
 LOOSE = MatchingRule(kind="optimal", iou=0.1)
 
@@ -275,7 +275,7 @@ def draw(bundle: Bundle, tested: Sequence[CalibrationRow], names: Sequence[str])
     axes.set_xlabel("frame, in order of temperature (25 to 600 °C)")
     axes.set_ylabel("F1 at box IoU 0.5")
     axes.set_ylim(0, 1)
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
     save_figure(figure, FIGURE)
 
 

@@ -61,10 +61,14 @@ def test_an_object_counts_in_a_crop_if_three_pixels_of_it_show_each_way():
     for stripe in (np.s_[4:6, :], np.s_[:, 4:6]):
         thin = np.zeros((10, 10), bool)
         thin[stripe] = True
-        assert len(cropped([InstanceMask(y=5, x=5, pixels=thin)], 0, 0, 64)[0]) == 0
+        whole = InstanceMask(y=5, x=5, pixels=thin)
+        assert len(cropped([whole], 0, 0, 64)[0]) == 1  # it is thin, and all of it shows
+        assert len(cropped([whole], 10, 10, 64)[0]) == 0  # of its two rows or columns at most one is left
     three = np.eye(3, dtype=bool)
     assert len(cropped([InstanceMask(y=5, x=5, pixels=three)], 0, 0, 64)[0]) == 1
-    assert len(cropped([InstanceMask(y=5, x=5, pixels=thin), square], 0, 0, 64)[0]) == 1  # the others stay
+    assert (
+        len(cropped([InstanceMask(y=5, x=5, pixels=np.zeros((10, 10), bool)), square], 0, 0, 64)[0]) == 1
+    )  # the others stay
 
 
 def square_sample(shape, *squares, labels=None):
@@ -123,6 +127,7 @@ def test_an_enlarged_crop_shows_less_and_shows_it_larger():
 
 def test_labels_stay_with_their_objects():
     sample = square_sample((200, 200), (20, 20, 12), (20, 60, 12), (120, 120, 30), labels=[3, 1, 2])
+    large = 0
     for seed in range(10):
         rng = np.random.default_rng(seed)
         _, targets = draw_crops([sample], rng, crop=128, count=4, masks=False)
@@ -133,6 +138,16 @@ def test_labels_stay_with_their_objects():
             ):
                 if max(x1 - x0, y1 - y0) > 12:
                     assert label == 2
+                    large += 1
+    assert large > 3
+    _, (target,) = draw_crops(
+        [square_sample((64, 64), (5, 5, 9), (40, 30, 20), labels=[3, 1])],
+        np.random.default_rng(0),
+        crop=64,
+        count=1,
+    )
+    sides = (target["boxes"][:, 2] - target["boxes"][:, 0]).tolist()
+    assert dict(zip(sides, target["labels"].tolist(), strict=True)) == {9: 3, 20: 1}
 
 
 def test_boxes_stand_for_objects_without_outlines_and_crowds_teach_nothing():
@@ -149,7 +164,8 @@ def test_boxes_stand_for_objects_without_outlines_and_crowds_teach_nothing():
 def test_samples_on_disk_are_the_same_and_small_ones_are_filled_up_to_a_crop(tmp_path):
     sample = square_sample((40, 100), (3, 4, 9))
     sample.inputs[:] = np.random.default_rng(0).normal(size=sample.inputs.shape)
-    kept = on_disk(sample, 64, tmp_path)
+    (kept, again) = on_disk([sample, sample], 64, tmp_path)
+    np.testing.assert_array_equal(kept.inputs, again.inputs)
     assert kept.inputs.shape == (2, 64, 100) and kept.instances is sample.instances
     np.testing.assert_array_equal(kept.inputs[:, :40], sample.inputs)
     assert not kept.inputs[:, 40:].any() and not list(tmp_path.iterdir())

@@ -78,12 +78,18 @@ def train_detector(
     pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
     domains: Annotated[
-        str, typer.Option(help="Simulated domains, SET:FOCUS, separated by commas.")
-    ] = "A:under,B:under,C:under",
-    simulated: Annotated[int, typer.Option(min=1, help="How many images to simulate.")] = 1000,
+        str | None,
+        typer.Option(
+            help="Simulated domains, SET:FOCUS, separated by commas.", show_default="A:under,B:under,C:under"
+        ),
+    ] = None,
+    simulated: Annotated[
+        int | None, typer.Option(min=1, help="How many images to simulate.", show_default="1000")
+    ] = None,
     backbone: Annotated[
-        Backbone, typer.Option(help="Of simulated training: slim, or the paper's resnet50.")
-    ] = Backbone.slim,
+        Backbone | None,
+        typer.Option(help="Of simulated training: slim, or the paper's resnet50.", show_default="slim"),
+    ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps.", show_default="2000; of simulated images 2300")
     ] = None,
@@ -105,7 +111,22 @@ def train_detector(
 
     Simulated: `passband train detector --out mine --domains A:under,A:over`.
     """
-    if images or annotations:
+    from passband.errors import ParameterError
+
+    own = bool(images or annotations)
+    simulating: dict[str, object] = {"--domains": domains, "--simulated": simulated, "--backbone": backbone}
+    of_own: dict[str, object] = {
+        "--active": active,
+        "--category": category,
+        "--strict": strict,
+        "--sidecar": sidecar,
+    }
+    of_own |= {"--pixel-size-nm": pixel_size_nm}
+    given = [name for name, value in (simulating if own else of_own).items() if value]
+    if given:
+        kind = "simulated images; these are your own" if own else "your own images: give --images too"
+        raise ParameterError(f"{', '.join(given)}: of training on {kind}")
+    if own:
         _train_on_own(
             _own_images(images, annotations, category, strict, pixel_size_nm, sidecar),
             out,
@@ -123,10 +144,10 @@ def train_detector(
     from passband.detectors.train import TrainConfig, train_detector
 
     config = TrainConfig(
-        detector=SLIM if backbone is Backbone.slim else PAPER,
+        detector=PAPER if backbone is Backbone.resnet50 else SLIM,
         name=out.resolve().name,
-        domains=tuple(domains.split(",")),
-        images=simulated,
+        domains=tuple(domains.split(",")) if domains else TrainConfig.domains,
+        images=simulated or TrainConfig.images,
         steps=steps or TrainConfig.steps,
         seed=seed,
         start=_start(start or "none"),

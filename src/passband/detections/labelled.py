@@ -131,8 +131,10 @@ def read_labelled(labelled: Labelled) -> LabelledImages:
             usable[path] = [g.of(path) for g in given]
         except DetectionsError as e:
             unused.append((path, str(e)))
-    if unused and (any(f.strict for f in sources) or not usable):
-        raise _none_of(unused)
+    unlabelled = tuple(p for p in shapes if p not in given[0].found and p not in given[0].refused)
+    faulty = [pair for pair in unused if pair[0] not in unlabelled]
+    if (faulty and any(f.strict for f in sources)) or not usable:
+        raise _none_of(faulty or unused)
     if not any(len(held[0]) for held in usable.values()):
         raise CalibrationError(
             f"{labelled.annotations.path} holds no object on any of the {counted(len(usable), 'image')}: "
@@ -143,7 +145,7 @@ def read_labelled(labelled: Labelled) -> LabelledImages:
         truth={path: held[0] for path, held in usable.items()},
         found={path: held[1] for path, held in usable.items()} if labelled.detections else {},
         unused=tuple(unused),
-        unlabelled=tuple(p for p in shapes if p not in given[0].found and p not in given[0].refused),
+        unlabelled=unlabelled,
         notes=tuple(notes),
     )
 

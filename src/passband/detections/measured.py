@@ -101,8 +101,9 @@ def best_threshold(
     Returns
     -------
     threshold, scores
-        Chosen on all images; of two that are equally good, the higher. Each image is scored at the threshold
-        that is best for the others, so that its score did not choose; a single image at its own.
+        Chosen on all images; of two that are equally good, the higher, and 0.5 where all are. Each image is
+        scored at the threshold that is best for the others, so that its score did not choose; a single image
+        at its own.
 
     Examples
     --------
@@ -123,4 +124,6 @@ def best_threshold(
 
 
 def _last_best(values: Vector) -> int:
+    if np.ptp(values) < 1e-9:
+        return THRESHOLDS.index(0.5)
     return int(np.flatnonzero(values >= values.max() - 1e-9)[-1])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch.nn.functional import interpolate
 
 
@@ -128,14 +128,14 @@ def turn(values: np.ndarray, record: Augmentation) -> np.ndarray:
 
 
 def augment_image(
-    image: Float32[np.ndarray, "c y x"], record: Augmentation, crop: int
+    image: Float[np.ndarray, "c y x"], record: Augmentation, crop: int
 ) -> Float32[np.ndarray, "c crop crop"]:
     """The crop of a network's input image, turned, saturated and made noisier.
 
     Parameters
     ----------
     image
-        float32 (channels, y, x) from `detector_input`.
+        (channels, y, x) from `detector_input`, of any precision.
     record
         From `draw_augmentation`.
     crop
@@ -151,7 +151,7 @@ def augment_image(
     [[[2.0, 2.0], [2.0, 2.0]]]
     """
     window = np.s_[:, record.y : record.y + record.side, record.x : record.x + record.side]
-    out = turn(_scaled(image[window], crop), record)
+    out = turn(_scaled(image[window].astype(np.float32), crop), record)
     if record.noise > 0:
         noise = np.random.default_rng(record.noise_seed).standard_normal(out.shape[1:], np.float32)
         out = out + np.float32(record.noise) * noise

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -76,26 +77,36 @@ def sample_of(
     )
 
 
-def on_disk(sample: Sample, crop: int, folder: Path) -> Sample:
-    """The same with its pixels in an unnamed file, so that any number of samples takes little memory.
+def on_disk(samples: Iterable[Sample], crop: int, folder: Path) -> list[Sample]:
+    """The same with their pixels in one unnamed file, so that any number takes little memory.
 
     Parameters
     ----------
-    sample
-        An image smaller than a crop is laid on its corner, as detection fills up an image's last tile.
+    samples
+        Read one after the other; an image smaller than a crop is laid on its corner, as detection fills up
+        an image's last tile.
     crop
         Side of a crop in pixels.
     folder
         On whose disk the file is; it is gone with the process.
     """
-    return replace(sample, inputs=_kept(_filled(sample.inputs, crop), folder))
-
-
-def _kept(values: np.ndarray, folder: Path) -> np.ndarray:
+    kept: list[Sample] = []
     with tempfile.TemporaryFile(dir=folder) as file:
-        kept = np.memmap(file, values.dtype, "w+", shape=values.shape)
-        kept[:] = values
-        return kept
+        shapes = []
+        for sample in samples:
+            inputs = _filled(sample.inputs, crop)
+            file.write(inputs.tobytes())
+            shapes.append(inputs.shape)
+            kept.append(replace(sample, inputs=inputs[:, :0]))
+        if not kept:
+            return []
+        file.flush()
+        pixels = np.memmap(file, np.float16, "r")
+    ends = np.cumsum([math.prod(shape) for shape in shapes]).tolist()
+    return [
+        replace(sample, inputs=pixels[end - math.prod(shape) : end].reshape(shape))
+        for sample, shape, end in zip(kept, shapes, ends, strict=True)
+    ]
 
 
 def _filled(inputs: np.ndarray, crop: int) -> np.ndarray:
@@ -160,7 +171,7 @@ def draw_crops(
             shown, places = cropped(sample.instances, record.y, record.x, record.side)
             if len(shown):
                 break
-        images.append(torch.from_numpy(augment_image(sample.inputs.astype(np.float32), record, crop)))
+        images.append(torch.from_numpy(augment_image(sample.inputs, record, crop)))
         targets.append(_target(shown, sample.labels[places], record, crop, masks))
     return images, targets
 
@@ -194,16 +205,19 @@ def _target(
 
 
 def cropped(instances: Sequence[InstanceMask], y: int, x: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Masks (n, side, side) of the objects that show at least 3 x 3 pixels in a crop, and which they are."""
+    """Masks (n, side, side) of the objects that show in a crop, and which they are.
+
+    Of an object that the crop cuts at least 3 pixels must show each way, or all that there are.
+    """
     shown, places = [], []
     for place, m in enumerate(instances):
         height, width = m.pixels.shape
         y0, x0 = max(m.y - y, 0), max(m.x - x, 0)
         y1, x1 = min(m.y - y + height, side), min(m.x - x + width, side)
-        if y1 - y0 < 3 or x1 - x0 < 3:
+        if y1 <= y0 or x1 <= x0:
             continue
         part = m.pixels[y0 + y - m.y : y1 + y - m.y, x0 + x - m.x : x1 + x - m.x]
-        if min(part.any(axis=0).sum(), part.any(axis=1).sum()) < 3:
+        if any(part.any(axis=a).sum() < min(3, m.pixels.any(axis=a).sum() or 1) for a in (0, 1)):
             continue
         full = np.zeros((side, side), bool)
         full[y0:y1, x0:x1] = part

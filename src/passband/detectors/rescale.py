@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import scipy.ndimage
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, Integer
 from torch.nn.functional import interpolate
 
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Image, InstanceMask
+
+_SUB = 4  # places in each direction at which a scaled pixel is looked up
 
 
 def rescaling(micrograph: Micrograph, bundle: Bundle) -> float:
@@ -67,7 +70,7 @@ def resized(pixels: Image, scale: float) -> Float32[np.ndarray, "rows columns"]:
 
 
 def resized_mask(mask: InstanceMask, scale: float) -> InstanceMask:
-    """One object of an image enlarged by a factor; of one that is shrunk away a pixel is left at most.
+    """One object of an image enlarged by a factor; of one that is shrunk away the best pixels are left.
 
     Examples
     --------
@@ -75,10 +78,24 @@ def resized_mask(mask: InstanceMask, scale: float) -> InstanceMask:
     >>> small.y, small.x, small.pixels.shape
     (4, 2, (3, 5))
     """
-    size = [max(1, round(side * scale)) for side in mask.pixels.shape]
-    tensor = torch.from_numpy(mask.pixels)[None, None].float()
-    pixels = (interpolate(tensor, size=size, mode="area")[0, 0] >= 0.5).numpy()
-    return InstanceMask(y=int(mask.y * scale), x=int(mask.x * scale), pixels=pixels)
+    y, rows = _scaled_places(mask.y, mask.pixels.shape[0], scale)
+    x, columns = _scaled_places(mask.x, mask.pixels.shape[1], scale)
+    inside = (rows >= 0)[:, None] & (columns >= 0)[None]
+    sampled = mask.pixels[np.maximum(rows, 0)[:, None], np.maximum(columns, 0)] & inside
+    covered = sampled.reshape(len(rows) // _SUB, _SUB, len(columns) // _SUB, _SUB).mean((1, 3))
+    pixels = covered >= 0.5
+    if not pixels.any() and mask.pixels.any():
+        pixels = covered == covered.max()
+    return InstanceMask(y=y, x=x, pixels=pixels)
+
+
+def _scaled_places(start: int, length: int, scale: float) -> tuple[int, Integer[np.ndarray, " n"]]:
+    """First pixel of a scaled extent, and at `_SUB` places of each of its pixels the one before, or -1."""
+    first, end = math.floor(start * scale + 1e-9), math.ceil((start + length) * scale - 1e-9)
+    end = max(end, first + 1)
+    places = (first + (np.arange((end - first) * _SUB) + 0.5) / _SUB) / scale - start
+    before = np.floor(places).astype(np.int64)
+    return first, np.where((before >= 0) & (before < length), before, -1)
 
 
 def resized_labelled(
@@ -97,11 +114,28 @@ def resized_labelled(
     if scale == 1.0:
         return micrograph, truth
     pixels = resized(micrograph.pixels, scale)
-    masks = None if truth.masks is None else tuple(resized_mask(m, scale) for m in truth.masks)
+    masks = None
+    boxes = (truth.boxes_xyxy * scale).clip(0, [*pixels.shape[::-1]] * 2)
+    kept = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    if truth.masks is not None:
+        scaled = [_within(resized_mask(m, scale), pixels.shape) for m in truth.masks]
+        kept = np.array([i for i in kept.tolist() if scaled[i] is not None], np.int64)
+        masks = tuple(m for i in kept.tolist() if (m := scaled[i]) is not None)
+    crowds = [_within(resized_mask(m, scale), pixels.shape) for m in truth.crowds]
     return replace(micrograph, pixels=pixels), replace(
         truth,
         image_shape=pixels.shape,
-        boxes_xyxy=truth.boxes_xyxy * scale,
+        boxes_xyxy=boxes[kept],
+        scores=truth.scores[kept],
         masks=masks,
-        crowds=tuple(resized_mask(m, scale) for m in truth.crowds),
+        categories=None if truth.categories is None else tuple(truth.categories[i] for i in kept.tolist()),
+        crowds=tuple(m for m in crowds if m is not None),
     )
+
+
+def _within(mask: InstanceMask, shape: tuple[int, ...]) -> InstanceMask | None:
+    """What of an object lies in an image, if anything does."""
+    pixels = mask.pixels[max(0, -mask.y) : shape[0] - mask.y, max(0, -mask.x) : shape[1] - mask.x]
+    if not pixels.any():
+        return None
+    return InstanceMask(y=max(0, mask.y), x=max(0, mask.x), pixels=np.ascontiguousarray(pixels))

@@ -5,6 +5,7 @@ Everything that decides the result is in `TrainConfig`; a killed run goes on fro
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -35,7 +36,8 @@ Look = Callable[[Bundle], Mapping[str, float]]
 """Measures a network as it is now: numbers by name."""
 
 CHECKPOINT_STEPS = 200
-"""A killed run loses at most so many steps."""
+CHECKPOINT_SECONDS = 60
+"""A killed run loses at most so many steps, and hardly more than so many seconds."""
 LOOKS = 8
 """So often the network is measured on the way."""
 LOG_STEPS = 20
@@ -170,6 +172,7 @@ def train_detector(
     else:
         seen, about = given.samples, given.about
     model.train()
+    kept_at = time.monotonic()
     for step in range(first, config.steps):
         rng = np.random.default_rng([config.seed, 1, step])  # a resumed run draws the same crops,
         torch.manual_seed(int(rng.integers(2**62)))  # and torchvision's samplers the same regions
@@ -203,7 +206,9 @@ def train_detector(
             now = _bundle(config, {k: v.clone() for k, v in average.items()}, about)
             looks.append({"step": step + 1, **look(now)})
             write_log(looks_kept, looks)
-        if (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
+        late = time.monotonic() - kept_at > CHECKPOINT_SECONDS
+        if late or (step + 1) % CHECKPOINT_STEPS == 0 or step + 1 == config.steps:
+            kept_at = time.monotonic()
             state = {"step": step + 1, "log": log.state(), "looks": looks}
             write_checkpoint(kept, depends, Checkpoint(state, training_tensors(model, optimizer, average)))
     return _bundle(config, average, about)
@@ -248,18 +253,26 @@ class _Given(NamedTuple):
 
 def _given(samples: Iterable[LabelledImage], config: TrainConfig, folder: Path) -> _Given:
     """Labelled images, read one after the other; an error names every one that cannot be used."""
-    seen, marks, sizes, faults = [], [], [], []
-    for micrograph, truth in samples:
-        fault = _unusable(micrograph, truth, config.detector)
-        if fault:
-            faults.append(f"{micrograph.name} {fault}")
-            continue
-        channels, classes = input_channels(config.detector), config.detector.classes
-        sample = sample_of(micrograph, truth, channels, classes)
-        seen.append(on_disk(sample, config.crop, folder))
-        outlines = [part for m in sample.instances for part in (np.array([m.y, m.x]), m.pixels)]
-        marks.append(arrays_sha256(micrograph.pixels, sample.labels, *outlines))
-        sizes.append(micrograph.pixel_size)
+    marks: list[str] = []
+    sizes: list[float | None] = []
+    faults: list[str] = []
+    channels, classes = input_channels(config.detector), config.detector.classes
+
+    def usable() -> Iterator[Sample]:
+        for micrograph, truth in samples:
+            fault = _unusable(micrograph, truth, config.detector)
+            if fault:
+                faults.append(f"{micrograph.name} {fault}")
+                continue
+            sample = sample_of(micrograph, truth, channels, classes)
+            outlines = [
+                part for m in (*sample.instances, *truth.crowds) for part in (np.array([m.y, m.x]), m.pixels)
+            ]
+            marks.append(arrays_sha256(micrograph.pixels, sample.labels, *outlines))
+            sizes.append(micrograph.pixel_size)
+            yield sample
+
+    seen = on_disk(usable(), config.crop, folder)
     if not seen and not faults:
         faults.append("no labelled image came; wanted at least one")
     if faults:
@@ -301,6 +314,9 @@ def start_from(model: nn.Module, config: TrainConfig) -> None:
             f"({config.detector.in_words})"
         )
     fit = {k: v for k, v in bundle.weights.items() if k in fresh and v.shape == fresh[k].shape}
+    mine, theirs = config.detector.classes, bundle.detector.classes
+    if mine != theirs and max(len(mine), len(theirs)) > 1:  # an output is of a class; others are learnt anew
+        fit = {k: v for k, v in fit.items() if "_predictor." not in k or "conv5" in k}
     model.load_state_dict(fresh | fit)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections import defaultdict
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from passband.detections.detections import Detections
 from passband.detections.labelled import Labelled, LabelledImages, read_labelled
-from passband.detections.measured import best_threshold, measured_scores
+from passband.detections.measured import best_threshold, measured_scores, scores_by_class
 from passband.detections.scores import Scores
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
 from passband.detectors.config import SLIM, DetectorConfig
@@ -23,7 +25,7 @@ from passband.detectors.infer import detect
 from passband.detectors.rescale import resized_labelled
 from passband.detectors.suggest import LOWEST_SCORE, suggest
 from passband.detectors.train import TrainConfig, train_detector
-from passband.errors import ParameterError
+from passband.errors import BundleError, ParameterError
 from passband.micrographs.many import Errors
 from passband.types import Progress
 from passband.words import counted
@@ -80,10 +82,15 @@ class Trained:
     before, after
         Scores of each image held out: by the network that it started from, at its own threshold, and by the
         new one at the threshold that is best for the others held out. None where nothing is to be told.
+    by_class
+        Mean F1 of each of several classes by the new network, at its threshold; the scores above are whatever
+        the class.
     unlabelled
         Images of which the annotations say nothing.
     label_next
         Those of them that were asked for, the first one first.
+    wanted_next
+        How many were asked for.
     unused
         Pairs of a path and why it could not be used.
     notes
@@ -95,8 +102,10 @@ class Trained:
     validated: tuple[str, ...]
     before: tuple[Scores, ...] | None
     after: tuple[Scores, ...] | None
+    by_class: Mapping[str, float]
     unlabelled: tuple[str, ...]
     label_next: tuple[str, ...]
+    wanted_next: int
     unused: Errors
     notes: tuple[str, ...]
 
@@ -132,10 +141,18 @@ def train_on_labelled(
         network.
     """
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise ParameterError(f"{out} is a file; wanted a folder for the detector, new or of this training")
     usable = read_labelled(labelled)
     kept, held = split(usable, training)
     truths = [usable.truth[path] for path in kept]
-    config, scale = config_for(truths, out.resolve().name, training)
+    of_kept = _classes(truths)
+    classes = sorted({*of_kept, *_classes([usable.truth[path] for path in held])})
+    config, scale = config_for(truths, out.resolve().name, training, classes)
+    lacking = [name for name in classes if name not in of_kept]
+    notes = list(usable.notes)
+    if lacking:
+        notes.append(f"no object of {', '.join(lacking)} is in an image that is trained on: label more")
     about = {"image_scale": scale, "own_labels": True}
 
     def measure(bundle: Bundle) -> dict[str, float]:
@@ -154,9 +171,12 @@ def train_on_labelled(
         bundle, training={**bundle.training, **about, "images_held_out": len(held)}, score_threshold=0.5
     )
     before = after = None
+    by_class: dict[str, float] = {}
     if held:
         low = replace(bundle, score_threshold=LOWEST_SCORE)
-        threshold, after = best_threshold(_answers(usable, held, low, progress))
+        answers = _answers(usable, held, low, progress)
+        threshold, after = best_threshold(answers)
+        by_class = _by_class(answers, threshold) if len(classes) > 1 else {}
         bundle = replace(
             bundle,
             score_threshold=threshold,
@@ -165,8 +185,9 @@ def train_on_labelled(
         if training.start is not None:
             first = read_bundle(training.start)
             before = tuple(measured_scores(t, found) for t, found in _answers(usable, held, first, progress))
-    write_bundle(bundle, out / "bundle.safetensors")
-    bundle = read_bundle(out / "bundle.safetensors")
+    file = out / "bundle.safetensors"
+    write_bundle(_calibrated_before(bundle, file), file)
+    bundle = read_bundle(file)
     label_next: tuple[str, ...] = ()
     if training.suggest:
         label_next = suggest(usable, bundle, training.suggest, seed=training.seed, progress=progress)
@@ -176,11 +197,37 @@ def train_on_labelled(
         validated=held,
         before=before,
         after=after,
+        by_class=by_class,
         unlabelled=usable.unlabelled,
         label_next=label_next,
+        wanted_next=training.suggest,
         unused=tuple((path, words) for path, words in usable.unused if path not in usable.unlabelled),
-        notes=usable.notes,
+        notes=tuple(notes),
     )
+
+
+def _classes(truths: Sequence[Detections]) -> set[str]:
+    return {name for t in truths for name in t.categories or ()}
+
+
+def _by_class(answers: Sequence[tuple[Detections, Detections]], threshold: float) -> dict[str, float]:
+    """Mean F1 of each class over the images that hold or claim it."""
+    each: dict[str, list[float]] = defaultdict(list)
+    for truth, found in answers:
+        for name, scores in scores_by_class(truth, found.above(threshold)).items():
+            each[name].append(scores.f1)
+    return {name: float(np.mean(values)) for name, values in sorted(each.items())}
+
+
+def _calibrated_before(bundle: Bundle, file: Path) -> Bundle:
+    """The bundle with the calibration that its file was given meanwhile, if it is the same network."""
+    try:
+        old = read_bundle(file)
+    except BundleError:
+        return bundle
+    same = old.detector == bundle.detector and old.score_threshold == bundle.score_threshold
+    same = same and all(torch.equal(v.half(), bundle.weights[k].half()) for k, v in old.weights.items())
+    return replace(bundle, calibration=old.calibration) if same else bundle
 
 
 def split(usable: LabelledImages, training: OwnTraining) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -194,26 +241,18 @@ def split(usable: LabelledImages, training: OwnTraining) -> tuple[tuple[str, ...
     folders: dict[str, list[str]] = defaultdict(list)
     for path in usable.truth:
         folders[str(Path(path).resolve().parent)].append(path)
-    rng = np.random.default_rng([training.seed, 7])
     if training.split == "folder":
         if training.validate and len(folders) < 2:
             raise ParameterError(
                 "whole folders are to be held out, but all labelled images are in one; "
                 "hold out images one by one"
             )
-        names = sorted(folders)
-        count = math.ceil(training.validate * len(names)) if training.validate else 0
-        out = {path for i in rng.permutation(len(names))[:count] for path in folders[names[i]]}
+        names = _held_out({name: Path(name).name for name in folders}, training)
+        out = {path for name in names for path in folders[name]}
     else:
-        total = len(usable.truth)
-        count = max(1, round(training.validate * total)) if training.validate and total > 1 else 0
-        # Each folder gives its share: its images in random order, at even distances from 0 to 1.
-        places = [
-            ((rank + rng.random()) / len(paths), path)
-            for _, paths in sorted(folders.items())
-            for rank, path in enumerate(paths[i] for i in rng.permutation(len(paths)))
-        ]
-        out = {path for _, path in sorted(places)[:count]}
+        out = _held_out(
+            {p: f"{Path(p).resolve().parent.name}/{Path(p).name}" for p in usable.truth}, training
+        )
     kept = tuple(path for path in usable.truth if path not in out)
     if not any(len(usable.truth[path]) for path in kept):
         raise ParameterError(
@@ -223,7 +262,24 @@ def split(usable: LabelledImages, training: OwnTraining) -> tuple[tuple[str, ...
     return kept, tuple(path for path in usable.truth if path in out)
 
 
-def config_for(truths: Sequence[Detections], name: str, training: OwnTraining) -> tuple[TrainConfig, float]:
+def _held_out(names: Mapping[str, str], training: OwnTraining) -> set[str]:
+    """Those whose name and the seed give a number below the share, so that it stays as labels are added.
+
+    At least one of several, and never all.
+    """
+    share, total = training.validate, len(names)
+    if not share or total < 2:
+        return set()
+    marks = {p: hashlib.sha256(f"{training.seed} {name}".encode()).digest() for p, name in names.items()}
+    drawn = {path: int.from_bytes(mark[:7], "big") / 2**56 for path, mark in marks.items()}
+    lowest = sorted(drawn, key=lambda path: drawn[path])
+    below = sum(value < share for value in drawn.values())
+    return set(lowest[: max(1, min(below, total - 1))])
+
+
+def config_for(
+    truths: Sequence[Detections], name: str, training: OwnTraining, classes: Sequence[str] = ()
+) -> tuple[TrainConfig, float]:
     """What network suits the labelled objects, and by what factor their images are to be enlarged first.
 
     Parameters
@@ -234,6 +290,8 @@ def config_for(truths: Sequence[Detections], name: str, training: OwnTraining) -
         Of the bundle.
     training
         Where to start, and for how long.
+    classes
+        Names of the classes that are told apart.
 
     Examples
     --------
@@ -249,12 +307,14 @@ def config_for(truths: Sequence[Detections], name: str, training: OwnTraining) -
     scale = round(_scale(low, high), 2)
     low, high = low * scale, high * scale
     crop = 384 if high > 96 else 256
+    most = 2 * _most_in_a_tile(truths, scale)
     detector = replace(
         SLIM,
         anchor_sizes=_anchors(low, high),
-        classes=tuple(sorted({c for t in truths for c in t.categories or ()})),
+        classes=tuple(classes),
         masks=all(t.masks is not None for t in truths if len(t)),
-        max_detections=max(SLIM.max_detections, 2 * _most_in_a_tile(truths, scale)),
+        max_detections=max(SLIM.max_detections, most),
+        proposals=max(SLIM.proposals, 3 * most // 2),
     )
     return (
         TrainConfig(
@@ -344,6 +404,9 @@ def trained_in_words(trained: Trained) -> str:
         if scores:
             told = ", ".join(f"{n.replace('f1', 'F1')} {v:.3f}" for n, v in mean_scores(scores).items())
             lines.append(f"{words}: {told} ({scores[0].rule})")
+    if trained.by_class:
+        told = ", ".join(f"{name} {value:.3f}" for name, value in trained.by_class.items())
+        lines.append(f"that is whatever the class; F1 of each: {told}")
     if trained.after and len(trained.after) > 1:
         lines.append(
             f"score threshold {bundle.score_threshold:g}; each image above by the one that suits the others"
@@ -354,6 +417,8 @@ def trained_in_words(trained: Trained) -> str:
         lines.append(f"score threshold {bundle.score_threshold:g}; none was held out to choose it on")
     if trained.unlabelled:
         lines.append(f"{counted(len(trained.unlabelled), 'image')} without labels: not trained on")
+    if 0 < len(trained.label_next) < trained.wanted_next or (trained.wanted_next and not trained.unlabelled):
+        lines.append(f"to be labelled next there are {len(trained.label_next)} of {trained.wanted_next}")
     if trained.label_next:
         lines += ["to be labelled next, the first of them first:", *trained.label_next]
     lines += [f"not used: {path}: {words}" for path, words in trained.unused]
@@ -369,6 +434,7 @@ def trained_to_json(trained: Trained, **more: Any) -> str:
         "validated": list(trained.validated),
         "before": None if trained.before is None else _rounded(mean_scores(trained.before)),
         "after": None if trained.after is None else _rounded(mean_scores(trained.after)),
+        "by_class": _rounded(trained.by_class),
         "score_threshold": trained.bundle.score_threshold,
         "classes": list(_of(trained.bundle).classes),
         "outlines": _of(trained.bundle).masks,
