@@ -50,7 +50,7 @@ class Commands(TyperGroup):
             stop(f"{e.filename or 'a file'}: {e.strerror or e}", 2)
         except KeyboardInterrupt:
             kept = "what is finished is kept where --report or --out was given"
-            stop(f"interrupted; {kept}: run the same command again to go on", 130)
+            _stop(f"interrupted; {kept}: run the same command again to go on", 130)
         except Exception as e:
             usage = isinstance(e, typer.Abort) or hasattr(e, "exit_code")  # Typer's own, shown by Typer
             if hasattr(e, "format_message"):  # a wrong call; not a command that ended with a status

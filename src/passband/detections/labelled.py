@@ -86,11 +86,18 @@ class LabelledImages:
         return Path(path).resolve().parent.name
 
 
-def read_labelled(labelled: Labelled) -> LabelledImages:
+def read_labelled(labelled: Labelled, *, some: bool = False) -> LabelledImages:
     """Which of the labelled micrographs can be used.
 
     One that cannot be read, of which the annotations or the detections say nothing, or that has the pixels of
     another, is left out and told, or an error where the files are read strictly.
+
+    Parameters
+    ----------
+    labelled
+        Where they lie.
+    some
+        Whether it is no fault that images have no labels.
 
     Raises
     ------
@@ -132,7 +139,7 @@ def read_labelled(labelled: Labelled) -> LabelledImages:
         except DetectionsError as e:
             unused.append((path, str(e)))
     unlabelled = tuple(p for p in shapes if p not in given[0].found and p not in given[0].refused)
-    faulty = [pair for pair in unused if pair[0] not in unlabelled]
+    faulty = [pair for pair in unused if not (some and pair[0] in unlabelled)]
     if (faulty and any(f.strict for f in sources)) or not usable:
         raise _none_of(faulty or unused)
     if not any(len(held[0]) for held in usable.values()):

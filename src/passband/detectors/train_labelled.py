@@ -143,7 +143,7 @@ def train_on_labelled(
     out = Path(out)
     if out.exists() and not out.is_dir():
         raise ParameterError(f"{out} is a file; wanted a folder for the detector, new or of this training")
-    usable = read_labelled(labelled)
+    usable = read_labelled(labelled, some=True)
     kept, held = split(usable, training)
     truths = [usable.truth[path] for path in kept]
     of_kept = _classes(truths)
