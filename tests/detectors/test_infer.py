@@ -148,7 +148,7 @@ class Seeing(MaskRCNN):
 
 def seen_in_tiles(monkeypatch, pixels, tile):
     """What is found by a network that sees all, as a sorted list of boxes."""
-    monkeypatch.setattr(infer, "network_of", lambda bundle: Seeing())
+    monkeypatch.setattr(infer, "_network", lambda bundle: Seeing())
     monkeypatch.setattr(infer, "TILES", (tile,))
     found = detect(Micrograph(pixels=pixels, name="patches"), default_bundle())
     assert [m.box_xyxy for m in found.masks] == [tuple(b) for b in found.boxes_xyxy]
@@ -348,9 +348,9 @@ def test_where_a_mask_has_no_pixel_in_the_image_its_box_stands_for_it():
 @pytest.mark.parametrize("shape", [(5, 700), (33, 31), (66, 90)])
 def test_what_was_looked_at_first_changes_nothing_in_what_is_found_next(scene, shape):
     """Sides that are no multiple of 32 are padded, the small ones by half of them and more."""
-    infer.network_of.cache_clear()
+    infer._network.cache_clear()
     before = detect(scene[0], default_bundle())
-    infer.network_of.cache_clear()
+    infer._network.cache_clear()
     noise = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     detect(Micrograph(pixels=noise, name="noise"), default_bundle())
     after = detect(scene[0], default_bundle())

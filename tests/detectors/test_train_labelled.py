@@ -172,6 +172,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(train_labelled, "config_for", small)
 
 
+@pytest.mark.training
 def test_a_detector_learns_what_is_labelled_and_says_how_good_it_became(tmp_path, quick, monkeypatch):
     """It starts from cavities, which are bright, and is to find dark squares among bright ones."""
     monkeypatch.setattr("passband.detectors.train.LOOKS", 2)

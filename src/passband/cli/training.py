@@ -66,9 +66,7 @@ def train_detector(
     validate: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share of your images that is held out and measured.")
     ] = 0.2,
-    split: Annotated[
-        Split, typer.Option(help="Hold out images of every folder, or whole folders.")
-    ] = Split.image,
+    split: Annotated[Split, typer.Option(help="Hold out images one by one, or whole folders.")] = Split.image,
     active: Annotated[
         int,
         typer.Option(min=0, help="Name so many of your images without labels that are to be labelled next."),
@@ -99,7 +97,7 @@ def train_detector(
     """Train a detector: on your own labelled micrographs, or on simulated ones.
 
     Your own: some images are held out, and F1 on them is told before and after. Classes keep their names;
-    boxes without outlines do. Ten images are a beginning; each step takes about half a second of one core.
+    boxes without outlines do. Ten images are a beginning; each step takes about a second of one core.
 
     - `passband train detector --images some/ --annotations truth.json --out mine`
 
@@ -119,9 +117,9 @@ def train_detector(
         "--active": active,
         "--category": category,
         "--strict": strict,
+        "--pixel-size-nm": pixel_size_nm,
         "--sidecar": sidecar,
     }
-    of_own |= {"--pixel-size-nm": pixel_size_nm}
     given = [name for name, value in (simulating if own else of_own).items() if value]
     if given:
         kind = "simulated images; these are your own" if own else "your own images: give --images too"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -80,6 +81,34 @@ def scores_by_class(truth: Detections, found: Detections, rule: MatchingRule = O
     """
     names = sorted({*(truth.categories or ()), *(found.categories or ())})
     return {name: measured_scores(truth.of([name]), found.of([name]), rule) for name in names}
+
+
+def f1_by_class(
+    pairs: Iterable[tuple[Detections, Detections]], rule: MatchingRule = OPTIMAL
+) -> dict[str, float]:
+    """Mean F1 of each class over the images that hold or claim it, in the order of their names.
+
+    Parameters
+    ----------
+    pairs
+        What is there and what was found, of each image.
+    rule
+        Which detection is which object.
+
+    Examples
+    --------
+    >>> boxes = np.array([[3.0, 4, 13, 16], [20, 20, 30, 30]])
+    >>> both = Detections(
+    ...     image_shape=(64, 64), boxes_xyxy=boxes, scores=np.ones(2), categories=("loop", "void")
+    ... )
+    >>> f1_by_class([(both, both), (both, both.of(["void"]))])
+    {'loop': 0.5, 'void': 1.0}
+    """
+    each: dict[str, list[float]] = defaultdict(list)
+    for truth, found in pairs:
+        for name, scores in scores_by_class(truth, found, rule).items():
+            each[name].append(scores.f1)
+    return {name: float(np.mean(values)) for name, values in sorted(each.items())}
 
 
 THRESHOLDS = tuple(round(0.05 * i, 2) for i in range(1, 20))

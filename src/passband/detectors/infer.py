@@ -81,7 +81,7 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) ->
 
     from passband.detectors.mask_rcnn import detector_input, input_channels
 
-    model = network_of(bundle)
+    model = _network(bundle)
     inputs = detector_input(pixels, input_channels(config))
     found: list[_Found] = []
     height, width = pixels.shape
@@ -133,7 +133,7 @@ def _tile_side(config: DetectorConfig, pixels: int, memory_gb: float) -> int:
 
 
 @lru_cache(maxsize=2)
-def network_of(bundle: Bundle) -> FasterRCNN:
+def _network(bundle: Bundle) -> FasterRCNN:
     """The network of a bundle, built once for each."""
     from passband.detectors.mask_rcnn import build_detector, input_channels
 

@@ -139,7 +139,7 @@ def train_detector(
     ------
     ParameterError
         If the folder holds the checkpoint of another configuration or of other images, or the bundle
-        to start from another detector; naming every labelled image that cannot be used.
+        to start from another network; naming every labelled image that cannot be used.
 
     Examples
     --------

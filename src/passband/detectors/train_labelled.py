@@ -16,7 +16,7 @@ import torch
 
 from passband.detections.detections import Detections
 from passband.detections.labelled import Labelled, LabelledImages, read_labelled
-from passband.detections.measured import best_threshold, measured_scores, scores_by_class
+from passband.detections.measured import best_threshold, f1_by_class, measured_scores
 from passband.detections.scores import Scores
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
 from passband.detectors.config import SLIM, DetectorConfig
@@ -50,7 +50,7 @@ class OwnTraining:
     validate
         Share of the images that are held out and measured, at least one of two or more; 0 for none.
     split
-        Whether images are held out one by one, some of each folder, or whole folders.
+        Whether images are held out one by one, or whole folders.
     suggest
         So many of the images without labels are named that it would learn most from.
     seed
@@ -176,7 +176,8 @@ def train_on_labelled(
         low = replace(bundle, score_threshold=LOWEST_SCORE)
         answers = _answers(usable, held, low, progress)
         threshold, after = best_threshold(answers)
-        by_class = _by_class(answers, threshold) if len(classes) > 1 else {}
+        if len(classes) > 1:
+            by_class = f1_by_class((there, found.above(threshold)) for there, found in answers)
         bundle = replace(
             bundle,
             score_threshold=threshold,
@@ -210,15 +211,6 @@ def _classes(truths: Sequence[Detections]) -> set[str]:
     return {name for t in truths for name in t.categories or ()}
 
 
-def _by_class(answers: Sequence[tuple[Detections, Detections]], threshold: float) -> dict[str, float]:
-    """Mean F1 of each class over the images that hold or claim it."""
-    each: dict[str, list[float]] = defaultdict(list)
-    for truth, found in answers:
-        for name, scores in scores_by_class(truth, found.above(threshold)).items():
-            each[name].append(scores.f1)
-    return {name: float(np.mean(values)) for name, values in sorted(each.items())}
-
-
 def _calibrated_before(bundle: Bundle, file: Path) -> Bundle:
     """The bundle with the calibration that its file was given meanwhile, if it is the same network."""
     try:
@@ -231,7 +223,7 @@ def _calibrated_before(bundle: Bundle, file: Path) -> Bundle:
 
 
 def split(usable: LabelledImages, training: OwnTraining) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Images to train on and images held out: some of each folder, or whole folders.
+    """Images to train on and images held out.
 
     Raises
     ------

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from passband.detections.detections import Detections
 from passband.detections.labelled import Labelled, read_labelled
-from passband.detections.measured import found_by_class, scores_by_class
+from passband.detections.measured import f1_by_class, found_by_class
 from passband.detectors.bundle import Bundle
 from passband.detectors.infer import detect
 from passband.errors import ParameterError
@@ -77,7 +78,7 @@ def score_labelled(
         raise ParameterError("wanted detections or a bundle, one of the two")
     usable = read_labelled(labelled)
     rows: list[CalibrationRow] = []
-    by_class: dict[str, list[float]] = defaultdict(list)
+    of_classes: list[tuple[Detections, Detections]] = []
     hits, there = Counter[str](), Counter[str]()
     for path, micrograph in usable.each(progress):
         truth, found = usable.truth[path], usable.found.get(path)
@@ -87,8 +88,7 @@ def score_labelled(
             labelled_row(micrograph, found if found is not None else bundle, truth, usable.domain(path))
         )
         if found is not None and truth.categories is not None and found.categories is not None:
-            for name, scores in scores_by_class(truth, found).items():
-                by_class[name].append(0.0 if np.isnan(scores.f1) else scores.f1)
+            of_classes.append((truth, found))
         elif found is not None:
             for name, (hit, all_there) in found_by_class(truth, found).items():
                 hits[name] += hit
@@ -98,7 +98,7 @@ def score_labelled(
     if len(there) > 1:
         each = ", ".join(f"{name} {hits[name]} of {there[name]}" for name in sorted(there))
         notes.append(f"found of each class: {each}; the scores are of all together")
-    means = {name: float(np.mean(values)) for name, values in sorted(by_class.items())}
+    means = f1_by_class(of_classes)
     return Scored(
         rows=tuple(rows),
         by_class=means if len(means) > 1 else {},
