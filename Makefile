@@ -69,7 +69,7 @@ real: setup
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
-.PHONY: gpu generalist generalist-ways study defocus-map bundle paper held-out pairs any-detector own-detector loops evidence strangers thon fuzz requirements
+.PHONY: gpu generalist generalist-ways study defocus-map bundle paper held-out pairs any-detector own-detector loops label-next evidence strangers thon fuzz requirements
 .PHONY: cards-table cards-curve cards-paper cards-poses cards-priors cards-stress particles
 bundle: setup
 	$(PY) studies/shipped_bundle.py
@@ -146,6 +146,10 @@ own-detector: setup
 loops: setup
 	$(PY) studies/loops.py train $(PASSBAND_DATA)/loops
 	$(PY) studies/loops.py tell $(PASSBAND_DATA)/loops
+
+# Whether the images that a detector names teach it more than random ones; half an hour on two cores.
+label-next: setup
+	$(PY) studies/label_next.py $(PASSBAND_DATA)/emps
 
 evidence: setup
 	$(PY) studies/evidence.py
