@@ -68,6 +68,11 @@ real: setup
 	@test -n "$(DATA)" || { echo "say which folder: make real DATA=folder [SIDECAR=sizes.csv]"; exit 2; }
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
+# Images like those of the calibration, never looked at before: two minutes.
+.PHONY: in-domain
+in-domain: setup
+	$(PY) studies/in_domain.py
+
 # The bundle that ships, from nothing: train, choose the threshold, test, calibrate, report.
 .PHONY: gpu generalist generalist-ways study defocus-map bundle paper held-out pairs any-detector own-detector loops label-next evidence strangers thon fuzz requirements
 .PHONY: cards-table cards-curve cards-paper cards-poses cards-priors cards-stress particles

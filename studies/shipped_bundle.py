@@ -36,10 +36,12 @@ from passband.detectors.train import TrainConfig, train_detector
 from passband.drawing.saving import save_figure
 from passband.estimate.evaluation.evaluate import OF_DETECTIONS, evaluate
 from passband.estimate.evaluation.protocols import PROTOCOLS
+from passband.estimate.in_domain import Taken
 from passband.estimate.rows import CalibrationRow
 from passband.estimate.tables import read_table, write_table
 from passband.judge.calibrate import calibrate_bundle, calibration_row
 from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.write_tiff import SIMULATED
 from passband.store.files import write_whole
 from score_tables import format_table
 
@@ -154,16 +156,19 @@ def _bundle() -> Bundle:
     return _held[0]
 
 
+def _calibration_records() -> list[tuple[str, int, CavityRecord]]:
+    return [
+        (name, i, record)
+        for k, (name, count) in enumerate(CALIBRATION.items())
+        for i, record in enumerate(draw_set([name], count, seed=SEEDS["calibration"] + 1000 * k))
+    ]
+
+
 def rows() -> None:
     """Detect in the calibration images, two processes at a time; goes on where it stopped."""
     path = RESULTS / "calibration_rows.csv"
     done = {r.image: r for r in read_table(path).rows} if path.exists() else {}
-    jobs = [
-        (name, i, record)
-        for k, (name, count) in enumerate(CALIBRATION.items())
-        for i, record in enumerate(draw_set([name], count, seed=SEEDS["calibration"] + 1000 * k))
-        if f"{name}/{i}" not in done
-    ]
+    jobs = [job for job in _calibration_records() if f"{job[0]}/{job[1]}" not in done]
     with ProcessPoolExecutor(2) as pool:
         for n, values in enumerate(pool.map(_row, jobs, chunksize=2), 1):
             row = CalibrationRow(**values)
@@ -175,7 +180,14 @@ def rows() -> None:
 
 def fit() -> None:
     """Fit the calibration on all rows, write the bundle, and print what the protocols say."""
-    table = read_table(RESULTS / "calibration_rows.csv").rows
+    drawn = {f"{name}/{i}": record for name, i, record in _calibration_records()}
+    table = [
+        replace(
+            row,
+            taken=Taken(instrument=SIMULATED, pixel_size=drawn[row.image].conditions.pixel_size),
+        )
+        for row in read_table(RESULTS / "calibration_rows.csv").rows
+    ]
     trained = read_bundle(TRAINED if TRAINED.exists() else SHIPPED)  # the same network, if not trained here
     digest = write_bundle(calibrate_bundle(trained, table), SHIPPED)
     print(f"{SHIPPED.name}: {SHIPPED.stat().st_size / 1e6:.2f} MB, sha256 {digest}")

@@ -15,6 +15,7 @@ from passband.estimate import intervals
 from passband.estimate.blend import Blend, from_logit, to_logit
 from passband.estimate.effects import SMOOTH, LabelledRows, expected_spread, fit_effect, learn, radius
 from passband.estimate.features import PAPER_FEATURES
+from passband.estimate.in_domain import Taken
 from passband.estimate.intervals import (
     FEW,
     NEW_DOMAINS,
@@ -53,6 +54,7 @@ def table(inputs, scores, domains, images=None):
         scores=scores,
         domains=tuple(domains),
         images=tuple(images or (str(i) for i in range(len(inputs)))),
+        taken=(Taken(),) * len(inputs),
     )
 
 

@@ -293,6 +293,42 @@ def test_simulate_writes_images_that_can_be_rebuilt_and_resumes(call, tmp_path) 
     assert "no simulated domain 'Z:under'" in wrong.err
 
 
+def test_images_of_an_instrument_that_was_calibrated_are_told_as_like_images(call, discs, tmp_path) -> None:
+    truth = {}
+    for i in range(36):
+        folder = tmp_path / "mine" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        micrograph, truth[f"{i}.tif"] = discs(i, noise=(0.2, 0.4)[i % 2])
+        write_image(folder / f"{i}.tif", micrograph.pixels)
+    write_coco(tmp_path / "truth.json", truth)
+    out, images = tmp_path / "mine.safetensors", tmp_path / "mine" / "*" / "*.tif"
+    given = ("--pixel-size-nm", "0.4", "--instrument", "Talos F200X")
+    words = ("calibrate", "--images", images, "--annotations", tmp_path / "truth.json", "--anew")
+    assert call(*words, *given, "--out", out).status == 0
+    assert "Talos F200X, 0.4 to 0.4 nm a pixel" in call("info", out).out
+    judge = ("assess", tmp_path / "mine" / "a", "--bundle", out, "--json")
+    like = json.loads(call(*judge, *given).out)["micrographs"]
+    others = [
+        json.loads(call(*judge, *other).out)["micrographs"]
+        for other in (
+            (),
+            given[:2],
+            (*given[:2], "--instrument", "Jeol"),
+            ("--pixel-size-nm", "0.5", *given[2:]),
+        )
+    ]
+    assert all("like images" in " ".join(m["reasons"]) for m in like if m["detections"]["count"])
+    for other in others:
+        assert not any("like images" in " ".join(m["reasons"]) for m in other)
+    widths = [
+        [m["estimates"]["f1"]["high"] - m["estimates"]["f1"]["low"] for m in some]
+        for some in (like, others[0])
+    ]
+    assert sum(widths[0]) < sum(widths[1])
+    assert call(*words, "--out", tmp_path / "plain.safetensors").status == 0
+    assert "narrower for" not in call("info", tmp_path / "plain.safetensors").out
+
+
 def test_calibrate_fits_a_users_own_images(call, discs, tmp_path) -> None:
     images, truth = tmp_path / "mine", {}
     images.mkdir()

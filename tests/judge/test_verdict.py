@@ -104,6 +104,30 @@ def test_a_worse_interval_never_gives_a_better_verdict(
     assert RANK[verdict(good(outlook=outlook(value, max(0.0, low - fall), high, novelty)))] <= RANK[before]
 
 
+def test_few_objects_carry_the_estimate_of_an_image_that_is_like_known_ones() -> None:
+    like = replace(outlook(0.92, 0.8, 1.0), in_domain=True)
+    assert verdict(good(detections=confident(1))) == "review"
+    assert verdict(good(detections=confident(1), outlook=like)) == "trust"
+    assert "that of like images" in said(good(detections=confident(1), outlook=like))
+    assert "like images" not in said(good())
+
+
+@pytest.mark.parametrize(
+    "worse",
+    [
+        {"detections": confident(0)},
+        {"outlook": replace(outlook(0.92, 0.4, 1.0), in_domain=True)},
+        {"outlook": replace(outlook(0.75, 0.6, 0.9), in_domain=True)},
+        {"outlook": replace(outlook(0.92, 0.8, 1.0), in_domain=True, novelty=1.2)},
+        {"pixel_size": None},
+        {"pixel_size": 9.0},
+    ],
+)
+def test_likeness_excuses_nothing_but_few_objects(worse: dict[str, object]) -> None:
+    like = {"outlook": replace(outlook(0.92, 0.8, 1.0), in_domain=True)}
+    assert verdict(good(**{**like, **worse})) == "review"
+
+
 @given(unit, unit, unit, st.floats(1.0, 1e6, exclude_min=True), st.integers(0, 40))
 def test_beyond_the_calibrated_range_is_never_trust(a: float, b: float, c: float, far: float, n: int) -> None:
     low, value, high = sorted((a, b, c))

@@ -12,6 +12,7 @@ import pytest
 
 PIXEL_SIZE_NM = 0.25
 VOLTAGE = 200e3
+INSTRUMENT = "TEAM 0.5"
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +105,7 @@ def _emds(folder, pixels):
 
     with h5py.File(folder / "ncem.emd", "w") as f:
         f.attrs.update({"version_major": 0, "version_minor": 2})
-        f.create_group("microscope").attrs["voltage"] = VOLTAGE
+        f.create_group("microscope").attrs.update({"voltage": VOLTAGE, "name": INSTRUMENT})
         home = f.create_group("signals/image")
         home.attrs["emd_group_type"] = 1
         home["data"] = pixels.T
@@ -129,6 +130,7 @@ def _emds(folder, pixels):
                     "Defocus": "-1.5e-6",
                     "OperatingMode": "1",
                 },
+                "Instrument": {"InstrumentModel": "Titan", "InstrumentId": "3492"},
             }
         ).encode()
         column = np.frombuffer(words.ljust(1000, b"\0"), np.uint8)

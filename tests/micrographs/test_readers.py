@@ -12,8 +12,11 @@ import pytest
 
 from passband.errors import ParameterError, ReadError
 from passband.micrographs import parser_process, readers
+from passband.micrographs.many import Reading
 from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.picture import named
 from passband.micrographs.readers import SUFFIXES, read_micrograph
+from passband.micrographs.write_tiff import SIMULATED, imagej_tiff
 
 REC_601 = np.array([0.299, 0.587, 0.114])
 
@@ -105,8 +108,55 @@ def test_velox_underfocus_is_positive(place):
     assert m.defocus == pytest.approx(15000)  # Velox writes -1.5 µm for underfocus
 
 
+@pytest.mark.parametrize(
+    ("name", "instrument"), [("ncem.emd", "TEAM 0.5"), ("velox.emd", "Titan 3492"), ("grey.mrc", "")]
+)
+def test_the_instrument_is_what_the_file_says(place, name, instrument):
+    assert read_micrograph(place(name), frame=0).instrument == instrument
+
+
+@pytest.mark.parametrize(
+    ("name", "instrument"),
+    [
+        ("dm3_diffraction.dm3", "FEI Tecnai"),
+        ("dm4_image.dm4", "Zeiss SEM COM"),
+        ("haadf.mrc", "Spectra 3814"),
+        ("tia_image_1.ser", "Microscope TalosF200X 200 kV D6308 XTwin"),
+        ("emd_velox_tem_stack.emd", "Titan 3492"),
+        ("tif_imagej.tif", ""),
+    ],
+)
+def test_the_instrument_is_found_in_vendors_files(formats_folder, name, instrument):
+    assert read_micrograph(formats_folder / name, frame=0, permissive=True).instrument == instrument
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (("  Talos \n F200X\0", 7, None), "Talos F200X"),
+        ((b"Talos\xff",), "Talos\ufffd"),
+        (("x" * 500,), "x" * 120),
+        (({}, [], True), ""),
+    ],
+)
+def test_an_instruments_name_is_made_of_anything(parts, name):
+    assert named(*parts) == name
+
+
+def test_a_simulated_tiff_names_its_instrument_and_the_reader_may_be_told_better(tmp_path, true_pixels):
+    path = tmp_path / "a.tif"
+    path.write_bytes(imagej_tiff(true_pixels, 2.0))
+    assert read_micrograph(path).instrument == SIMULATED
+    assert Reading().read(str(path)).instrument == SIMULATED
+    assert Reading(instrument="Talos").read(str(path)).instrument == "Talos"
+    path.write_bytes(imagej_tiff(true_pixels, 2.0, instrument="Jeol = 2100"))
+    m = read_micrograph(path)
+    assert (m.instrument, m.pixel_size) == ("Jeol = 2100", pytest.approx(2.0))
+
+
 def test_what_files_do_not_say_is_unknown(place):
     m = read_micrograph(place("grey16.png"))
+    assert m.instrument == ""
     assert (m.pixel_size, m.energy, m.defocus, dict(m.sources)) == (None, None, None, {})
 
 

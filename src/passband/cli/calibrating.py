@@ -19,6 +19,7 @@ from passband.cli.foreign import (
 )
 from passband.cli.shell import (
     BundleOption,
+    InstrumentOption,
     PixelSizeOption,
     SidecarOption,
     bundle_from,
@@ -57,6 +58,7 @@ def calibrate(
     strict: StrictOption = False,
     pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
+    instrument: InstrumentOption = "",
     anew: Annotated[
         bool, typer.Option("--anew", help="Fit to these images alone, however few folders they are from.")
     ] = False,
@@ -85,7 +87,7 @@ def calibrate(
 
     labelled = labelled_images(
         images, annotations, _found(detections, image_list, score_threshold, category, strict),
-        category, strict, pixel_size_nm, sidecar,
+        category, strict, pixel_size_nm, sidecar, instrument,
     )  # fmt: skip
     done: Calibrated[Any]
     if detections is not None:

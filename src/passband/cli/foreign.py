@@ -83,6 +83,7 @@ def labelled_images(
     strict: bool,
     pixel_size_nm: float | None,
     sidecar: Path | None,
+    instrument: str = "",
 ) -> Labelled:
     """Labelled micrographs as the options name them."""
     from passband.detections.given import DetectionsFile
@@ -95,7 +96,9 @@ def labelled_images(
         annotations=DetectionsFile(path=annotations, categories=tuple(category or ()), strict=strict),
         detections=detections,
         reading=Reading(
-            pixel_size=angstrom(pixel_size_nm), sidecar={} if sidecar is None else read_sidecar(sidecar)
+            pixel_size=angstrom(pixel_size_nm),
+            sidecar={} if sidecar is None else read_sidecar(sidecar),
+            instrument=instrument,
         ),
     )
 

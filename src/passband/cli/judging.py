@@ -20,6 +20,7 @@ from passband.cli.foreign import (
 from passband.cli.shell import (
     SHIPPED_BUNDLES,
     BundleOption,
+    InstrumentOption,
     PixelSizeOption,
     SchedulerOption,
     SidecarOption,
@@ -79,6 +80,7 @@ def assess(
     pixel_size_nm: PixelSizeOption = None,
     thickness_nm: ThicknessOption = None,
     sidecar: SidecarOption = None,
+    instrument: InstrumentOption = "",
     defocus_nm: Annotated[
         float | None,
         typer.Option(
@@ -148,6 +150,7 @@ def assess(
             sidecar={} if sidecar is None else read_sidecar(sidecar),
             frame=frame,
             defocus=signed_angstrom(defocus_nm),
+            instrument=instrument,
         ),
         detections=detections_file(detections, image_list, score_threshold, category, strict),
         frames=None if frames is None else frames_from_text(frames),

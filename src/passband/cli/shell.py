@@ -102,6 +102,15 @@ SidecarOption = Annotated[
 
 PixelSizeOption = Annotated[float | None, typer.Option(help="nm per pixel, in place of what the files say.")]
 
+InstrumentOption = Annotated[
+    str,
+    typer.Option(
+        help="The microscope's name, in place of what the files say: images of an instrument that was "
+        "calibrated are told more narrowly.",
+        show_default="as the files say",
+    ),
+]
+
 ThicknessOption = Annotated[float | None, typer.Option(help="Foil thickness in nm, for the swelling.")]
 
 SchedulerOption = Annotated[

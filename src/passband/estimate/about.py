@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from passband.estimate.records import CalibrationRecord, from_record
 from passband.types import Lines
+from passband.units import NM
 
 
 def about_calibration(record: CalibrationRecord | None, *, particles: bool = False) -> Lines:
@@ -21,4 +22,8 @@ def about_calibration(record: CalibrationRecord | None, *, particles: bool = Fal
         *matching,
         ("coverage", calibration.statement),
         ("interval width", f"{widths} on average"),
+        *(
+            ("narrower for", f"{s.instrument}, {s.low / NM:.3g} to {s.high / NM:.3g} nm a pixel")
+            for s in (() if calibration.in_domain is None else calibration.in_domain.settings)
+        ),
     ]

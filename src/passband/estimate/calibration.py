@@ -14,6 +14,7 @@ from passband.detections.matching import MatchingRule
 from passband.errors import CalibrationError
 from passband.estimate.blend import Blend
 from passband.estimate.effects import DomainEffect, LabelledRows
+from passband.estimate.in_domain import InDomain
 from passband.estimate.intervals import (
     NEW_DOMAINS,
     NEW_IMAGES,
@@ -67,12 +68,16 @@ class Outlook:
     abstained
         The estimate says too little to be used: the image lies outside, nothing was found, or the F1
         interval is wider than nearly all of the calibration's own.
+    in_domain
+        The image was taken as images of the calibration were and is like them, so that its intervals are
+        those of like images: they say nothing of another material, instrument or focus.
     """
 
     estimates: Mapping[str, Estimate]
     novelty: float
     unusual: tuple[str, ...]
     abstained: bool = False
+    in_domain: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,8 +90,8 @@ class Forecast:
         float64 (n, 3), columns in the order of `TARGETS`, in [0, 1].
     novelty
         float64 (n,).
-    abstained
-        Boolean (n,).
+    abstained, in_domain
+        Boolean (n,), as of `Outlook`.
     """
 
     value: ScoreTable
@@ -94,6 +99,7 @@ class Forecast:
     high: ScoreTable
     novelty: Vector
     abstained: Bool[np.ndarray, " n"]
+    in_domain: Bool[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -149,6 +155,9 @@ class Calibration:
         What was said of the calibration rows without their domain or fold.
     labelled
         A few images of the domain at hand, to which all estimates are adapted, or None.
+    in_domain
+        What tells of images that were taken as those of the calibration were; None where it is not known
+        with what these were taken.
 
     Raises
     ------
@@ -170,6 +179,7 @@ class Calibration:
     widest: float
     held_out: HeldOutScores
     labelled: LabelledRows | None = None
+    in_domain: InDomain | None = None
 
     def __post_init__(self) -> None:
         faults = self._regressor_faults() + self._range_faults() + self._reach_faults()
@@ -210,6 +220,8 @@ class Calibration:
             faults.append(f"widest must be in [0, 1], got {self.widest!r}")
         if len(set(self.features)) != len(self.features) or len(self.features) != len(self.reference.center):
             faults.append(f"{len(self.features)} features, {len(self.reference.center)} known")
+        if self.in_domain is not None and self.in_domain.forest.n_features != len(self.features):
+            faults.append(f"like images of {self.in_domain.forest.n_features} features")
         if not 0 <= self.score_threshold <= 1:
             faults.append(f"score_threshold must be in [0, 1], got {self.score_threshold!r}")
         if not 0 < self.coverage < 1:

@@ -154,7 +154,7 @@ def extend_reference(reference: Reference, table: Float64[np.ndarray, "n p"]) ->
     >>> novelty(known, far) > 1, novelty(extend_reference(known, far[None]), far)
     (True, 0.0)
     """
-    more = np.arcsinh((table - reference.center) / reference.scale)
+    more = scaled(reference, table)
     repeated = np.repeat(more, NEIGHBOURS, axis=0) if len(more) < NEIGHBOURS else more
     return replace(
         reference,
@@ -162,6 +162,11 @@ def extend_reference(reference: Reference, table: Float64[np.ndarray, "n p"]) ->
         low=np.minimum(reference.low, more.min(axis=0)),
         high=np.maximum(reference.high, more.max(axis=0)),
     )
+
+
+def scaled(reference: Reference, table: Float64[np.ndarray, "n p"]) -> Float64[np.ndarray, "n p"]:
+    """Features in the space of the known rows, where each has about the same scale."""
+    return np.asarray(np.arcsinh((table - reference.center) / reference.scale), np.float64)
 
 
 def know_domains(
@@ -178,7 +183,7 @@ def know_domains(
     domains
         Of each row; those with few rows teach nothing.
     """
-    known = np.arcsinh((table - reference.center) / reference.scale).astype(np.float32)
+    known = scaled(reference, table).astype(np.float32)
     names = np.asarray(domains)
     within = []
     for few in FEW_KNOWN:
@@ -216,7 +221,7 @@ def only(reference: Reference, table: Float64[np.ndarray, "n p"]) -> Reference:
     >>> novelty(few, rows[20]) < 1 < novelty(few, rows[70]), novelty(known, rows[70]) < 1
     (True, True)
     """
-    rows = np.arcsinh((table - reference.center) / reference.scale)
+    rows = scaled(reference, table)
     edge = reference.edge
     if len(reference.within):
         edge = float(np.interp(np.log(len(rows)), np.log(FEW_KNOWN), reference.within))

@@ -22,6 +22,7 @@ from passband.estimate import novelty
 from passband.estimate.blend import Blend, from_logit, standardise, to_logit
 from passband.estimate.calibration import Calibration, Estimate, Forecast, HeldOutScores, Outlook
 from passband.estimate.effects import LabelledRows, expected_spread, learn, radius
+from passband.estimate.in_domain import InDomain, Taken, ends, fit_in_domain
 from passband.estimate.intervals import (
     FOLDS,
     NEW_DOMAINS,
@@ -40,7 +41,7 @@ from passband.estimate.regressor import (
     ScoreTable,
     guess,
 )
-from passband.estimate.rows import CalibrationRow, name_faults, number_faults, tabulate
+from passband.estimate.rows import CalibrationRow, RowTable, name_faults, number_faults, tabulate
 from passband.types import Vector
 
 MOST_LABELLED = 200
@@ -141,6 +142,7 @@ def fit_calibration(
         reference=reference,
         widest=1.0,
         held_out=HeldOutScores(estimated=fitted.held_out[known], measured=table.scores[known]),
+        in_domain=_like_images(table, reference, fitted.valid_for, coverage, seed),
     )
     low, high = _intervals(calibration, table.inputs[shown], counts_of(table)[shown], fitted.held_out[shown])
     return replace(calibration, widest=float(np.quantile(high[:, 0] - low[:, 0], WIDEST)))
@@ -221,7 +223,9 @@ def adapt(calibration: Calibration, rows: Sequence[CalibrationRow], *, domain: s
     return replace(calibration, labelled=labelled, reference=reference)
 
 
-def forecast(calibration: Calibration, features: Float64[np.ndarray, "n p"]) -> Forecast:
+def forecast(
+    calibration: Calibration, features: Float64[np.ndarray, "n p"], taken: Taken | None = None
+) -> Forecast:
     """Estimate the scores of many images.
 
     Parameters
@@ -230,6 +234,8 @@ def forecast(calibration: Calibration, features: Float64[np.ndarray, "n p"]) -> 
         For the detector that made the detections, at its threshold.
     features
         Finite, columns in the order of ``calibration.features``, float64 (n, p).
+    taken
+        With what all of them were taken, where that is known.
 
     Returns
     -------
@@ -262,15 +268,24 @@ def forecast(calibration: Calibration, features: Float64[np.ndarray, "n p"]) -> 
         if calibration.labelled is not None:
             values = from_logit(to_logit(values) + _learned(calibration, inputs, counts)[0])
         low, high = _intervals(calibration, inputs, counts, values)
+    far = np.array([novelty.novelty(calibration.reference, row) for row in features])
+    known = calibration.in_domain
+    alike = np.zeros(len(features), bool)
+    if known is not None and calibration.labelled is None and taken is not None and known.knows(taken):
+        alike = (far <= 1) & (counts > 0)
+        like = ends(known, novelty.scaled(calibration.reference, features[alike]))
+        low[alike] = np.minimum(like.low, values[alike])
+        high[alike] = np.maximum(like.high, values[alike])
     empty = counts == 0  # either nothing is there, or it was missed
     low[empty], high[empty] = 0.0, 1.0
-    far = np.array([novelty.novelty(calibration.reference, row) for row in features])
     wide = high[:, 0] - low[:, 0] > calibration.widest + 1e-9
     told = (wide | (far > 1)) & RECIPES[calibration.model].blend  # the published recipe never abstains
-    return Forecast(value=values, low=low, high=high, novelty=far, abstained=empty | told)
+    return Forecast(value=values, low=low, high=high, novelty=far, abstained=empty | told, in_domain=alike)
 
 
-def estimate_scores(calibration: Calibration, features: Mapping[str, float]) -> Outlook:
+def estimate_scores(
+    calibration: Calibration, features: Mapping[str, float], taken: Taken | None = None
+) -> Outlook:
     """Estimate the scores of one image from its features.
 
     Parameters
@@ -279,6 +294,8 @@ def estimate_scores(calibration: Calibration, features: Mapping[str, float]) -> 
         For the detector that made the detections, at its threshold.
     features
         Exactly those named in ``calibration.features``.
+    taken
+        With what the image was taken, where that is known.
 
     Returns
     -------
@@ -294,7 +311,7 @@ def estimate_scores(calibration: Calibration, features: Mapping[str, float]) -> 
     if faults:
         raise CalibrationError("these features do not fit the calibration: " + "; ".join(faults))
     row = np.array([features[n] for n in calibration.features], np.float64)
-    said = forecast(calibration, row[None])
+    said = forecast(calibration, row[None], taken)
     estimates = {
         t: Estimate(
             value=float(said.value[0, j]),
@@ -309,6 +326,25 @@ def estimate_scores(calibration: Calibration, features: Mapping[str, float]) -> 
         novelty=float(said.novelty[0]),
         unusual=novelty.unusual(calibration.reference, row, calibration.features),
         abstained=bool(said.abstained[0]),
+        in_domain=bool(said.in_domain[0]),
+    )
+
+
+def _like_images(
+    table: RowTable, reference: novelty.Reference, valid_for: str, coverage: float, seed: int
+) -> InDomain | None:
+    """What tells of images taken as these were, where that is known and intervals are for new domains."""
+    some = table.select(found_something(table))
+    if valid_for != NEW_DOMAINS or not any(one.known for one in some.taken):
+        return None
+    return fit_in_domain(
+        novelty.scaled(reference, some.features),
+        some.scores,
+        some.domains,
+        some.images,
+        some.taken,
+        coverage=coverage,
+        seed=seed,
     )
 
 

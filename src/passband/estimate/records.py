@@ -16,6 +16,7 @@ from passband.estimate import forest
 from passband.estimate.blend import Blend
 from passband.estimate.calibration import Calibration, HeldOutScores
 from passband.estimate.effects import DomainEffect, LabelledRows
+from passband.estimate.in_domain import InDomain, Setting
 from passband.estimate.intervals import Reach
 from passband.estimate.novelty import Reference
 from passband.estimate.regressor import TARGETS, Forests, Regressor
@@ -66,6 +67,7 @@ def to_record(calibration: Calibration) -> CalibrationRecord:
         "edge": c.reference.edge,
         "widest": c.widest,
         "adapted_to": None if c.labelled is None else c.labelled.domain,
+        "settings": [] if c.in_domain is None else [asdict(s) for s in c.in_domain.settings],
     }
     parts: dict[str, object] = {"reference": c.reference, "held_out": c.held_out}
     if isinstance(c.regressor, Blend):
@@ -75,6 +77,8 @@ def to_record(calibration: Calibration) -> CalibrationRecord:
         for i, trees in enumerate(c.regressor.forests):
             parts[f"forest{i}"] = trees
     parts |= {name: part for name, part in (("effect", c.effect), ("labelled", c.labelled)) if part}
+    if c.in_domain is not None:
+        parts |= {"in_domain": c.in_domain, "in_domain_forest": c.in_domain.forest}
     arrays = {
         f"{prefix}.{name}": value
         for prefix, part in parts.items()
@@ -140,6 +144,7 @@ def from_record(record: CalibrationRecord) -> Calibration:
             widest=float(s["widest"]),
             held_out=HeldOutScores(**_part(arrays, "held_out", HeldOutScores)),
             labelled=labelled,
+            in_domain=_in_domain(s.get("settings"), arrays),  # not told before 0.2
         )
     except (
         KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, ParameterError
@@ -173,6 +178,20 @@ def _regressor(arrays: Mapping[str, np.ndarray]) -> Regressor:
         stored = {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)}
         forests.append(forest.from_arrays(stored, scaling["center"].size))
     return Forests(forests=tuple(forests), **scaling)
+
+
+def _in_domain(settings: Any, arrays: Mapping[str, np.ndarray]) -> InDomain | None:
+    if not settings:
+        return None
+    own = "in_domain_forest."
+    stored = {name.removeprefix(own): array for name, array in arrays.items() if name.startswith(own)}
+    known = tuple(
+        Setting(instrument=str(s["instrument"]), low=float(s["low"]), high=float(s["high"])) for s in settings
+    )
+    columns = np.asarray(arrays["reference.center"]).size
+    return InDomain(
+        forest=forest.from_arrays(stored, columns), settings=known, **_part(arrays, "in_domain", InDomain)
+    )
 
 
 def _reach(stored: Mapping[str, Any], coverage: float) -> Reach:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from passband.errors import CalibrationError
+from passband.estimate.in_domain import UNKNOWN, Taken
 from passband.estimate.regressor import TARGETS, Inputs, Recipe, ScoreTable
 
 
@@ -29,6 +30,8 @@ class CalibrationRow:
         Where the image comes from: material, instrument, focus, or trained_tested.
     image
         The image's name, equal for two rows of one image.
+    taken
+        With what it was taken, as far as that is known.
 
     Raises
     ------
@@ -48,6 +51,7 @@ class CalibrationRow:
     recall: float
     domain: str
     image: str
+    taken: Taken = UNKNOWN
 
     def __post_init__(self) -> None:
         faults = []
@@ -79,7 +83,7 @@ class RowTable:
         Those that a recipe's regressor sees, float64 (n, q).
     scores
         Measured, float64 (n, 3), columns in the order of `TARGETS`.
-    domains, images
+    domains, images, taken
         Of each row.
     """
 
@@ -89,6 +93,7 @@ class RowTable:
     scores: ScoreTable
     domains: tuple[str, ...]
     images: tuple[str, ...]
+    taken: tuple[Taken, ...]
 
     def select(self, rows: np.ndarray) -> RowTable:
         """Some of the rows, by a boolean of each or by their numbers."""
@@ -100,6 +105,7 @@ class RowTable:
             scores=self.scores[chosen],
             domains=tuple(self.domains[int(i)] for i in chosen),
             images=tuple(self.images[int(i)] for i in chosen),
+            taken=tuple(self.taken[int(i)] for i in chosen),
         )
 
 
@@ -146,6 +152,7 @@ def tabulate(rows: Sequence[CalibrationRow], recipe: Recipe) -> RowTable:
         scores=np.array([[getattr(r, t) for t in TARGETS] for r in rows], np.float64),
         domains=tuple(r.domain for r in rows),
         images=tuple(r.image for r in rows),
+        taken=tuple(r.taken for r in rows),
     )
 
 

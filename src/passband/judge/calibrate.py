@@ -23,7 +23,7 @@ from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
 from passband.judge.calibrated import Calibrated, Change, calibrated, change_by_adapting, novel
 from passband.judge.own_detector import any_detector
-from passband.judge.verdict import by_pixels, found_and_told
+from passband.judge.verdict import by_pixels, found_and_told, taken
 from passband.micrographs.many import Reading
 from passband.micrographs.micrograph import Micrograph
 from passband.types import Mask, Progress
@@ -85,6 +85,7 @@ def calibration_row(
         recall=scores.recall,
         domain=domain,
         image=micrograph.name,
+        taken=taken(micrograph),
     )
 
 
@@ -142,6 +143,7 @@ def pixel_row(
         recall=both / there if there else empty,
         domain=domain,
         image=micrograph.name,
+        taken=taken(micrograph),
     )
 
 

@@ -16,6 +16,7 @@ from passband.estimate.reasons import Moved
 from passband.judge.placing import Placed
 from passband.micrographs.micrograph import Micrograph
 from passband.units import NM
+from passband.words import counted
 
 Judgement = Literal["trust", "review", "reject"]
 
@@ -231,6 +232,9 @@ def weigh(evidence: Evidence, policy: Policy) -> list[Finding]:
         explained.append(Finding("trust", _within(evidence.placed)))
     if evidence.strangers is not None:
         explained.append(Finding("trust", "F1 is here the share of particles that get their right class."))
+    if evidence.outlook is not None and evidence.outlook.in_domain:
+        words = "It was taken with an instrument and pixel size of the calibration, so the interval is that"
+        explained.append(Finding("trust", f"{words} of like images, as wide as they need."))
     if evidence.pixels and evidence.outlook is not None:
         explained.append(Finding("trust", "F1, precision and recall are here of pixels, not of objects."))
     if against or evidence.outlook is None:
@@ -280,6 +284,8 @@ def _about_count(evidence: Evidence, policy: Policy) -> list[Finding]:
     if len(d) == 0:
         words = f"Nothing was found at a score of {d.score_threshold:.2f} or more: either nothing is there"
         return [_review(f"{words}, or the detector misses it. Look at the image.")]
+    if evidence.outlook is not None and evidence.outlook.in_domain:
+        return []  # its interval is that of images with as few
     confident = _confident(d, policy)
     if evidence.own:  # what is confident is not known of another's scores
         words = f"Only {len(d)} object{'s' * (len(d) > 1)}; an estimate needs {policy.few_objects}."
@@ -373,8 +379,9 @@ def _focus(placed: Placed) -> str:
 def _why_trusted(outlook: Outlook, d: Detections, policy: Policy) -> str:
     e = outlook.estimates["f1"]
     return (
-        f"Estimated F1 is {e.value:.2f} ({_interval(e)}) on {len(d)} detections, {_confident(d, policy)} of "
-        f"them confident; nothing lies outside the calibrated range (novelty {outlook.novelty:.2f})."
+        f"Estimated F1 is {e.value:.2f} ({_interval(e)}) on {counted(len(d), 'detection')}, "
+        f"{_confident(d, policy)} of them confident; nothing lies outside the calibrated range (novelty "
+        f"{outlook.novelty:.2f})."
     )
 
 

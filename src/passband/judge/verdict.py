@@ -25,6 +25,7 @@ from passband.detectors.unet import UNetConfig
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import detection_features, image_features
+from passband.estimate.in_domain import Taken
 from passband.estimate.performance import estimate_scores
 from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import CalibrationRecord, from_record
@@ -366,10 +367,15 @@ def _outlook(
         )
     known = {**detection_features(d), **told, **image_features(micrograph)}
     wanted = {n: known[n] for n in calibration.features if n in known}
-    outlook = estimate_scores(calibration, wanted)
+    outlook = estimate_scores(calibration, wanted, taken(micrograph))
     if not len(d):
         return outlook, ()
     return outlook, what_moved(calibration, np.array(list(wanted.values())))
+
+
+def taken(micrograph: Micrograph) -> Taken:
+    """With what a micrograph was taken, as far as that is known."""
+    return Taken(instrument=micrograph.instrument, pixel_size=micrograph.pixel_size)
 
 
 def refuse_other_shape(micrograph: Micrograph, d: Detections) -> None:

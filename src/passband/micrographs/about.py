@@ -34,6 +34,7 @@ def about_micrograph(path: str, *, frame: int | None = None) -> Lines:
         source = m.sources.get(name)
         said = "unknown" if words is None else words + (f", from {source}" if source else "")
         lines.append((name.replace("_", " "), said))
+    lines.append(("instrument", m.instrument or "unknown"))
     if m.pixel_size is not None:
         field = f"{width * m.pixel_size / NM:.4g} x {height * m.pixel_size / NM:.4g} nm"
         lines.append(("field of view", field))

@@ -32,12 +32,15 @@ class Reading:
         Which image of a stack, from 0, or None.
     defocus
         Å, positive is underfocus, in place of what the files say, or None.
+    instrument
+        The microscope's name, in place of what the files say, or empty.
     """
 
     pixel_size: float | None = None
     sidecar: Mapping[str, float] = field(default_factory=dict)
     frame: int | None = None
     defocus: float | None = None
+    instrument: str = ""
 
     def given_pixel_size(self, path: str) -> float | None:
         """Å, where it is not left to the file to say."""
@@ -49,6 +52,8 @@ class Reading:
         if self.defocus is not None:
             sources = {**micrograph.sources, "defocus": GIVEN}
             micrograph = replace(micrograph, defocus=self.defocus, sources=sources)
+        if self.instrument:
+            micrograph = replace(micrograph, instrument=self.instrument)
         listed = sidecar_pixel_size(self.sidecar, path)
         if self.pixel_size is None and listed is not None:
             return micrograph.calibrated(listed, "the sidecar table")

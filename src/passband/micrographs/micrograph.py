@@ -32,6 +32,8 @@ class Micrograph:
         Electron energy in eV, or None where unknown.
     defocus
         Å, positive is underfocus, or None where unknown.
+    instrument
+        The microscope's name, empty where unknown.
     sources
         For each known quantity ("pixel_size", "energy", "defocus"), where it came from.
     notes
@@ -55,6 +57,7 @@ class Micrograph:
     pixel_size: float | None = None
     energy: float | None = None
     defocus: float | None = None
+    instrument: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -56,6 +56,8 @@ class Parsed:
         Values in base units with their sources.
     notes
         What reading changed.
+    instrument
+        The microscope's name, empty where it is not told.
     frames
         How many images it holds, of which one was to be chosen; 0 where that is not why there is an error.
     """
@@ -64,6 +66,7 @@ class Parsed:
     error: str = ""
     quantities: dict[str, tuple[float, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    instrument: str = ""
     frames: int = 0
 
 
@@ -187,7 +190,9 @@ def _ask(child: _Child, request: Request, time_limit: float, memory_limit: int) 
                 raise EOFError
             rest = rest[got:]
     quantities = {str(k): (float(v), str(source)) for k, (v, source) in header["quantities"].items()}
-    return Parsed(pixels=pixels, quantities=quantities, notes=tuple(str(n) for n in header["notes"])), last
+    notes = tuple(str(n) for n in header["notes"])
+    told = str(header["instrument"])
+    return Parsed(pixels=pixels, quantities=quantities, notes=notes, instrument=told), last
 
 
 def _line(stdout: IO[bytes]) -> dict[str, Any]:

@@ -83,7 +83,12 @@ def _answer(job: dict[str, Any], answers: BinaryIO) -> None:
         try:
             picture = read(request)
             pixels, notes = finish_labels(picture) if request.labels else finish(picture, request)
-            header = {"shape": pixels.shape, "quantities": dict(picture.quantities), "notes": notes}
+            header = {
+                "shape": pixels.shape,
+                "quantities": dict(picture.quantities),
+                "notes": notes,
+                "instrument": picture.instrument,
+            }
         except RefusalError as e:
             header = {"error": str(e), "frames": e.frames}
         except MemoryError:

@@ -24,6 +24,9 @@ Quantities = Mapping[str, tuple[float, str]]
 
 # Of a truncated image at least this part must be there for the rest to be filled in.
 _LEAST_PART = 0.5
+INSTRUMENT = "Instrument"
+"""Under which name the Info of ImageJ's TIFF tells a microscope, as written here."""
+_LONGEST_NAME = 120
 _PIXEL_SIZES = (1e-3, 1e7)
 # Å. Outside a thousandth of an Ångström to a millimetre nothing is a micrograph's pixel size.
 _LENGTHS = {
@@ -90,11 +93,14 @@ class RawImage:
         What the metadata say of "pixel_size" (Å), "energy" (eV), "defocus" (Å, positive is underfocus).
     notes
         What was guessed, left out or changed, in words.
+    instrument
+        The microscope's name, empty where it is not told.
     """
 
     pixels: Pixels
     quantities: Quantities = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    instrument: str = ""
 
 
 def check_image(shape: tuple[int, ...], request: Request, *, least_bytes: float = 0) -> None:
@@ -222,6 +228,19 @@ def square_pixel(
             f"pixels are not square ({sizes[0]:.6g} x {sizes[1]:.6g} Å), so the pixel size is left open"
         ]
     return {"pixel_size": (sizes[1], source)}, []
+
+
+def named(*parts: object) -> str:
+    """An instrument's name of what metadata fields hold, which may be anything.
+
+    Examples
+    --------
+    >>> named("Titan", None, b"3492", 5)
+    'Titan 3492'
+    """
+    texts = [p.decode("utf8", "replace") if isinstance(p, bytes) else p for p in parts]
+    words = " ".join(t for t in texts if isinstance(t, str)).replace("\0", " ").split()
+    return " ".join(words)[:_LONGEST_NAME]
 
 
 def quantity(name: str, value: object, factor: float, source: str) -> dict[str, tuple[float, str]]:

@@ -215,6 +215,7 @@ def _micrograph(
             pixel_size=values.get("pixel_size"),
             energy=values.get("energy"),
             defocus=values.get("defocus"),
+            instrument=_clean(answer.instrument),
             sources=sources,
             notes=(*notes, *(_clean(note) for note in answer.notes)),
         )

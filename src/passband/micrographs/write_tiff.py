@@ -6,11 +6,15 @@ import io
 
 import numpy as np
 
+from passband.micrographs.picture import INSTRUMENT
 from passband.units import NM
 
+SIMULATED = "simulated by Passband"
+"""The instrument of what no microscope took."""
 
-def imagej_tiff(pixels: np.ndarray, pixel_size: float) -> bytes:
-    """A TIFF with its pixel size as ImageJ writes it.
+
+def imagej_tiff(pixels: np.ndarray, pixel_size: float, *, instrument: str = SIMULATED) -> bytes:
+    """A TIFF with its pixel size as ImageJ writes it, and the name of its instrument in the image's Info.
 
     Parameters
     ----------
@@ -18,6 +22,8 @@ def imagej_tiff(pixels: np.ndarray, pixel_size: float) -> bytes:
         (y, x), uint8, uint16 or float32.
     pixel_size
         Å.
+    instrument
+        What took it.
 
     Returns
     -------
@@ -33,7 +39,6 @@ def imagej_tiff(pixels: np.ndarray, pixel_size: float) -> bytes:
 
     per_nm = NM / pixel_size
     content = io.BytesIO()
-    tifffile.imwrite(
-        content, pixels, imagej=True, resolution=(per_nm, per_nm), metadata={"unit": "nm", "axes": "YX"}
-    )
+    metadata = {"unit": "nm", "axes": "YX", "Info": f"{INSTRUMENT} = {instrument}"}
+    tifffile.imwrite(content, pixels, imagej=True, resolution=(per_nm, per_nm), metadata=metadata)
     return content.getvalue()

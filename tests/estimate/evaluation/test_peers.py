@@ -17,6 +17,7 @@ from passband.estimate.evaluation.peers import (
     thresholded_confidence,
 )
 from passband.estimate.features import CANDIDATE_FEATURES, PAPER_FEATURES
+from passband.estimate.in_domain import Taken
 from passband.estimate.rows import RowTable
 
 pytestmark = pytest.mark.training
@@ -37,6 +38,7 @@ def table(n=80, seed=0, noise=0.1):
         scores=np.clip(said[:, None] + noise * rng.normal(size=(n, 3)), 0, 1),
         domains=("A",) * n,
         images=tuple(f"{seed}-{i}" for i in range(n)),
+        taken=(Taken(),) * n,
     )
 
 
@@ -97,6 +99,7 @@ def test_atc_names_the_shares_that_it_misses():
         scores=train.scores,
         domains=train.domains,
         images=train.images,
+        taken=train.taken,
     )
     with pytest.raises(CalibrationError, match=r"missing: \['share_0_1'.*'share_0_8'\]"):
         thresholded_confidence(few, few, 0)

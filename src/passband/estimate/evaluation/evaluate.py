@@ -321,4 +321,5 @@ def _without_intervals(value: ScoreTable) -> Forecast:
         high=nan,
         novelty=np.full(len(value), np.nan),
         abstained=np.zeros(len(value), bool),
+        in_domain=np.zeros(len(value), bool),
     )

@@ -17,6 +17,7 @@ from passband.micrographs.picture import (
     check_image,
     choose_frame,
     in_angstrom,
+    named,
     quantity,
     raw_image,
     refuse_units,
@@ -133,4 +134,12 @@ def _dm_image(image: Any, frame: int, request: Request) -> RawImage:
     quantities, more = square_pixel(y, x, "DM tag Calibrations.Dimension")
     with contextlib.suppress(Exception):  # a damaged tag is no reason to lose the image
         quantities.update(quantity("energy", tags["Microscope Info"]["Voltage"], 1.0, "DM tag Voltage"))
-    return RawImage(pixels=picture.pixels, quantities=quantities, notes=(*notes, *picture.notes, *more))
+    instrument = ""
+    with contextlib.suppress(Exception):
+        instrument = named(tags["Microscope Info"]["Name"])
+    return RawImage(
+        pixels=picture.pixels,
+        quantities=quantities,
+        notes=(*notes, *picture.notes, *more),
+        instrument=instrument,
+    )

@@ -21,6 +21,7 @@ from passband.micrographs.picture import (
     check_image,
     choose_frame,
     in_angstrom,
+    named,
     quantity,
     refuse_units,
     square_pixel,
@@ -99,12 +100,18 @@ def _velox(data: Any, request: Request) -> RawImage:
     check_image(values.shape[:2], request)
     quantities: dict[str, tuple[float, str]] = {}
     notes: list[str] = []
+    instrument = ""
     with contextlib.suppress(Exception):  # damaged metadata are no reason to lose the image
         words = _dataset(home.get("Metadata"), request)
         column = min(frame, words.shape[1] - 1)
         text = words[: 2**22, column].astype(np.uint8).tobytes().rstrip(b"\0")
-        quantities, notes = _velox_metadata(json.loads(text))
-    return RawImage(pixels=values[:, :, frame], quantities=quantities, notes=tuple(notes))
+        metadata = json.loads(text)
+        quantities, notes = _velox_metadata(metadata)
+        told = metadata.get("Instrument", {})
+        instrument = named(told.get("InstrumentModel"), told.get("InstrumentId"))
+    return RawImage(
+        pixels=values[:, :, frame], quantities=quantities, notes=tuple(notes), instrument=instrument
+    )
 
 
 def _velox_metadata(metadata: dict[str, Any]) -> tuple[dict[str, tuple[float, str]], list[str]]:
@@ -142,7 +149,10 @@ def _ncem(f: Any, request: Request) -> RawImage:
         lengths.append(in_angstrom(abs(scale), unit))
     quantities, more = square_pixel(lengths[0], lengths[1], "EMD axes")
     quantities = {**quantities, **_ncem_energy(f.get("microscope"))}
-    return RawImage(pixels=np.asarray(pixels), quantities=quantities, notes=(*notes, *more))
+    instrument = named(_text(f["microscope"].attrs.get("name"))) if "microscope" in f else ""
+    return RawImage(
+        pixels=np.asarray(pixels), quantities=quantities, notes=(*notes, *more), instrument=instrument
+    )
 
 
 def _ncem_image(f: Any, request: Request) -> tuple[Any, int | None]:

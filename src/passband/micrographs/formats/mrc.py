@@ -16,6 +16,7 @@ from passband.micrographs.picture import (
     check_image,
     choose_frame,
     in_angstrom,
+    named,
     quantity,
     raw_image,
     square_pixel,
@@ -62,7 +63,8 @@ def read_mrc(request: Request) -> RawImage:
             in_angstrom(float(size.x), "Å"),
             "MRC header (cell over sampling)",
         )
-        quantities.update(_mrc_microscope(mrc, index))
+        more, instrument = _mrc_microscope(mrc, index)
+        quantities.update(more)
         start = 1024 + max(int(header.nsymbt), 0)
     packed = mode == 101  # two 4-bit pixels a byte
     shape = (rows, (columns + 1) // 2 if packed else columns)
@@ -71,17 +73,24 @@ def read_mrc(request: Request) -> RawImage:
     if packed:
         low = image.pixels.view(np.uint8)
         pixels = np.stack((low & 15, low >> 4), axis=-1).reshape(rows, -1)[:, :columns]
-    return RawImage(pixels=pixels, quantities=quantities, notes=(*image.notes, *notes))
+    return RawImage(pixels=pixels, quantities=quantities, notes=(*image.notes, *notes), instrument=instrument)
 
 
-def _mrc_microscope(mrc: Any, index: int) -> dict[str, tuple[float, str]]:
-    """Energy and defocus from an extended header of Thermo Fisher's kind."""
+def _mrc_microscope(mrc: Any, index: int) -> tuple[dict[str, tuple[float, str]], str]:
+    """Energy, defocus and microscope from an extended header of Thermo Fisher's kind."""
     found: dict[str, tuple[float, str]] = {}
+    instrument = ""
     with contextlib.suppress(Exception):  # many programs leave rubbish there
         if not mrc.header.exttyp.item().startswith(b"FEI"):
-            return found
+            return found, instrument
         entry = mrc.indexed_extended_header[index]
         found.update(quantity("energy", entry["HT"], 1.0, "MRC extended header (HT)"))
         if int(entry["Instrument mode"]) == 1:  # TEM; 2 is STEM. Their negative is underfocus.
             found.update(quantity("defocus", entry["Defocus"], -_METRE, "MRC extended header (Defocus)"))
-    return found
+        instrument = named(*(_told(entry[field]) for field in ("Microscope type", "D-Number")))
+    return found, instrument
+
+
+def _told(value: Any) -> object:
+    """A text of a numpy record."""
+    return value.item() if hasattr(value, "item") else value

@@ -18,6 +18,7 @@ from passband.micrographs.picture import (
     RefusalError,
     Request,
     choose_frame,
+    named,
     quantity,
     raw_image,
     refuse_units,
@@ -79,22 +80,25 @@ def read_ser(request: Request) -> RawImage:
         raise RefusalError(f"it holds a complex image of {rows} x {columns} (an FFT), not an image")
     picture = raw_image(request, offset + 50, (rows, columns), dtype)
     quantities, notes = square_pixel(abs(step_y) * _METRE, abs(step_x) * _METRE, "ser header")
-    more, mode = _emi(request)
+    more, mode, instrument = _emi(request)
     if "Diffraction" in mode:
         refuse_units(("1/m",), request)
         quantities = {}
     # TIA stores rows from the bottom up.
     return RawImage(
-        pixels=picture.pixels[::-1], quantities={**quantities, **more}, notes=(*picture.notes, *notes)
+        pixels=picture.pixels[::-1],
+        quantities={**quantities, **more},
+        notes=(*picture.notes, *notes),
+        instrument=instrument,
     )
 
 
-def _emi(request: Request) -> tuple[dict[str, tuple[float, str]], str]:
-    """Energy, defocus and mode from NAME.emi beside NAME_1.ser; it is searched, not parsed."""
+def _emi(request: Request) -> tuple[dict[str, tuple[float, str]], str, str]:
+    """Energy, defocus, mode and microscope from NAME.emi beside NAME_1.ser; it is searched, not parsed."""
     ser = Path(request.path)
     path = ser.with_name(re.sub(r"_\d+$", "", ser.stem) + ".emi")
     if not path.is_file():
-        return {}, ""
+        return {}, "", ""
     with path.open("rb") as f:
         text = f.read(2**24).decode("latin-1")
     words: dict[str, tuple[str, str]] = {}
@@ -109,4 +113,5 @@ def _emi(request: Request) -> tuple[dict[str, tuple[float, str]], str]:
     )
     if "STEM" not in words["Mode"][0] and defocus[1] == "um":  # negative is underfocus there
         quantities.update(quantity("defocus", defocus[0], -1e4, f"{path.name} (Defocus)"))
-    return quantities, words["Mode"][0]
+    microscope = re.search(r"<Label>Microscope</Label><Value>([^<]{0,200})</Value>", text)
+    return quantities, words["Mode"][0], named(microscope[1] if microscope else None)

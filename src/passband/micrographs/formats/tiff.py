@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from passband.micrographs.picture import (
+    INSTRUMENT,
     RawImage,
     RefusalError,
     Request,
     check_image,
     choose_frame,
     in_angstrom,
+    named,
     quantity,
     raw_image,
     square_pixel,
@@ -45,7 +47,10 @@ def read_tiff(request: Request) -> RawImage:
             step = first.imagelength * first.imagewidth * dtype.itemsize
             picture = raw_image(request, first.dataoffsets[0] + index * step, first.shape[:2], dtype)
             return RawImage(
-                pixels=picture.pixels, notes=picture.notes, quantities=_tiff_calibration(tif, first)[0]
+                pixels=picture.pixels,
+                notes=picture.notes,
+                quantities=_tiff_calibration(tif, first)[0],
+                instrument=_tiff_instrument(tif),
             )
         choices = _tiff_images(tif, count)
         notes = []
@@ -54,7 +59,12 @@ def read_tiff(request: Request) -> RawImage:
         page = _page(tif, choices[choose_frame(len(choices), f"images, the first {_size(first)}", request)])
         quantities, more = _tiff_calibration(tif, page)
         picture = _tiff_pixels(tif, page, request)
-        return RawImage(pixels=picture.pixels, quantities=quantities, notes=(*notes, *picture.notes, *more))
+        return RawImage(
+            pixels=picture.pixels,
+            quantities=quantities,
+            notes=(*notes, *picture.notes, *more),
+            instrument=_tiff_instrument(tif),
+        )
 
 
 def _page(tif: Any, index: int) -> Any:
@@ -143,6 +153,18 @@ def _tiff_calibration(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]]
             if quantities or notes:
                 return quantities, notes
     return {}, []
+
+
+def _tiff_instrument(tif: Any) -> str:
+    """The microscope's name as ImageJ's Info or a Thermo Fisher tag has it."""
+    with contextlib.suppress(Exception):  # a damaged tag is no reason to lose the image
+        if tif.is_imagej:
+            info = str((tif.imagej_metadata or {}).get("Info", ""))[: 2**16]
+            found = re.search(rf"^{INSTRUMENT} = (.{{1,200}})$", info, re.MULTILINE)
+            return named(found[1] if found else None)
+        fei = tif.fei_metadata or {}
+        return named(fei.get("System", {}).get("Type"))
+    return ""
 
 
 def _imagej(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]]:
