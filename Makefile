@@ -68,6 +68,11 @@ real: setup
 	@test -n "$(DATA)" || { echo "say which folder: make real DATA=folder [SIDECAR=sizes.csv]"; exit 2; }
 	.venv/bin/passband assess "$(DATA)" $(if $(SIDECAR),--sidecar "$(SIDECAR)") --report "out/real/$(notdir $(patsubst %/,%,$(DATA)))"
 
+# Why one domain of the published table is told worst: three minutes.
+.PHONY: worst-domain
+worst-domain: setup
+	$(PY) studies/worst_domain.py $(PASSBAND_DATA)/li2025/data_all_2.csv
+
 # Images like those of the calibration, never looked at before: two minutes.
 .PHONY: in-domain
 in-domain: setup
@@ -104,10 +109,12 @@ map: setup
 	.venv/bin/passband study run studies/map_small.toml --out out/map --engine processes --workers $(CORES)
 	.venv/bin/passband study map out/map --report out/map/map
 
-# The studies of the map, 2,410 networks: a day of one core; each goes on where it was. Then their tables.
+# The studies of the map, 2,410 networks: a day of one core; each goes on where it was, and from what is packed
+# in studies/results/networks. Then their tables.
 .PHONY: map-studies
 map-studies: setup
 	for s in a b c d e; do .venv/bin/passband study run studies/map_$$s.toml --out out/maps/$$s \
+		$$(ls studies/results/networks/$$s-*.xz 2>/dev/null | sed 's/^/--results /') \
 		--engine processes --workers $(CORES) || exit; done
 	$(PY) studies/map_tables.py out/maps
 

@@ -46,6 +46,12 @@ def run(
         bool,
         typer.Option("--begin-only", help="Make the folder and its scenes, for `passband study worker`."),
     ] = False,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--results", help="Take what `passband study pack` wrote, and train the rest; repeatable."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Train every network of a study that is not trained yet, and test each under every condition.
@@ -67,7 +73,12 @@ def run(
     wanted = read_study(study)
     chosen = engine or (Engine.dask if scheduler else Engine.processes)
     settings = EngineSettings(engine=chosen.value, workers=workers, scheduler=scheduler)
-    options = RunOptions(engine=None if begin_only else settings, work=Work(), retry_failed=retry_failed)
+    options = RunOptions(
+        engine=None if begin_only else settings,
+        work=Work(),
+        retry_failed=retry_failed,
+        packs=tuple(results or ()),
+    )
     with progress_or_log("study") as progress:
         status = run_study(wanted, out, options, progress=progress)
     sys.stdout.write(status_to_json(status) if json else status_in_words(status) + "\n")
@@ -141,6 +152,27 @@ def export(
     for write, out in ((export_csv, csv), (export_parquet, parquet)):
         if out is not None:
             typer.echo(f"{counted(write(folder, out), 'row')} in {out}")
+
+
+def pack(
+    folder: Folder,
+    out: Annotated[Path, typer.Option(help="File to write, such as focus-1.xz.")],
+    earlier: Annotated[
+        list[Path] | None,
+        typer.Option("--earlier", help="Leave out the networks of this pack; repeatable."),
+    ] = None,
+) -> None:
+    """Write what a study's networks reached into one small file, to carry it to another machine.
+
+    For example `passband study pack focus --out focus-1.xz`, and there
+    `passband study run focus.toml --out focus --results focus-1.xz`, which trains the rest.
+
+    Weights and scenes are not in it: scenes follow from the study again. Numbers keep five digits.
+    """
+    from passband.generalise.carrying import pack as write_pack
+
+    count = write_pack(folder, out, earlier=earlier or ())
+    typer.echo(f"{counted(count, 'network')} in {out}")
 
 
 def report(

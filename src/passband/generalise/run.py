@@ -11,6 +11,7 @@ from pathlib import Path
 from passband.engines.settings import EngineSettings
 from passband.engines.tasks import run_tasks
 from passband.errors import DatasetError, PassbandError
+from passband.generalise.carrying import unpack
 from passband.generalise.folder import StudyFolder, Work, begin_study, open_study
 from passband.generalise.ledger import Ledger, open_ledger, read_ledger
 from passband.generalise.performing import job_of, named_function, perform
@@ -66,11 +67,14 @@ class RunOptions:
         What is done.
     retry_failed
         Whether runs that failed before are tried again.
+    packs
+        Files of `passband.generalise.carrying.pack`, whose results are taken instead of made.
     """
 
     engine: EngineSettings | None = field(default_factory=EngineSettings)
     work: Work = field(default_factory=Work)
     retry_failed: bool = False
+    packs: tuple[Path, ...] = ()
 
 
 def run_study(
@@ -97,12 +101,15 @@ def run_study(
     Raises
     ------
     DatasetError
-        If the folder is of another study or in use, or cannot be written.
+        If the folder or a pack is of another study, or the folder in use, or cannot be written.
     PassbandError
         If the work cannot be imported, there is no room, or the scheduler is lost.
     """
     begun = begin_study(folder, study, options.work)
-    with sole_writer(begun.path), open_ledger(begun) as ledger:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(sole_writer(begun.path))
+        unpack(begun, options.packs)
+        ledger = stack.enter_context(open_ledger(begun))
         if options.retry_failed:
             ledger.forget_failures()
         if ledger.counts()["pending"]:

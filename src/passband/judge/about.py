@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from passband import __version__
 from passband.cavities.domains import DOMAINS
 from passband.detectors.bundle import Bundle, default_bundle
@@ -49,8 +51,13 @@ def about_bundle(bundle: Bundle) -> Lines:
             lines.append(("pixel size", f"{value[0] / NM:.3g} to {value[1] / NM:.3g} nm in training"))
         elif name == "domains":
             lines.append(("trained on", ", ".join(str(d) for d in value)))
+        elif name == "held_out" and isinstance(value, Mapping):
+            told = ", ".join(f"{k} {v:.2f}" for k, v in value.items() if isinstance(v, (int, float)))
+            lines.append(("images held out", f"{told} in the mean"))
         elif isinstance(value, (str, int, float)):
             lines.append((name.replace("_", " "), f"{value}"))
+    if classes := getattr(bundle.detector, "classes", ()):
+        lines.append(("classes", ", ".join(classes)))
     known = trust_map(bundle.training)
     return lines + about_calibration(bundle.calibration) + (about_map(known, DEFAULT_POLICY) if known else [])
 
