@@ -492,3 +492,20 @@ def test_a_micrograph_is_read_without_torch_and_its_like(folder) -> None:
         check=True,
     )
     assert ran.stdout.endswith("[]\n") and "0.4 nm, from" in ran.stdout
+
+
+def test_images_that_the_sidecar_lacks_are_told_with_the_nearest_name(call, discs, tmp_path) -> None:
+    (tmp_path / "some").mkdir()
+    for i in range(2):
+        write_image(tmp_path / "some" / f"run_{i}.tif", discs(i)[0].pixels)
+    (tmp_path / "sizes.csv").write_text(
+        "# mine\nimage;Pixel size [nm]\nrun_0.tif;0,5\nrun-1.tif;0,5\n", "utf-16"
+    )
+    said = call("assess", tmp_path / "some", "--sidecar", tmp_path / "sizes.csv", "--json")
+    assert json.loads(said.out)["notes"] == [
+        "the sidecar has no pixel size for 1 of 2 images: run_1.tif (did you mean 'run-1.tif' there?)"
+    ]
+    whole = call(
+        "assess", tmp_path / "some", "--sidecar", tmp_path / "sizes.csv", "--pixel-size-nm", "1", "--json"
+    )
+    assert json.loads(whole.out)["notes"] == []

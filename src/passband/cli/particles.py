@@ -142,6 +142,7 @@ def extract(
     given = detections_file(detections, image_list, score_threshold, category, strict)
     notes: list[str] = []
     files, missing = find_micrographs(micrographs, notes)
+    notes += reading.notes_on(files)
     with show_progress("extracting") as progress:
         done = extend_library(out, files, settings, reading=reading, detections=given, progress=progress)
     skipped, notes = (*missing, *done.skipped), [*notes, *done.notes]

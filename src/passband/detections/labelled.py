@@ -108,6 +108,7 @@ def read_labelled(labelled: Labelled, *, some: bool = False) -> LabelledImages:
     """
     notes: list[str] = []
     files, missing = find_micrographs(labelled.images, notes)
+    notes += labelled.reading.notes_on(files)
     unused = list(missing)
     shapes: dict[str, tuple[int, int]] = {}
     by_content: dict[str, str] = {}

@@ -112,6 +112,7 @@ def segment_files(
         )
     notes: list[str] = []
     files, errors = find_micrographs(paths, notes)
+    notes += (reading or Reading()).notes_on(files)
     failed = list(errors)
     done: list[Segmented] = []
     shown: list[_Shown] = []

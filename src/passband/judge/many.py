@@ -135,6 +135,7 @@ def assess_files(
         raise without_detections(plan.judge.name)
     notes: list[str] = []
     files, missing = find_micrographs(paths, notes)
+    notes += plan.reading.notes_on(files)
     if report is not None:
         _must_be_writable(report)
     given = None if plan.detections is None else given_detections(files, plan.reading, plan.detections)

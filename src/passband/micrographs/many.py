@@ -12,7 +12,7 @@ from passband.errors import ParameterError, PassbandError, ReadError
 from passband.micrographs.masks_beside import masks_beside
 from passband.micrographs.micrograph import GIVEN, Micrograph
 from passband.micrographs.readers import SUFFIXES, read_micrograph
-from passband.micrographs.sidecar import sidecar_pixel_size
+from passband.micrographs.sidecar import not_listed, sidecar_pixel_size
 
 Errors = tuple[tuple[str, str], ...]
 """Pairs of a path and what was wrong with it."""
@@ -45,6 +45,11 @@ class Reading:
     def given_pixel_size(self, path: str) -> float | None:
         """Å, where it is not left to the file to say."""
         return self.pixel_size or sidecar_pixel_size(self.sidecar, path)
+
+    def notes_on(self, files: Sequence[str]) -> tuple[str, ...]:
+        """What is to be said of these files before they are read: which the sidecar lacks."""
+        lacking = "" if self.pixel_size else not_listed(self.sidecar, files)
+        return (lacking,) if lacking else ()
 
     def read(self, path: str) -> Micrograph:
         """One micrograph, with the pixel size that holds for it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from passband.errors import ReadError
@@ -15,14 +16,21 @@ from passband.units import NM, UM
 from passband.words import counted
 
 _NAME_COLUMNS = (
-    "image", "image_clean_name", "image_name", "name", "file", "filename", "file_name", "micrograph", "path",
+    "image", "image_clean_name", "image_name", "image_file", "name", "file", "filename", "file_name",
+    "micrograph", "micrograph_name", "path", "file_path",
 )  # fmt: skip
-_SIZE_COLUMNS = {
-    **dict.fromkeys(("conversion_nm_pixel", "pixel_size_nm", "nm_per_pixel", "nm_pixel", "nm_px"), NM),
-    **dict.fromkeys(("pixel_size_angstrom", "pixel_size_a", "pixel_size_å", "angstrom_per_pixel"), 1.0),
-    **dict.fromkeys(("pixel_size_pm", "pm_per_pixel"), 0.01),
-    **dict.fromkeys(("pixel_size_um", "pixel_size_µm", "um_per_pixel"), UM),
+_UNITS = {
+    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), NM),
+    **dict.fromkeys(("a", "å", "ang", "angstrom", "angstroms", "ångström", "ångstrom"), 1.0),
+    **dict.fromkeys(("pm", "picometer", "picometers", "picometre", "picometres"), 0.01),
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers", "micrometre"), UM),
 }
+_SIZE_WORDS = (
+    "pixel", "pixels", "pixelsize", "px", "pix", "pxsize", "apix", "scale", "conversion", "sampling",
+)  # fmt: skip
+_FILLERS = ("size", "per", "of", "factor", "calibrated", "in")
+_UNKNOWN = ("", "-", "--", "?", "??", "???", "n/a", "na", "nan", "none", "unknown", "null", "#n/a")
+_COMMENT = "#"
 _SIZE_LIMIT = 50 * 2**20  # bytes; a table of a million images
 _FAULTS_SHOWN = 20
 
@@ -31,18 +39,21 @@ def read_sidecar(csv_path: str | os.PathLike[str]) -> dict[str, float]:
     r"""Read a table of pixel sizes.
 
     One column names the image files (``image``, ``name``, ``file`` ...; there may be several names for one
-    image), one gives the size in a unit that its heading names (``pixel_size_nm``, ``nm_per_pixel``,
-    ``Conversion (nm/pixel)``, ``pixel_size_angstrom`` ...).
+    image), one gives the size in a unit that its heading, its cells or a column ``unit`` name
+    (``pixel_size_nm``, ``Pixel size [nm]``, ``nm/px``, ``Conversion (nm/pixel)``, ``0.38 nm``). A cell that
+    says nothing leaves the size to the file. Where names hold folders, an image is looked up with its own.
 
     Parameters
     ----------
     csv_path
-        Separated by commas, semicolons or tabs, headings in the first row.
+        Separated by commas, semicolons or tabs, headings in the first row; after lines that begin with #, and
+        Excel's ``sep=``. UTF-8, UTF-16 or Latin-1.
 
     Returns
     -------
     dict
-        File name (without folders) to Å per pixel. Look up with `sidecar_pixel_size`.
+        File name to Å per pixel, without folders where all images of that name have one size. Look up with
+        `sidecar_pixel_size`.
 
     Raises
     ------
@@ -61,48 +72,57 @@ def read_sidecar(csv_path: str | os.PathLike[str]) -> dict[str, float]:
     ({'a 1.png': 3.8}, 3.8)
     """
     shown = os.fspath(csv_path)
-    text = _text_of(Path(csv_path))
-    first = text.split("\n", 1)[0]
-    delimiter = max(",;\t", key=first.count)
-    try:
-        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error as e:
-        raise ReadError(f"{shown}: is not a table of comma-separated values ({e}); save it as CSV") from e
-    heads = [_plain(head) for head in rows[0]] if rows else []
-    names = [i for i, head in enumerate(heads) if head in _NAME_COLUMNS]
-    sizes = [i for i, head in enumerate(heads) if head in _SIZE_COLUMNS]
+    rows = _rows_of(shown, _text_of(Path(csv_path)))
+    heads = rows[0][1] if rows else []
+    plain = [_plain(head) for head in heads]
+    names = [i for i, head in enumerate(plain) if head in _NAME_COLUMNS]
+    sizes = {i: unit for i, head in enumerate(plain) if (unit := _size_unit(head)) is not None}
+    told = [i for i, unit in sizes.items() if unit]
+    chosen = told or list(sizes)
     faults = []
     if not names:
         faults.append(f"no column names the images (wanted one of {', '.join(_NAME_COLUMNS)})")
-    if len(sizes) != 1:
+    if len(chosen) != 1:
         faults.append(
-            f"{len(sizes)} columns give the pixel size with its unit "
-            f"(wanted one of {', '.join(_SIZE_COLUMNS)})"
+            f"{len(chosen)} columns give the pixel size with its unit (wanted one, such as pixel_size_nm, "
+            "nm_per_pixel, Pixel size (Å) or pixel_size_um)"
         )
     if faults:
-        got = ", ".join(rows[0]) if rows else "nothing"
+        got = ", ".join(heads) if heads else "nothing"
         raise ReadError(f"{shown}: " + "; ".join(faults) + f". Its headings are: {got[:300]}")
     table: dict[str, float] = {}
-    factor = _SIZE_COLUMNS[heads[sizes[0]]]
-    for line, row in enumerate(rows[1:], 2):
-        if any(cell.strip() for cell in row):
-            faults += _add_row(
-                table, [row[i] for i in names if i < len(row)], row[sizes[0] : sizes[0] + 1], factor, line
-            )
+    column, units = chosen[0], [i for i, head in enumerate(plain) if head in ("unit", "units")]
+    empty = 0
+    for line, row in rows[1:]:
+        cells = [row[i] for i in names if i < len(row)]
+        said = row[column].strip() if column < len(row) else ""
+        unit = sizes[column] or (_plain(row[units[0]]) if units and units[0] < len(row) else "")
+        size = _size(said, unit)
+        if said.casefold() in _UNKNOWN:
+            empty += 1
+        elif isinstance(size, str):
+            faults.append(f"row {line} has {said[:40]!r} for a pixel size ({size})")
+        faults += _add_row(table, cells, None if isinstance(size, str) else size, line)
     if faults:
         more = f"; and {len(faults) - _FAULTS_SHOWN} more" if len(faults) > _FAULTS_SHOWN else ""
         raise ReadError(
             f"{shown}: {counted(len(faults), 'fault')}: " + "; ".join(faults[:_FAULTS_SHOWN]) + more
         )
     if not table:
-        raise ReadError(f"{shown}: has headings and no rows; give a row for each image")
-    return table
+        rest = f"{counted(empty, 'row')} without a pixel size" if empty else "no rows"
+        raise ReadError(f"{shown}: has headings and {rest}; give a row with its pixel size for each image")
+    sizes_of: dict[str, set[float]] = {}
+    for key, size in table.items():
+        sizes_of.setdefault(_parts(key)[-1], set()).add(size)
+    one = {name: len(sizes) == 1 for name, sizes in sizes_of.items()}
+    return {(_parts(key)[-1] if one[_parts(key)[-1]] else key): size for key, size in table.items()}
 
 
 def sidecar_pixel_size(table: Mapping[str, float], image: str | os.PathLike[str]) -> float | None:
     """The pixel size (Å) that a table of `read_sidecar` has for an image, or None.
 
-    The file name is looked up as it is, then without regard to case, and to blanks and underscores.
+    The file name is looked up as it is, then without regard to case, and to blanks and underscores. A name
+    with folders holds for images in such folders; where none does, the name alone decides.
 
     Raises
     ------
@@ -113,37 +133,133 @@ def sidecar_pixel_size(table: Mapping[str, float], image: str | os.PathLike[str]
     --------
     >>> sidecar_pixel_size({"10 78K.png": 2.86}, "images/10_78k.png"), sidecar_pixel_size({}, "a.png")
     (2.86, None)
+    >>> sidecar_pixel_size({"a/1.tif": 2.0, "b/1.tif": 3.0}, "run7/b/1.tif")
+    3.0
     """
-    name = _file_name(os.fspath(image))
-    if name in table:
-        return table[name]
-    alike = {size for key, size in table.items() if _loose(key) == _loose(name)}
-    if len(alike) > 1:
-        raise ReadError(
-            f"{name}: the sidecar has {len(alike)} pixel sizes for names like it; add it as it is"
-        )
-    return alike.pop() if alike else None
+    parts = _parts(os.fspath(image))
+    if parts[-1] in table:
+        return table[parts[-1]]
+    name = _loose(parts[-1])
+    alike = {key: size for key, size in table.items() if _loose(_parts(key)[-1]) == name}
+    exact = {key: size for key, size in alike.items() if _parts(key)[-1] == parts[-1]}
+    for some in (exact, alike):
+        within = {key: size for key, size in some.items() if _ends(parts, _parts(key))}
+        for found in (within, some):
+            sizes = set(found.values())
+            if len(sizes) > 1:
+                raise ReadError(
+                    f"{parts[-1]}: the sidecar has {len(sizes)} pixel sizes for names like it; add it as it "
+                    "is, or with its folder"
+                )
+            if sizes:
+                return sizes.pop()
+    return None
 
 
-def _add_row(
-    table: dict[str, float], names: list[str], cells: list[str], factor: float, line: int
-) -> list[str]:
+def not_listed(table: Mapping[str, float], images: Sequence[str], most: int = 3) -> str:
+    """In words, which images a table has no size for, with the nearest name that it has; empty if none.
+
+    Examples
+    --------
+    >>> not_listed({"a_01.tif": 2.0}, ["run/a-01.tif"])
+    "the sidecar has no pixel size for 1 of 1 image: a-01.tif (did you mean 'a_01.tif' there?)"
+    """
+    import difflib
+
+    lacking = []
+    for image in images:
+        try:
+            if sidecar_pixel_size(table, image) is None:
+                lacking.append(_parts(image)[-1])
+        except ReadError:  # it is told where the image is read
+            continue
+    if not table or not lacking:
+        return ""
+    given = {_loose(_parts(image)[-1]) for image in images}
+    others = [key for key in table if _loose(_parts(key)[-1]) not in given]
+    some = []
+    for name in lacking[:most]:
+        near = difflib.get_close_matches(name, others, 1)
+        some.append(f"{name} (did you mean {near[0]!r} there?)" if near else name)
+    more = f" and {len(lacking) - most} more" if len(lacking) > most else ""
+    images_given = counted(len(images), "image")
+    return f"the sidecar has no pixel size for {len(lacking)} of {images_given}: {', '.join(some)}{more}"
+
+
+def _add_row(table: dict[str, float], names: list[str], size: float | None, line: int) -> list[str]:
     """Enter one row, or say what is wrong with it."""
-    keys = dict.fromkeys(_file_name(name) for name in names if name.strip(" ?-\t\r\n"))
-    try:
-        size = float(cells[0].strip().replace(",", ".")) if cells else math.nan
-    except ValueError:
-        size = math.nan
-    faults = []
+    keys = dict.fromkeys("/".join(_parts(name)) for name in names if name.strip(" ?-\t\r\n"))
     if not keys:
-        faults.append(f"row {line} names no image")
-    if not (math.isfinite(size) and size > 0):
-        got = repr(cells[0][:40]) if cells else "nothing"
-        return [*faults, f"row {line} has {got} for a pixel size (wanted a positive number)"]
-    for key in keys:
-        if not math.isclose(table.setdefault(key, size * factor), size * factor):
-            faults.append(f"row {line} gives {key!r} another pixel size than a row before it")
-    return faults
+        return [f"row {line} names no image"]
+    if size is None:
+        return []
+    return [
+        f"row {line} gives {key!r} another pixel size than a row before it"
+        for key in keys
+        if not math.isclose(table.setdefault(key, size), size)
+    ]
+
+
+def _rows_of(shown: str, text: str) -> list[tuple[int, list[str]]]:
+    """Rows that say anything, with the numbers of their lines; the first are the headings."""
+    lines = text.splitlines(keepends=True)
+    skipped = 0
+    delimiter = ""
+    while skipped < len(lines):
+        line = lines[skipped].strip()
+        told = re.fullmatch(r'"?sep=(.)"?', line, re.IGNORECASE)
+        if told:
+            delimiter = told[1]
+        elif line and not line.startswith(_COMMENT):
+            break
+        skipped += 1
+    first = re.sub(r'"[^"]*"', "", lines[skipped]) if skipped < len(lines) else ""
+    delimiter = delimiter or max(",;\t|", key=first.count)
+    reader = csv.reader(io.StringIO("".join(lines[skipped:]), newline=""), delimiter=delimiter)
+    rows = []
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row) and not row[0].lstrip().startswith(_COMMENT):
+                rows.append((skipped + reader.line_num, row))
+    except csv.Error as e:
+        raise ReadError(f"{shown}: is not a table of comma-separated values ({e}); save it as CSV") from e
+    return rows
+
+
+def _size_unit(head: str) -> str | None:
+    """The unit that a heading of pixel sizes names, empty where it names none; None for another heading."""
+    words = head.split("_")
+    units = [w for w in words if w in _UNITS]
+    known = [w for w in words if w in _SIZE_WORDS]
+    if (
+        not known
+        or len(units) > 1
+        or any(w not in (*_UNITS, *_SIZE_WORDS, *_FILLERS, "x", "y") for w in words)
+    ):
+        return None
+    return units[0] if units else ""
+
+
+def _size(said: str, unit: str) -> float | str:
+    """A pixel size in Å, or what is wanted instead."""
+    found = re.fullmatch(r"([+-]?[\d.,]+(?:[eE][+-]?\d+)?)\s*([^\d\s].*)?", said)
+    if not found:
+        return "wanted a positive number"
+    number = found[1]
+    if number.count(",") == 1 and "." not in number:
+        number = number.replace(",", ".")
+    own = _plain(found[2] or "")
+    own = own.split("_")[0] if own else unit
+    try:
+        value = float(number)
+    except ValueError:
+        return "wanted a positive number"
+    if not (math.isfinite(value) and value > 0):
+        return "wanted a positive number"
+    if own not in _UNITS:
+        return f"no unit is named; write it in the heading, as pixel_size_nm{f', not {own!r}' if own else ''}"
+    size = value * _UNITS[own]
+    return size if math.isfinite(size) and size > 0 else "wanted a positive number"
 
 
 def _text_of(path: Path) -> str:
@@ -155,6 +271,11 @@ def _text_of(path: Path) -> str:
         raise ReadError(
             f"{path}: cannot be read ({getattr(e, 'strerror', None) or e}); check the name"
         ) from e
+    marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if marked or 0 in (data[:1] or b"x") + (data[1:2] or b"x"):
+        order = "utf-16" if marked else ("utf-16-be" if data[:1] == b"\0" else "utf-16-le")
+        with contextlib.suppress(UnicodeDecodeError):
+            return data.decode(order)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -166,9 +287,17 @@ def _plain(head: str) -> str:
     return re.sub(r"[\W_]+", "_", head.strip().lower()).strip("_")
 
 
-def _file_name(name: str) -> str:
-    return re.split(r"[\\/]", name.strip())[-1]
+def _parts(name: str) -> list[str]:
+    """The folders and the file that a path names, whatever system wrote it."""
+    parts = [p for p in re.split(r"[\\/]+", name.strip()) if p not in ("", ".", "..")]
+    return parts or [""]
+
+
+def _ends(path: list[str], end: list[str]) -> bool:
+    """Whether a path ends with some folders and a file, the file being alike already."""
+    within = path[-len(end) : -1] if len(path) >= len(end) else None
+    return within is not None and [p.casefold() for p in within] == [p.casefold() for p in end[:-1]]
 
 
 def _loose(name: str) -> str:
-    return re.sub(r"[\s_]+", "_", _file_name(name)).casefold()
+    return re.sub(r"[\s_]+", "_", name).casefold()
