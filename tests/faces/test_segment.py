@@ -143,6 +143,8 @@ def test_the_generalists_answer_is_estimated_as_any_detectors_is(call, discs):
         assert 0 <= e["low"] <= e["value"] <= e["high"] <= 1 and e["coverage"] == 0.9
     assert verdict["detections"]["count"] >= 3
     assert any("of pixels, not of objects" in r for r in verdict["reasons"])
+    assert (verdict["pixel_size_nm"], verdict["pixel_size_source"]) == (0.05, "given by the caller")
+    assert verdict["extra_passes"] == 4 and verdict["novelty"] >= 0
 
 
 def test_a_focus_that_is_given_is_placed_in_the_training(call, discs):

@@ -172,7 +172,10 @@ class TestAssess:
         assert list(document) == ["schema", "micrographs", "errors", "notes"]
         assert (document["schema"], document["errors"]) == (SCHEMA, [])
         (record,) = document["micrographs"]
-        assert list(record) == ["path", "verdict", "estimates", "detections", "reasons"]
+        assert list(record) == [
+            "path", "verdict", "estimates", "detections", "reasons",
+            "novelty", "pixel_size_nm", "pixel_size_source", "extra_passes",
+        ]  # fmt: skip
         assert record["path"] == micrograph.name
         assert record["verdict"] in RANK
         assert list(record["estimates"]) == ["f1", "precision", "recall"]
@@ -184,6 +187,15 @@ class TestAssess:
         assert found["count"] == len(found["boxes_xyxy"]) == len(found["scores"]) == len(first.detections)
         assert all(len(box) == 4 for box in found["boxes_xyxy"])
         assert record["reasons"] == list(first.reasons)
+        assert record["novelty"] == pytest.approx(first.novelty, abs=1e-6)
+        assert record["pixel_size_nm"] == pytest.approx(micrograph.pixel_size / 10)
+        assert record["extra_passes"] == 0
+        sized = micrograph.calibrated(3.8, "the sidecar table")
+        known = json.loads(assess(sized, bundle).to_json())["micrographs"][0]
+        assert (known["pixel_size_nm"], known["pixel_size_source"]) == (0.38, "the sidecar table")
+        unknown = json.loads(assess(replace(micrograph, pixel_size=None, sources={}), bundle).to_json())
+        assert unknown["micrographs"][0]["pixel_size_nm"] is None
+        assert unknown["micrographs"][0]["pixel_size_source"] is None
 
     def test_trusts_what_it_knows_and_not_what_it_does_not(self, discs, bundle) -> None:
         assert assess(discs(1003, noise=0.2)[0], bundle).verdict == "trust"

@@ -86,6 +86,8 @@ def _pictures(folder, pixels):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
     Image.fromarray(noise).save(folder / "noise.png")
     Image.fromarray(np.tile(eight, (4, 4))).save(folder / "grey.jpg", quality=95)
+    Image.fromarray(eight).save(folder / "grey8.bmp")
+    Image.fromarray(np.stack([eight, eight // 2, eight // 3], -1)).save(folder / "rgb.bmp")
     Image.fromarray(np.stack([eight, eight // 2, eight // 3], -1)).save(folder / "rgb.jpeg")
 
 

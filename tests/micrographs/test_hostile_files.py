@@ -29,6 +29,7 @@ FORMATS = {
     ),
     "png": ("grey16.png", "grey8.png", "rgb.png", "palette.png", "rgb16.png", "noise.png"),
     "jpeg": ("grey.jpg", "rgb.jpeg"),
+    "bmp": ("grey8.bmp", "rgb.bmp"),
     "mrc": ("grey.mrc", "stack.mrc"),
     "npy": ("grey.npy", "fortran_stack.npy"),
     "dm3": ("grey.dm3",),

@@ -12,7 +12,7 @@ import pytest
 
 from passband.errors import ParameterError, ReadError
 from passband.micrographs import parser_process, readers
-from passband.micrographs.many import Reading
+from passband.micrographs.many import Reading, find_micrographs
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.picture import named
 from passband.micrographs.readers import SUFFIXES, read_micrograph
@@ -106,6 +106,35 @@ def test_energy_comes_from_the_file(place, name):
 def test_velox_underfocus_is_positive(place):
     m = read_micrograph(place("velox.emd"), frame=0)
     assert m.defocus == pytest.approx(15000)  # Velox writes -1.5 µm for underfocus
+
+
+@pytest.mark.parametrize("suffix", [".mrcs", ".map", ".st", ".rec", ".MRCS"])
+def test_mrc_files_by_their_other_names(place, suffix):
+    same = read_micrograph(place("grey.mrc"))
+    other = read_micrograph(place("grey.mrc", as_name=f"a{suffix}"))
+    assert (other.pixels == same.pixels).all() and other.pixel_size == same.pixel_size
+    with pytest.raises(ReadError, match="pass frame=0 to frame="):
+        read_micrograph(place("stack.mrc", as_name=f"b{suffix}"))
+
+
+def test_a_bitmap_is_read_and_what_begins_like_one_is_not(place, tmp_path):
+    grey = read_micrograph(place("grey8.bmp"))
+    assert (grey.pixels == read_micrograph(place("grey8.png")).pixels).all() and grey.pixel_size is None
+    colour = [read_micrograph(place(name)).pixels for name in ("rgb.bmp", "rgb.png")]
+    assert (colour[0] == colour[1]).all()
+    (tmp_path / "a.dm4").write_text("BM is not enough to be a bitmap")
+    with pytest.raises(ReadError, match="does not begin like DigitalMicrograph: its first bytes are text"):
+        read_micrograph(tmp_path / "a.dm4")
+    (tmp_path / "cut.bmp").write_bytes(place("grey8.bmp").read_bytes()[:60])
+    with pytest.raises(ReadError):
+        read_micrograph(tmp_path / "cut.bmp")
+
+
+def test_a_folder_without_micrographs_says_what_it_holds(tmp_path):
+    for name in ("a.txt", "b.TXT", "c.pdf", "README"):
+        (tmp_path / name).write_text("x")
+    ((_, said),) = find_micrographs([str(tmp_path)])[1]
+    assert "no micrograph but 2 .txt, 1 .pdf, 1 without a suffix" in said
 
 
 @pytest.mark.parametrize(

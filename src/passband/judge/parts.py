@@ -19,7 +19,7 @@ from passband.judge.verdict import Verdict, measure_sizes
 from passband.store.parts import read_part, write_part
 from passband.types import InstanceMask
 
-FORMAT = 1
+FORMAT = 2
 
 
 def save_part(path: Path, sheet: Sheet) -> None:
@@ -47,6 +47,8 @@ def save_part(path: Path, sheet: Sheet) -> None:
         "estimates": {n: [e.value, e.low, e.high, e.coverage] for n, e in v.estimates.items()},
         "novelty": v.novelty,
         "pixel_size": v.sizes.pixel_size,
+        "pixel_size_source": v.pixel_size_source,
+        "extra_passes": v.extra_passes,
         "thickness": v.sizes.thickness,
         "image_shape": d.image_shape,
         "boxes_xyxy": d.boxes_xyxy.tolist(),
@@ -119,6 +121,8 @@ def _sheet(record: Mapping[str, Any], name: str) -> Sheet:
         estimates=estimates,
         novelty=record["novelty"],
         sizes=measure_sizes(detections, record["pixel_size"], record["thickness"]),
+        pixel_size_source=str(record["pixel_size_source"]),
+        extra_passes=int(record["extra_passes"]),
     )
     picture = record["picture"]
     return Sheet(

@@ -92,6 +92,10 @@ class Verdict:
         1 is the edge of what the calibration knows; None where nothing was estimated.
     sizes
         Diameters, number density and swelling.
+    pixel_size_source
+        Where the pixel size came from, in words; empty where it is unknown.
+    extra_passes
+        How often the network was asked beyond its answer, for what that tells of itself.
     """
 
     path: str
@@ -101,6 +105,8 @@ class Verdict:
     estimates: Mapping[str, Estimate]
     novelty: float | None
     sizes: Sizes
+    pixel_size_source: str = ""
+    extra_passes: int = 0
 
     def __post_init__(self) -> None:
         if not self.reasons:
@@ -208,7 +214,8 @@ def assess_detector(
             placed=place(micrograph, bundle.training) if by_pixels(bundle) else None,
         )
         findings = weigh(evidence, policy)
-    return verdict_of(micrograph, findings, detections, outlook, sizes)
+    passes = sum(name.startswith("agree_") for name in told)  # one for each change of the image
+    return verdict_of(micrograph, findings, detections, outlook, sizes, passes)
 
 
 def found_and_told(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, Mapping[str, float]]:
@@ -229,6 +236,7 @@ def verdict_of(
     detections: Detections,
     outlook: Outlook | None,
     sizes: Sizes,
+    extra_passes: int = 0,
 ) -> Verdict:
     """The verdict that findings amount to, the most serious of them first."""
     return Verdict(
@@ -239,6 +247,8 @@ def verdict_of(
         estimates={} if outlook is None else outlook.estimates,
         novelty=None if outlook is None else outlook.novelty,
         sizes=sizes,
+        pixel_size_source=micrograph.sources.get("pixel_size", ""),
+        extra_passes=extra_passes,
     )
 
 
@@ -339,6 +349,10 @@ def verdict_json(v: Verdict) -> str:
             **({} if d.categories is None else {"categories": list(d.categories)}),
         },
         "reasons": list(v.reasons),
+        "novelty": None if v.novelty is None else round(v.novelty, 6),
+        "pixel_size_nm": None if v.sizes.pixel_size is None else float(f"{v.sizes.pixel_size / NM:.6g}"),
+        "pixel_size_source": v.pixel_size_source or None,
+        "extra_passes": v.extra_passes,
     }
     return json.dumps(values, allow_nan=False)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -149,7 +150,7 @@ def _expanded(path: str) -> Iterator[str]:
             if not inside:
                 within = f"; folders within it are not looked into: give them, or '{place}/**/*' in quotes"
                 deeper = within if any(p.is_dir() for p in place.iterdir()) else ""
-                raise ReadError(f"the folder holds no micrograph{deeper}; {known}")
+                raise ReadError(f"the folder holds no micrograph{_others(place)}{deeper}; {known}")
             yield from (str(p) for p in inside)
         elif not place.exists() and glob.has_magic(path):
             matched = sorted(p for p in glob.glob(path, recursive=True) if _readable(Path(p)))  # noqa: PTH207
@@ -160,6 +161,13 @@ def _expanded(path: str) -> Iterator[str]:
             yield path  # reading says what is wrong with it
     except OSError as e:
         raise ReadError(f"cannot be looked into: {e.strerror or e}") from e
+
+
+def _others(folder: Path) -> str:
+    """Which kinds of file a folder holds instead, in words."""
+    kinds = Counter(p.suffix.lower() or "without a suffix" for p in folder.iterdir() if p.is_file())
+    listed = ", ".join(f"{n} {kind}" for kind, n in kinds.most_common(5))
+    return f" but {listed}{', ...' if len(kinds) > 5 else ''}" if kinds else ""
 
 
 def _readable(path: Path) -> bool:

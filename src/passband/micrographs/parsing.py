@@ -33,6 +33,7 @@ PARSERS = {
     "tiff": ("tiff", "read_tiff", "tifffile"),
     "png": ("pixmaps", "read_png", "PIL.PngImagePlugin"),
     "jpeg": ("pixmaps", "read_jpeg", "PIL.JpegImagePlugin"),
+    "bmp": ("pixmaps", "read_bmp", "PIL.BmpImagePlugin"),
     "mrc": ("mrc", "read_mrc", "mrcfile"),
     "npy": ("npy", "read_npy", "numpy.lib.format"),
     "dm": ("dm", "read_dm", "rsciio.digitalmicrograph._api"),

@@ -57,7 +57,7 @@ class Request:
     path
         Absolute path of a file that exists.
     kind
-        Which parser: "tiff", "png", "jpeg", "mrc", "npy", "dm", "emd" or "ser".
+        Which parser: "tiff", "png", "jpeg", "bmp", "mrc", "npy", "dm", "emd" or "ser".
     frame
         Which image of a stack, counted from zero, or None.
     permissive

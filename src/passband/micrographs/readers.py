@@ -25,7 +25,8 @@ __all__ = ["SUFFIXES", "count_frames", "read_labels", "read_micrograph", "read_s
 
 _KINDS = {
     ".tif": "tiff", ".tiff": "tiff", ".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".mrc": "mrc",
-    ".dm3": "dm", ".dm4": "dm", ".emd": "emd", ".ser": "ser", ".npy": "npy",
+    ".dm3": "dm", ".dm4": "dm", ".emd": "emd", ".ser": "ser", ".npy": "npy", ".bmp": "bmp",
+    ".mrcs": "mrc", ".map": "mrc", ".st": "mrc", ".rec": "mrc",
 }  # fmt: skip
 SUFFIXES = tuple(_KINDS)
 """Suffixes of the files that `read_micrograph` reads, in lower case."""
@@ -38,7 +39,7 @@ PIXEL_BUDGET = 2**27
 
 _NAMES = {
     "tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "mrc": "MRC", "dm": "DigitalMicrograph",
-    "emd": "EMD (HDF5)", "ser": "TIA series", "npy": "NumPy array",
+    "emd": "EMD (HDF5)", "ser": "TIA series", "npy": "NumPy array", "bmp": "Windows bitmap",
 }  # fmt: skip
 _MAGIC = {
     b"\x89PNG\r\n\x1a\n": "png",
@@ -46,6 +47,7 @@ _MAGIC = {
     **dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"),
     b"\x89HDF\r\n\x1a\n": "emd",
     b"\x93NUMPY": "npy",
+    b"BM": "bmp",
     b"II\x97\x01": "ser",
     **dict.fromkeys((b"\0\0\0\x03", b"\0\0\0\x04"), "dm"),
 }
@@ -256,6 +258,8 @@ def _kind_of(name: str, shown: str, permissive: bool) -> tuple[str, tuple[str, .
 def _kind_by_bytes(head: bytes) -> str | None:
     """Which parser the first bytes of a file ask for, or None where they say nothing."""
     by_bytes = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    if by_bytes == "bmp" and head[6:10] != b"\0\0\0\0":  # two letters are few
+        by_bytes = None
     return "mrc" if by_bytes is None and head[208:212] == b"MAP " else by_bytes
 
 

@@ -1,4 +1,4 @@
-"""PNG and JPEG, which hold no calibration."""
+"""PNG, JPEG and BMP, which hold no calibration."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def read_png(request: Request) -> RawImage:
 def read_jpeg(request: Request) -> RawImage:
     """A JPEG with Pillow."""
     return _pillow(request, "JPEG")
+
+
+def read_bmp(request: Request) -> RawImage:
+    """A Windows bitmap with Pillow."""
+    return _pillow(request, "BMP")
 
 
 def _pillow(request: Request, kind: str) -> RawImage:
