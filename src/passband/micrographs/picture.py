@@ -192,9 +192,20 @@ def raw_image(
 
 def in_angstrom(value: float, unit: str) -> float | None:
     """A length in Å, or None where the unit is none or the value is no length."""
-    name = unit.strip().replace("\\u00B5", "µ").replace("μ", "µ").lower()
+    name = unescaped(unit).strip().replace("μ", "µ").replace("\u212b", "å").lower()
     factor = _LENGTHS.get(name)
     return value * factor if factor and math.isfinite(value) and value > 0 else None
+
+
+def unescaped(text: str) -> str:
+    r"""A text in which ImageJ wrote letters beyond ASCII by their numbers.
+
+    Examples
+    --------
+    >>> unescaped(r"\u00B5m"), unescaped("nm")
+    ('µm', 'nm')
+    """
+    return re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text)
 
 
 def refuse_units(units: tuple[str, ...], request: Request) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def read_ser(request: Request) -> RawImage:
     picture = raw_image(request, offset + 50, (rows, columns), dtype)
     quantities, notes = square_pixel(abs(step_y) * _METRE, abs(step_x) * _METRE, "ser header")
     more, mode, instrument = _emi(request)
-    if "Diffraction" in mode:
+    if "Diffraction" in mode and "STEM" not in mode:  # a STEM image is projected so, and is one
         refuse_units(("1/m",), request)
         quantities = {}
     # TIA stores rows from the bottom up.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import html
+import itertools
 import math
 import re
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 
 from passband.micrographs.picture import (
     INSTRUMENT,
+    Pixels,
     RawImage,
     RefusalError,
     Request,
@@ -20,13 +23,16 @@ from passband.micrographs.picture import (
     named,
     quantity,
     raw_image,
+    refuse_units,
     square_pixel,
+    unescaped,
 )
 
 # No deflate stream unpacks to more than this many times its length.
 _DEFLATE_RATIO = 1032
 _DEFLATE_CODES = (8, 32946)
 _FEW_PAGES = 16
+_MOST_OME_IMAGES = 1000
 _METRE = 1e10  # Å
 
 
@@ -49,7 +55,7 @@ def read_tiff(request: Request) -> RawImage:
             return RawImage(
                 pixels=picture.pixels,
                 notes=picture.notes,
-                quantities=_tiff_calibration(tif, first)[0],
+                quantities=_tiff_calibration(tif, first, request)[0],
                 instrument=_tiff_instrument(tif),
             )
         choices = _tiff_images(tif, count)
@@ -57,7 +63,7 @@ def read_tiff(request: Request) -> RawImage:
         if len(choices) == 1 and count > 1:
             notes.append(f"image {choices[0] + 1} of the file's {count} was read: the others are overviews")
         page = _page(tif, choices[choose_frame(len(choices), f"images, the first {_size(first)}", request)])
-        quantities, more = _tiff_calibration(tif, page)
+        quantities, more = _tiff_calibration(tif, page, request)
         picture = _tiff_pixels(tif, page, request)
         return RawImage(
             pixels=picture.pixels,
@@ -133,8 +139,8 @@ def _tiff_meaning(page: Any, picture: RawImage, request: Request) -> RawImage:
         if (pixels == pixels[..., :1]).all():
             pixels = pixels[..., 0]
         notes.append("palette colours looked up")
-    elif photometric == 0 and pixels.ndim == 2 and pixels.dtype.kind == "u":
-        pixels = np.asarray(2**page.bitspersample - 1 - pixels, pixels.dtype)
+    elif photometric == 0 and pixels.ndim == 2:
+        pixels = _inverted(pixels, page.bitspersample)
         notes.append("stored with zero as white; inverted")
     elif pixels.ndim == 3 and pixels.shape[2] > 2 and photometric not in (2, 6):
         raise RefusalError(
@@ -145,13 +151,26 @@ def _tiff_meaning(page: Any, picture: RawImage, request: Request) -> RawImage:
     return RawImage(pixels=pixels, notes=tuple(notes))
 
 
-def _tiff_calibration(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]]:
+def _inverted(pixels: Pixels, bits: int) -> Pixels:
+    """Black for white, without an overflow."""
+    if pixels.dtype.kind == "u":
+        return np.asarray(2**bits - 1 - pixels, pixels.dtype)
+    return np.invert(pixels) if pixels.dtype.kind in "ib" else -pixels
+
+
+def _tiff_calibration(
+    tif: Any, page: Any, request: Request
+) -> tuple[dict[str, tuple[float, str]], list[str]]:
     """Pixel size and energy from the first dialect of TIFF metadata that has them."""
     for dialect in _TIFF_DIALECTS:
-        with contextlib.suppress(Exception):  # a damaged tag is no reason to lose the image
-            quantities, notes = dialect(tif, page)
-            if quantities or notes:
-                return quantities, notes
+        try:
+            quantities, notes = dialect(tif, page, request)
+        except RefusalError:
+            raise
+        except Exception:  # a damaged tag is no reason to lose the image
+            continue
+        if quantities or notes:
+            return quantities, notes
     return {}, []
 
 
@@ -167,29 +186,60 @@ def _tiff_instrument(tif: Any) -> str:
     return ""
 
 
-def _imagej(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]]:
+def _imagej(tif: Any, page: Any, request: Request) -> tuple[dict[str, tuple[float, str]], list[str]]:
     if not tif.is_imagej:
         return {}, []
-    unit = str((tif.imagej_metadata or {}).get("unit", ""))
+    unit = unescaped(str((tif.imagej_metadata or {}).get("unit", "")))
+    notes = list(refuse_units((unit,), request))
+    if notes:
+        return {}, notes
     x, y = (page.tags[name].value for name in ("XResolution", "YResolution"))
     return square_pixel(
         in_angstrom(y[1] / y[0], unit), in_angstrom(x[1] / x[0], unit), "ImageJ description and resolution"
     )
 
 
-def _ome(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]]:
+def _ome(tif: Any, page: Any, request: Request) -> tuple[dict[str, tuple[float, str]], list[str]]:
     text = page.description or tif.pages[0].description
-    if "<OME" not in text[:2000]:
+    if not re.search(r"<(?:\w{1,40}:)?OME\b", text[:2000]):
         return {}, []
-    sizes = []
+    pixels = _ome_pixels(text, page.index)
+    sizes, units = [], []
     for axis in "YX":
-        value = re.search(rf'PhysicalSize{axis}="([^"]{{1,40}})"', text)
-        unit = re.search(rf'PhysicalSize{axis}Unit="([^"]{{1,40}})"', text)
-        sizes.append(in_angstrom(float(value[1]), unit[1] if unit else "µm") if value else None)
-    return square_pixel(sizes[0], sizes[1], "OME PhysicalSize")
+        value, unit = (
+            re.search(rf"""\bPhysicalSize{axis}{rest}\s*=\s*(["'])(.{{1,40}}?)\1""", pixels)
+            for rest in ("", "Unit")
+        )
+        units.append(html.unescape(unit[2]) if unit else "µm")
+        sizes.append(in_angstrom(float(value[2]), units[-1]) if value else None)
+    notes = list(refuse_units(tuple(units), request))
+    return ({}, notes) if notes else square_pixel(sizes[0], sizes[1], "OME PhysicalSize")
 
 
-def _digital_micrograph(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]]:
+def _ome_pixels(text: str, page: int) -> str:
+    """The attributes of the image in OME-XML that a page belongs to; those of the first if none says so."""
+    tag = re.compile(r"<(?:\w{1,40}:)?Pixels\b([^>]*)>(.*?)(?=<(?:\w{1,40}:)?Pixels\b|\Z)", re.DOTALL)
+    images = [(found[1], found[2]) for found in itertools.islice(tag.finditer(text), _MOST_OME_IMAGES)]
+    begin = 0
+    for attributes, within in images:
+
+        def number(name: str, where: str, otherwise: int) -> int:
+            found = re.search(rf"""\b{name}\s*=\s*["'](\d{{1,9}})["']""", where)
+            return int(found[1]) if found else otherwise
+
+        planes = math.prod(number(f"Size{axis}", attributes, 1) for axis in "ZCT")
+        told = re.findall(r"<(?:\w{1,40}:)?TiffData\b([^>]*)>", within)
+        spans = [(number("IFD", t, -1), number("PlaneCount", t, 1)) for t in told]
+        spans = [(first, count) for first, count in spans if first >= 0] or [(begin, planes)]
+        if any(first <= page < first + count for first, count in spans):
+            return attributes
+        begin += planes
+    return images[0][0] if images else ""
+
+
+def _digital_micrograph(
+    tif: Any, page: Any, request: Request
+) -> tuple[dict[str, tuple[float, str]], list[str]]:
     tags = {t.code: t.value for t in page.tags}
     if 65009 not in tags:
         return {}, []
@@ -200,7 +250,7 @@ def _digital_micrograph(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str
     )
 
 
-def _olympus(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]]:
+def _olympus(tif: Any, page: Any, request: Request) -> tuple[dict[str, tuple[float, str]], list[str]]:
     tags = {t.code: t.value for t in page.tags}
     sis = tags.get(33560) or {}
     if not isinstance(sis, dict) or "pixelsizex" not in sis:
@@ -208,7 +258,7 @@ def _olympus(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[st
     return square_pixel(sis["pixelsizey"] * _METRE, sis["pixelsizex"] * _METRE, "Olympus SIS tag")
 
 
-def _zeiss(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]]:
+def _zeiss(tif: Any, page: Any, request: Request) -> tuple[dict[str, tuple[float, str]], list[str]]:
     sem = tif.sem_metadata or {}
     for name in ("ap_image_pixel_size", "ap_pixel_size"):
         if name in sem:
@@ -223,7 +273,7 @@ def _zeiss(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]
     return {}, []
 
 
-def _thermo_fisher(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]]:
+def _thermo_fisher(tif: Any, page: Any, request: Request) -> tuple[dict[str, tuple[float, str]], list[str]]:
     fei = tif.fei_metadata or {}
     if not isinstance(fei, dict) or "Scan" not in fei:
         return {}, []
@@ -235,7 +285,7 @@ def _thermo_fisher(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], l
     }, notes
 
 
-def _tvips(tif: Any, page: Any) -> tuple[dict[str, tuple[float, str]], list[str]]:
+def _tvips(tif: Any, page: Any, request: Request) -> tuple[dict[str, tuple[float, str]], list[str]]:
     tvips = tif.tvips_metadata or {}
     if "PixelSizeX" not in tvips:
         return {}, []
