@@ -58,16 +58,15 @@ def beside_others(table: RowTable) -> None:
         )
 
 
-def needed(table: RowTable, out: np.ndarray, known: np.ndarray) -> np.ndarray:
+def needed(table: RowTable, out: np.ndarray, known: np.ndarray, leaf: int) -> np.ndarray:
     """The nominal levels at which a forest of some rows holds F1 of others."""
     z = scaled(table, known)
-    grown = in_domain._grow(z[known], table.scores[known], 0)
+    grown = in_domain._grow(z[known], table.scores[known], 0, leaf)
     weights = in_domain._weights(*grown, z[out])
     return np.asarray(in_domain._needed(weights, table.scores[known], table.scores[out])[:, 0])
 
 
 def forests(table: RowTable, leaf: int) -> None:
-    in_domain.LEAF = leaf
     domains, f1 = np.asarray(table.domains), table.scores[:, 0]
     names = np.unique(domains)
     held: dict[str, list[tuple[str, int, float, float]]] = {name: [] for name in LEVELS}
@@ -79,9 +78,9 @@ def forests(table: RowTable, leaf: int) -> None:
             rest = known & training_rows(str(other), table.domains, table.images)
             if inside.sum() < FEWEST:
                 continue
-            wanted.append(np.quantile(needed(table, inside, rest), COVERAGE))
+            wanted.append(np.quantile(needed(table, inside, rest, leaf), COVERAGE))
         z = scaled(table, known)
-        weights = in_domain._weights(*in_domain._grow(z[known], table.scores[known], 0), z[out])
+        weights = in_domain._weights(*in_domain._grow(z[known], table.scores[known], 0, leaf), z[out])
         order = np.argsort(f1[known])
         reached, values = weights[:, order].cumsum(axis=1), f1[known][order]
         for name, share in LEVELS.items():

@@ -247,11 +247,11 @@ def _same(instrument: str) -> str:
     return " ".join(instrument.casefold().split())
 
 
-def _grow(x: np.ndarray, y: ScoreTable, seed: int) -> tuple[Forest, np.ndarray]:
+def _grow(x: np.ndarray, y: ScoreTable, seed: int, leaf: int = LEAF) -> tuple[Forest, np.ndarray]:
     """Trees that tell the number of a leaf, and the leaves of the rows that they were grown on."""
     from sklearn.ensemble import ExtraTreesRegressor
 
-    model = ExtraTreesRegressor(TREES, min_samples_leaf=LEAF, random_state=seed).fit(x, y)
+    model = ExtraTreesRegressor(TREES, min_samples_leaf=leaf, random_state=seed).fit(x, y)
     forest = from_sklearn(model)
     numbered = replace(forest, leaves=np.arange(len(forest.leaves), dtype=np.float64)[:, None])
     return numbered, _leaves(numbered, x)
