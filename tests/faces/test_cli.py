@@ -325,6 +325,8 @@ def test_images_of_an_instrument_that_was_calibrated_are_told_as_like_images(cal
         for some in (like, others[0])
     ]
     assert sum(widths[0]) < sum(widths[1])
+    resumed = [call(*judge, *who, "--report", tmp_path / "page").out for who in (given, given[:2], given)]
+    assert resumed[0] == resumed[2] != resumed[1]  # what is finished is of who took it
     assert call(*words, "--out", tmp_path / "plain.safetensors").status == 0
     assert "narrower for" not in call("info", tmp_path / "plain.safetensors").out
 

@@ -345,6 +345,7 @@ def _key(item: _Item, reading: Reading, judge: Judge) -> str:
         "frame": reading.frame,
         "pixel_size": reading.given_pixel_size(item.path),
         "defocus": reading.defocus,
+        "instrument": reading.instrument,
         **judge.settings,
     }
     if item.given is not None and item.path in item.given.found:
