@@ -165,6 +165,7 @@ def test_it_survives_a_file_and_hostile_ones_are_refused(known):
         "in_domain.leaves": record.arrays["in_domain.leaves"] + 10**6,
         "in_domain.levels": record.arrays["in_domain.levels"] * np.nan,
         "in_domain.scores": record.arrays["in_domain.scores"][:-1],
+        "in_domain_forest.leaves": record.arrays["in_domain_forest.leaves"] + 10.0**9,
         "in_domain_forest.left": record.arrays["in_domain_forest.left"] * 0,
     }
     for name, array in broken.items():

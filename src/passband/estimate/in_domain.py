@@ -125,6 +125,8 @@ class InDomain:
         faults = []
         if self.forest.outputs != 1:
             faults.append(f"a forest of {self.forest.outputs} outputs")
+        elif (self.forest.leaves[:, 0] != np.arange(len(self.forest.leaves))).any():
+            faults.append("a forest whose leaves are not numbered")
         if self.leaves.dtype != np.int32 or self.leaves.shape != (n, trees) or not n:
             faults.append(f"leaves must be int32 ({n}, {trees}), got {self.leaves.dtype} {self.leaves.shape}")
         elif not ((self.leaves >= 0) & (self.leaves < len(self.forest.leaves))).all():
@@ -184,17 +186,15 @@ def fit_in_domain(
     """
     names = np.asarray(domains)
     folds = np.asarray(image_folds(images, FOLDS, seed))
-    needed = np.full(scores.shape, np.nan)
+    needed = np.empty(scores.shape)
     for fold in np.unique(folds):
         out = folds == fold
-        if out.all():
-            continue
         grown = _grow(features[~out], scores[~out], seed)
         needed[out] = _needed(_weights(*grown, features[out]), scores[~out], scores[out])
     each = [needed[names == d] for d in np.unique(names)]
     each = [n for n in each if len(n) >= _LEAST_ROWS] or [needed]
     levels = np.quantile(
-        [np.nanquantile(n, coverage, axis=0) for n in each], _DOMAINS_COVERED, axis=0, method="higher"
+        [np.quantile(n, coverage, axis=0) for n in each], _DOMAINS_COVERED, axis=0, method="higher"
     )
     forest, leaves = _grow(features, scores, seed)
     return InDomain(

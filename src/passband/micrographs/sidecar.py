@@ -9,6 +9,7 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from passband.errors import ReadError
@@ -166,16 +167,12 @@ def not_listed(table: Mapping[str, float], images: Sequence[str], most: int = 3)
     """
     import difflib
 
-    lacking = []
-    for image in images:
-        try:
-            if sidecar_pixel_size(table, image) is None:
-                lacking.append(_parts(image)[-1])
-        except ReadError:  # it is told where the image is read
-            continue
+    known = {_loose(_parts(key)[-1]) for key in table}
+    names = [_parts(image)[-1] for image in images]
+    lacking = [name for name in names if _loose(name) not in known]
     if not table or not lacking:
         return ""
-    given = {_loose(_parts(image)[-1]) for image in images}
+    given = {_loose(name) for name in names}
     others = [key for key in table if _loose(_parts(key)[-1]) not in given]
     some = []
     for name in lacking[:most]:
@@ -287,17 +284,19 @@ def _plain(head: str) -> str:
     return re.sub(r"[\W_]+", "_", head.strip().lower()).strip("_")
 
 
-def _parts(name: str) -> list[str]:
+@lru_cache(maxsize=2**16)
+def _parts(name: str) -> tuple[str, ...]:
     """The folders and the file that a path names, whatever system wrote it."""
     parts = [p for p in re.split(r"[\\/]+", name.strip()) if p not in ("", ".", "..")]
-    return parts or [""]
+    return tuple(parts) or ("",)
 
 
-def _ends(path: list[str], end: list[str]) -> bool:
+def _ends(path: tuple[str, ...], end: tuple[str, ...]) -> bool:
     """Whether a path ends with some folders and a file, the file being alike already."""
     within = path[-len(end) : -1] if len(path) >= len(end) else None
     return within is not None and [p.casefold() for p in within] == [p.casefold() for p in end[:-1]]
 
 
+@lru_cache(maxsize=2**16)
 def _loose(name: str) -> str:
     return re.sub(r"[\s_]+", "_", name).casefold()
