@@ -144,6 +144,15 @@ def test_images_of_one_name_in_two_folders(table):
             sidecar_pixel_size(sizes, path)
 
 
+def test_the_most_folders_that_fit_decide(table):
+    sizes = read_sidecar(table("image,pixel_size_nm\na.tif,1\nx/a.tif,2\ny/x/a.tif,3\nb.tif,4\n"))
+    found = [
+        sidecar_pixel_size(sizes, p)
+        for p in ("a.tif", "z/a.tif", "x/a.tif", "y/x/a.tif", "y/x/A.TIF", "y/b.tif")
+    ]
+    assert found == [10, 10, 20, 30, 30, 40]
+
+
 def test_what_a_table_lacks_is_told_with_the_nearest_name():
     table = {"img_001.tif": 2.0, "img_002.tif": 2.0}
     assert not_listed(table, ["a/img_001.tif", "IMG 002.TIF"]) == ""

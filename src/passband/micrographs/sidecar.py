@@ -138,13 +138,15 @@ def sidecar_pixel_size(table: Mapping[str, float], image: str | os.PathLike[str]
     3.0
     """
     parts = _parts(os.fspath(image))
-    if parts[-1] in table:
+    if parts[-1] in table and not any("/" in key for key in table):
         return table[parts[-1]]
     name = _loose(parts[-1])
     alike = {key: size for key, size in table.items() if _loose(_parts(key)[-1]) == name}
     exact = {key: size for key, size in alike.items() if _parts(key)[-1] == parts[-1]}
     for some in (exact, alike):
-        within = {key: size for key, size in some.items() if _ends(parts, _parts(key))}
+        depths = {key: len(_parts(key)) for key in some if _ends(parts, _parts(key))}
+        nearest = max(depths.values(), default=0)
+        within = {key: some[key] for key, depth in depths.items() if depth == nearest}
         for found in (within, some):
             sizes = set(found.values())
             if len(sizes) > 1:
