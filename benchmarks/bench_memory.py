@@ -37,8 +37,7 @@ def peak(side: int, backbone: str) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     found = infer.detect(Micrograph(pixels=np.ascontiguousarray(pixels), name="b"), bundle, memory_gb=1e3)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    per_pixel = infer.BYTES_PER_TILE_PIXEL[backbone] + infer.BYTES_PER_PIXEL
-    bound = infer.BASE_BYTES[backbone] + per_pixel * side * side
+    bound = infer.needed_bytes(bundle.detector, pixels.shape, side)
     print(
         f"{backbone:<9}{side:>5} px tile: {len(found):>4} objects, base {before / 1e6:>5.0f} MB, "
         f"{(after - before) / side**2:>6.0f} bytes/pixel, peak {after / 1e6:>6.0f} MB, "

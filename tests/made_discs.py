@@ -39,7 +39,9 @@ def paths_of(images: Path) -> list[str]:
     return sorted(str(p) for p in images.iterdir())
 
 
-def detect_discs(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 2.0) -> Detections:
+def detect_discs(
+    micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 2.0, progress: object = None
+) -> Detections:
     """Stands in for the network: smooth, cut, label; the brighter, the surer."""
     smooth = scipy.ndimage.gaussian_filter(micrograph.pixels, 1.5)
     labels, _ = scipy.ndimage.label(smooth > 0.5 * smooth.max())

@@ -57,6 +57,15 @@ def test_the_shipped_detector_finds_simulated_cavities(scene, whole):
     assert np.median(reached) > 0.8
 
 
+def test_the_tiles_of_a_large_micrograph_are_told_and_a_small_one_s_is_not(scene, whole, monkeypatch):
+    told = []
+    assert len(detect(scene[0], default_bundle(), progress=lambda *w: told.append(w))) == len(whole)
+    assert told == []
+    monkeypatch.setattr(infer, "TILES", (384,))
+    detect(scene[0], default_bundle(), progress=lambda *w: told.append(w))
+    assert told == [("tile", n, 4) for n in range(4)]
+
+
 def test_detection_does_not_depend_on_gain_and_offset(scene, whole):
     micrograph, _ = scene
     other = replace(micrograph, pixels=(0.37 * micrograph.pixels + 900).astype(np.float32))
@@ -271,28 +280,30 @@ def test_the_largest_tile_that_the_budget_holds_is_taken_to_the_last_byte(monkey
     monkeypatch.setattr(infer, "BASE_BYTES", {"slim": 1000})
     monkeypatch.setattr(infer, "BYTES_PER_TILE_PIXEL", {"slim": 3})
     monkeypatch.setattr(infer, "BYTES_PER_PIXEL", 10)
+    monkeypatch.setattr(infer, "BYTES_PER_STRIP_PIXEL", 100)
+    monkeypatch.setattr(infer, "STRIP_MARGIN", 1)
     monkeypatch.setattr(infer, "TILES", (8, 4, 2))
     for side in (8, 4, 2):
-        need = 1000 + 10 * 50 + 3 * side**2
-        assert infer._tile_side(SLIM, 50, need / 1e9) == side
+        need = 1000 + 10 * 50 + 100 * min(5, side + 1) * 10 + 3 * side**2
+        assert infer._tile_side(SLIM, (5, 10), need / 1e9) == side
         if side > 2:
-            assert infer._tile_side(SLIM, 50, (need - 1) / 1e9) == side // 2
+            assert infer._tile_side(SLIM, (5, 10), (need - 1) / 1e9) == side // 2
     with pytest.raises(ParameterError, match=r"of 1e-06 GB .* give 0\.0 GB"):
-        infer._tile_side(SLIM, 50, 1000 / 1e9)
+        infer._tile_side(SLIM, (5, 10), 1000 / 1e9)
     monkeypatch.setattr(infer, "BASE_BYTES", {"slim": 2_000_000_000})
     monkeypatch.setattr(infer, "BYTES_PER_TILE_PIXEL", {"slim": 300_000_000})
-    with pytest.raises(ParameterError, match=r"give 3\.7 GB"):  # 2 + 0.5 + 4 x 0.3
-        infer._tile_side(SLIM, 50_000_000, 1.0)
+    with pytest.raises(ParameterError, match=r"give 6\.7 GB"):  # 2 + 0.5 + 3 + 4 x 0.3
+        infer._tile_side(SLIM, (5, 10_000_000), 1.0)
 
 
 def test_the_budget_is_for_the_enlarged_micrograph_and_a_shrunk_one_is_read_whole(monkeypatch):
     asked = []
-    monkeypatch.setattr(infer, "_tile_side", lambda config, pixels, memory: asked.append(pixels) or 256)
+    monkeypatch.setattr(infer, "_tile_side", lambda config, shape, memory: asked.append(shape) or 256)
     bundle = replace(default_bundle(), training={"pixel_size": [2.0, 2.0]})
     for pixel_size in (1.0, 2.0, 3.0):
         flat = Micrograph(pixels=np.zeros((10, 11), np.float32), name="a", pixel_size=pixel_size)
         assert len(detect(flat, bundle)) == 0
-    assert asked == [110, 110, 248]  # 110 times 1.5²
+    assert asked == [(10, 11), (10, 11), (15, 17)]  # times 1.5
 
 
 def test_tiles_share_what_they_must_and_are_no_more_than_needed():

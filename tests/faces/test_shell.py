@@ -31,6 +31,12 @@ def test_a_line_a_minute_says_what_is_done_and_what_is_left(clock, capsys):
                      "study: 18 of 30, about 2 min left"]  # fmt: skip
 
 
+def test_one_large_thing_tells_how_far_it_is(clock, capsys):
+    """Nothing is done yet, so nothing can be said of what is left."""
+    lines = said(clock, capsys, [(20 * i, f"a.tif, tile {i + 1} of 9", 0, 2) for i in range(9)])
+    assert lines == ["study, a.tif, tile 4 of 9: 0 of 2", "study, a.tif, tile 7 of 9: 0 of 2"]
+
+
 def test_what_comes_next_is_counted_anew(clock, capsys):
     """Scenes first, at a second each, then networks, at a minute each."""
     scenes = [(i, f"scene {i}", i, 70) for i in range(70)]

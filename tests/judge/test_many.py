@@ -85,6 +85,23 @@ def test_verdicts_that_are_taken_are_not_kept(folder, bundle_path) -> None:
     assert "it has no frame 5: it holds 5 frames" in past.errors[0][1]
 
 
+def test_a_large_image_tells_how_far_it_is(folder, bundle_path) -> None:
+    told = []
+
+    def judge(micrograph, given, progress):
+        progress("tile", 0, 4)
+        progress("tile", 3, 4)
+        return known.function(micrograph, given, None)
+
+    known = DiscsJudge(bundle_path)()
+    names = [str(folder / f"{i}.npy") for i in (0, 1)]
+    assess_files(names, Plan(judge=replace(known, function=judge)), progress=lambda *w: told.append(w))
+    tiles = [("tile 1 of 4", 0), ("tile 4 of 4", 0), ("tile 1 of 4", 1), ("tile 4 of 4", 1)]
+    expected = [(f"{names[n]}, {words}", n, 2) for words, n in tiles]
+    assert [t for t in told if "tile" in t[0]] == expected
+    assert told[-1] == ("", 2, 2)
+
+
 def test_a_film_says_how_many_frames_it_holds(folder) -> None:
     assert (count_frames(folder / "film.npy"), count_frames(folder / "0.npy")) == (5, 1)
     with pytest.raises(ReadError):

@@ -122,11 +122,11 @@ def test_a_killed_draw_goes_on_and_leaves_no_task_before_it_is_whole(
 ) -> None:
     judge, asked = plan.judge, []
 
-    def killed(micrograph, given):
+    def killed(micrograph, given, progress):
         asked.append(micrograph.name)
         if len(asked) == 5:
             raise KeyboardInterrupt
-        return judge.function(micrograph, given)
+        return judge.function(micrograph, given, progress)
 
     stopping = replace(plan, judge=replace(judge, function=killed))
     out = tmp_path / "task"

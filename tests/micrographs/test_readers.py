@@ -291,7 +291,7 @@ def test_a_30000_by_30000_header_is_refused_before_anything_is_allocated(
     place, image_files, name, permissive
 ):
     message = refusal(place(name, declare_30000(name, image_files[name])), permissive=permissive)
-    assert "30000" in message and "more than the 134217728" in message
+    assert "30000" in message and "more than the 268435456" in message
 
 
 def test_an_hdf5_dataset_of_30000_by_30000_is_refused(tmp_path):
@@ -304,7 +304,7 @@ def test_an_hdf5_dataset_of_30000_by_30000_is_refused(tmp_path):
             "data", shape=(30000, 30000), dtype="u2", chunks=(100, 100), compression="gzip"
         )
         data[0, 0] = 1
-    assert "more than the 134217728" in refusal(tmp_path / "a.emd")
+    assert "more than the 268435456" in refusal(tmp_path / "a.emd")
 
 
 def test_an_extended_header_larger_than_its_mrc_file_is_refused(place, image_files):
@@ -463,6 +463,18 @@ class TestTheParserProcess:
 
     def test_the_promised_limits(self):
         assert readers.TIME_LIMIT_S == 10 and readers.MEMORY_LIMIT == 2 * 1024**3
+
+    def test_a_large_file_may_take_longer(self, tmp_path, monkeypatch):
+        asked = []
+        monkeypatch.setattr(
+            readers, "parse", lambda request, *, time_limit, memory_limit: asked.append(time_limit) or 1 / 0
+        )
+        for megabytes in (1, 400):
+            with (tmp_path / "a.mrc").open("wb") as f:
+                f.truncate(megabytes * 1_000_000)
+            with pytest.raises(ZeroDivisionError):
+                read_micrograph(tmp_path / "a.mrc")
+        assert asked == [10, 30]
 
     def test_threads_take_turns(self, place, true_pixels):
         paths = [place(name) for name in ("grey16.tif", "grey.npy", "grey.mrc", "grey.ser")]

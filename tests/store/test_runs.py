@@ -22,6 +22,7 @@ from passband.particles.networks.train_rvae import RVAETraining, train_rvae
 from passband.store.parts import key, read_part, write_part
 from passband.store.runs import Checkpoint, read_checkpoint, write_checkpoint, write_log
 from passband.store.tensors import write_sealed
+from passband.types import Progress
 from stopping import StoppedError, stopped_at_each_rename
 
 VALUES = {"name": "Å", "numbers": [1 / 3, 1e-300, -0.0], "none": None, "deep": {"a": [True]}}
@@ -177,7 +178,9 @@ class Counted:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, micrograph: Micrograph, given: Detections | None) -> Verdict:
+    def __call__(
+        self, micrograph: Micrograph, given: Detections | None, progress: Progress | None
+    ) -> Verdict:
         self.calls += 1
         found = Detections(
             image_shape=micrograph.shape,

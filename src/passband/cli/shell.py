@@ -202,11 +202,14 @@ def progress_or_log(what: str) -> Iterator[Callable[[str, int, int], None]]:
             if first < 0 or total != before[1] or done < before[0]:  # something else is counted now
                 first, begun = done, t
             before = done, total
-            if t - last >= 60 and done > first:
+            if t - last >= 60:
                 last = t
-                left = (t - begun) / (done - first) * (total - done) / 60
                 doing = f"{what}, {now}" if now else what
-                typer.echo(f"{doing}: {done} of {total}, about {left:.0f} min left", err=True)
+                left = ""
+                if done > first:
+                    minutes = (t - begun) / (done - first) * (total - done) / 60
+                    left = f", about {minutes:.0f} min left"
+                typer.echo(f"{doing}: {done} of {total}{left}", err=True)
                 sys.stderr.flush()
 
         yield bar or log

@@ -18,8 +18,9 @@ from passband.detectors.config import DetectorConfig
 from passband.detectors.rescale import rescaling, resized, resized_mask
 from passband.detectors.segment import segment_objects
 from passband.errors import ParameterError
+from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.micrographs.micrograph import Micrograph
-from passband.types import InstanceMask
+from passband.types import InstanceMask, Progress
 
 if TYPE_CHECKING:  # torchvision takes seconds to load, and a segmenter has no need of it
     from torchvision.models.detection import FasterRCNN
@@ -30,12 +31,17 @@ BASE_BYTES = {"slim": 850_000_000, "resnet50": 4_000_000_000}
 """Peak memory of the process whatever the tile: libraries, weights, proposals and masks."""
 BYTES_PER_TILE_PIXEL = {"slim": 350, "resnet50": 500}
 """Peak memory of a network per pixel of a tile; ``benchmarks/bench_memory.py`` measures both."""
-BYTES_PER_PIXEL = 40
-"""Peak memory of the whole micrograph's input, per pixel."""
+BYTES_PER_PIXEL = 5
+"""Memory of the micrograph itself, per pixel."""
+STRIP_MARGIN = 200
+BYTES_PER_STRIP_PIXEL = 24
+"""Peak memory of a row of tiles' input, per pixel of its rows and those around it."""
 NMS_IOU = 0.4
 
 
-def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) -> Detections:
+def detect(
+    micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0, progress: Progress | None = None
+) -> Detections:
     """Objects that a bundle's detector finds in a micrograph.
 
     Parameters
@@ -47,6 +53,8 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) ->
     memory_gb
         Memory the process may take; a large image is done in smaller tiles, with the same
         result away from their borders.
+    progress
+        Called before each tile of a micrograph that has several.
 
     Returns
     -------
@@ -73,22 +81,26 @@ def detect(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0) ->
     if not isinstance(config, DetectorConfig):
         return segment_objects(micrograph, bundle, memory_gb=memory_gb)
     scale = rescaling(micrograph, bundle)
-    tile = _tile_side(config, math.ceil(micrograph.pixels.size * max(1.0, scale * scale)), memory_gb)
+    larger = max(1.0, scale)
+    tile = _tile_side(config, tuple(math.ceil(n * larger) for n in micrograph.shape), memory_gb)
     pixels = resized(micrograph.pixels, scale)
     if float(np.ptp(pixels)) == 0.0:
         return _nothing(micrograph, bundle)
     from torchvision.ops import nms
 
-    from passband.detectors.mask_rcnn import detector_input, input_channels
+    from passband.detectors.mask_rcnn import grey_levels, input_channels, input_rows
 
     model = _network(bundle)
-    inputs = detector_input(pixels, input_channels(config))
+    channels, levels = input_channels(config), grey_levels(pixels)
     found: list[_Found] = []
     height, width = pixels.shape
-    overlap = _overlap(tile)
-    for y in _starts(height, tile, overlap):
-        for x in _starts(width, tile, overlap):
-            part = inputs[:, y : y + tile, x : x + tile]
+    rows, columns = (_starts(length, tile, _overlap(tile)) for length in (height, width))
+    for y in rows:
+        strip = input_rows(pixels, channels, levels, y, min(height, y + tile))
+        for x in columns:
+            if progress and len(rows) * len(columns) > 1:
+                progress("tile", len(found), len(rows) * len(columns))
+            part = strip[:, :, x : x + tile]
             found.append(_detect_tile(model, part, (y, x), (height, width), bundle.score_threshold))
     together = _Found(
         boxes=torch.cat([f.boxes for f in found]),
@@ -118,17 +130,27 @@ class _Found:
         )
 
 
-def _tile_side(config: DetectorConfig, pixels: int, memory_gb: float) -> int:
-    """The largest tile that the budget holds beside an input of so many pixels."""
-    kind = config.backbone
-    fixed = BASE_BYTES[kind] + BYTES_PER_PIXEL * pixels
-    for side in TILES:
-        if fixed + BYTES_PER_TILE_PIXEL[kind] * side * side <= memory_gb * 1e9:
+def _tile_side(config: DetectorConfig, shape: tuple[int, ...], memory_gb: float) -> int:
+    """The largest tile that the budget holds beside a micrograph of such a shape."""
+    needs = {side: needed_bytes(config, shape, side) for side in TILES}
+    for side, need in needs.items():
+        if need <= memory_gb * 1e9:
             return side
-    need = (fixed + BYTES_PER_TILE_PIXEL[kind] * TILES[-1] ** 2) / 1e9
     raise ParameterError(
         f"a memory budget of {memory_gb} GB is too small for this detector on this micrograph; "
-        f"give {need:.1f} GB, or crop or bin the micrograph"
+        f"give {needs[TILES[-1]] / 1e9:.1f} GB, or crop or bin the micrograph"
+    )
+
+
+def needed_bytes(config: DetectorConfig, shape: tuple[int, ...], tile: int) -> int:
+    """The most memory that a process takes which detects in a micrograph of such a shape, in such tiles."""
+    kind, (height, width) = config.backbone, shape
+    strip = min(height, tile + STRIP_MARGIN) * width
+    return (
+        BASE_BYTES[kind]
+        + BYTES_PER_PIXEL * height * width
+        + BYTES_PER_STRIP_PIXEL * strip
+        + BYTES_PER_TILE_PIXEL[kind] * tile * tile
     )
 
 
@@ -138,7 +160,11 @@ def _network(bundle: Bundle) -> FasterRCNN:
     from passband.detectors.mask_rcnn import build_detector, input_channels
 
     assert isinstance(bundle.detector, DetectorConfig)
+    keep_freed_memory()
     model = load_weights(build_detector(bundle.detector), bundle).eval()
+    model = model.to(memory_format=torch.channels_last)
+    # What scores less is never kept, and cannot suppress what scores more: it need not be outlined.
+    model.roi_heads.score_thresh = max(model.roi_heads.score_thresh, bundle.score_threshold - 1e-6)
     # torchvision reads the strides of its pyramid off the first image, before padding, and keeps them.
     first = torch.zeros(input_channels(bundle.detector), 64, 64)
     _detect_tile(model, first, (0, 0), (64, 64), bundle.score_threshold)

@@ -24,6 +24,9 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from passband.detectors.config import DetectorConfig
 from passband.types import Image
 
+_LOCAL, _LOCAL_REACH = 20.0, 50
+"""Deviation of the Gaussian of the local mean and spread, and where it ends, pixels."""
+
 
 def build_detector(config: DetectorConfig, *, coco_weights: bool = False) -> FasterRCNN:
     """A Mask R-CNN, or without masks a Faster R-CNN, with fresh weights.
@@ -128,17 +131,56 @@ def detector_input(pixels: Image, channels: int) -> Float[Tensor, "c y x"]:
     >>> bool(torch.allclose(detector_input(image, 2), detector_input(2 * image + 7, 2), atol=1e-3))
     True
     """
+    return input_rows(pixels, channels, grey_levels(pixels), 0, pixels.shape[0])
+
+
+def grey_levels(pixels: Image) -> tuple[float, float]:
+    """Middle and spread (of a Gaussian of the same quantiles) of a micrograph's grey levels."""
     sample = pixels[:: max(1, pixels.shape[0] // 1024), :: max(1, pixels.shape[1] // 1024)]
-    low, middle, high = np.percentile(sample, [5, 50, 95])
-    flat = pixels - np.float32(middle)
-    spread = max(float(high - low) / 3.29, 1e-6 * max(1.0, abs(float(middle))))  # a Gaussian's sigma
-    whole = np.clip(flat / np.float32(spread), -5, 5).astype(np.float32)
-    if channels == 3:
-        return torch.from_numpy(np.stack([whole] * 3))
-    mean = scipy.ndimage.gaussian_filter(whole, 20.0, truncate=2.5)
-    variance = scipy.ndimage.gaussian_filter((whole - mean) ** 2, 20.0, truncate=2.5)
-    local = np.clip((whole - mean) / np.sqrt(variance + 0.01), -5, 5)
-    return torch.from_numpy(np.stack([whole, local.astype(np.float32)]))
+    low, middle, high = (float(q) for q in np.percentile(sample, [5, 50, 95]))
+    return middle, max((high - low) / 3.29, 1e-6 * max(1.0, abs(middle)))
+
+
+def input_rows(
+    pixels: Image, channels: int, levels: tuple[float, float], first: int, end: int
+) -> Float[Tensor, "c rows x"]:
+    """Some rows of what `detector_input` gives, so that a large image is never held as a whole.
+
+    Parameters
+    ----------
+    pixels, channels
+        As there.
+    levels
+        `grey_levels` of the whole.
+    first, end
+        The rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).normal(50, 3, (400, 64)).astype(np.float32)
+    >>> some = input_rows(image, 2, grey_levels(image), 150, 220)
+    >>> bool((some == detector_input(image, 2)[:, 150:220]).all())
+    True
+    """
+    middle, spread = levels
+    reach = 2 * _LOCAL_REACH if channels == 2 else 0
+    top = max(0, first - reach)
+    whole = pixels[top : min(pixels.shape[0], end + reach)] - np.float32(middle)
+    whole /= np.float32(spread)
+    np.clip(whole, -5, 5, out=whole)
+    inside = np.s_[first - top : end - top]
+    given = np.empty((channels, end - first, pixels.shape[1]), np.float32)
+    given[:] = whole[inside]
+    if channels == 2:
+        mean = scipy.ndimage.gaussian_filter(whole, _LOCAL, radius=_LOCAL_REACH)
+        square = whole - mean
+        square *= square
+        variance = scipy.ndimage.gaussian_filter(square, _LOCAL, radius=_LOCAL_REACH, output=square)[inside]
+        given[1] -= mean[inside]
+        given[1] /= np.sqrt(variance + np.float32(0.01))
+        np.clip(given[1], -5, 5, out=given[1])
+    return torch.from_numpy(given)
 
 
 class _Block(nn.Module):

@@ -154,7 +154,7 @@ def assess_files(
     errors, reused, counts = list(missing), 0, Counter[str]()
     if progress and len(items):
         progress(items.first, 0, len(items))
-    outcomes = _outcomes(items, plan, report, engine)
+    outcomes = _outcomes(items, plan, report, engine, progress)
     with contextlib.closing(outcomes):
         for done, (item, answer) in enumerate(_in_order(outcomes), 1):
             if isinstance(answer, str):
@@ -246,14 +246,18 @@ def _frames(path: str, wanted: slice | None) -> Sequence[int | None]:
 
 
 def _outcomes(
-    items: _Items, plan: Plan, report: Path | None, engine: EngineSettings | None
+    items: _Items,
+    plan: Plan,
+    report: Path | None,
+    engine: EngineSettings | None,
+    progress: Progress | None,
 ) -> Generator[tuple[_Item, _Answer | str]]:
     """What comes of each image, in any order."""
     how = _How(reading=plan.reading, report=report, folder=str(Path.cwd()))
     if engine is None or engine.engine == "inline":
         with one_thread() if engine else contextlib.nullcontext():
             for item in items:
-                yield item, _assess(how, plan.judge, item)
+                yield item, _assess(how, plan.judge, item, _within(progress, item, len(items)))
         return
     source = plan.judge.source
     if source is None:
@@ -261,6 +265,17 @@ def _outcomes(
     with contextlib.closing(run_tasks(partial(_assess_there, how, source), items, engine)) as outcomes:
         for outcome in outcomes:
             yield outcome.task, outcome.value if outcome.failure is None else outcome.failure.words
+
+
+def _within(progress: Progress | None, item: _Item, total: int) -> Progress | None:
+    """What is called before each tile of a large image: how far that image is."""
+    if progress is None:
+        return None
+
+    def tell(what: str, done: int, tiles: int) -> None:
+        progress(f"{item.name}, {what} {done + 1} of {tiles}", item.number, total)
+
+    return tell
 
 
 def _in_order(
@@ -297,10 +312,10 @@ def _judge_from(source: Callable[[], Judge]) -> Judge:
     return source()
 
 
-def _assess(how: _How, judge: Judge, item: _Item) -> _Answer | str:
+def _assess(how: _How, judge: Judge, item: _Item, progress: Progress | None = None) -> _Answer | str:
     """The verdict on one image, or why there is none: one bad file does not stop the others."""
     try:
-        return _answer(how, judge, item)
+        return _answer(how, judge, item, progress)
     except PassbandError as e:
         return without_name(str(e), item.path)
     except Exception as e:
@@ -308,7 +323,7 @@ def _assess(how: _How, judge: Judge, item: _Item) -> _Answer | str:
         return f"unexpected {type(e).__name__}: {e}; this is a fault in Passband"
 
 
-def _answer(how: _How, judge: Judge, item: _Item) -> _Answer:
+def _answer(how: _How, judge: Judge, item: _Item, progress: Progress | None) -> _Answer:
     reading = how.reading if item.frame is None else replace(how.reading, frame=item.frame)
     part = None
     if how.report is not None:
@@ -321,7 +336,7 @@ def _answer(how: _How, judge: Judge, item: _Item) -> _Answer:
     if item.frame is not None:
         micrograph = replace(micrograph, name=item.name)
     detections = None if item.given is None else item.given.of(item.path)
-    verdict = judge(micrograph, detections)
+    verdict = judge(micrograph, detections, progress=progress)
     if part is None:
         return _Answer(verdict=verdict, picture=None, reused=False)
     picture = picture_of(micrograph, verdict.detections)

@@ -33,7 +33,7 @@ from passband.judge.verdict import (
 )
 from passband.micrographs.micrograph import Micrograph
 from passband.store.tensors import Sealed, read_sealed, write_sealed
-from passband.types import Lines
+from passband.types import Lines, Progress
 from passband.units import NM
 
 KIND = "own detector"
@@ -132,7 +132,7 @@ def own_detector_judge(
 ) -> Judge:
     """The judge of a detector's given detections; as `assess_given`."""
 
-    def judge(micrograph: Micrograph, given: Detections | None) -> Verdict:
+    def judge(micrograph: Micrograph, given: Detections | None, progress: Progress | None) -> Verdict:
         if given is None:
             raise without_detections(own.name)
         return assess_given(micrograph, own, given, policy=policy, thickness=thickness)
@@ -152,9 +152,9 @@ def bundle_judge(bundle: Bundle, *, policy: Policy = DEFAULT_POLICY, thickness: 
     """The judge of a network's own answers, and of another's that are given, by what is known of any."""
     own_answers = detector_judge(bundle, policy=policy, thickness=thickness)
 
-    def judge(micrograph: Micrograph, given: Detections | None) -> Verdict:
+    def judge(micrograph: Micrograph, given: Detections | None, progress: Progress | None) -> Verdict:
         if given is None:
-            return own_answers(micrograph)
+            return own_answers(micrograph, progress=progress)
         any_ = any_detector(scored=given.scored)
         return assess_given(micrograph, any_, given, policy=policy, thickness=thickness)
 

@@ -32,7 +32,7 @@ from passband.estimate.records import CalibrationRecord, from_record
 from passband.judge.placing import place
 from passband.judge.policy import DEFAULT_POLICY, Evidence, Finding, Judgement, Policy, unusable, weigh
 from passband.micrographs.micrograph import Micrograph
-from passband.types import Vector
+from passband.types import Progress, Vector
 from passband.units import NM
 
 SCHEMA = 1
@@ -127,7 +127,8 @@ class Judge:
     Parameters
     ----------
     function
-        From a micrograph, and detections given for it or None, to the verdict.
+        From a micrograph, detections given for it or None, and what is called before each tile of a large
+        one or None, to the verdict.
     name, digest
         Of the bundle; a digest is empty where it is in no file.
     settings
@@ -142,7 +143,7 @@ class Judge:
         Makes the same judge in another process; None where none could.
     """
 
-    function: Callable[[Micrograph, Detections | None], Verdict]
+    function: Callable[[Micrograph, Detections | None, Progress | None], Verdict]
     name: str
     digest: str
     settings: Mapping[str, Any]
@@ -151,9 +152,15 @@ class Judge:
     wants_detections: bool = False
     source: Callable[[], Judge] | None = None
 
-    def __call__(self, micrograph: Micrograph, given: Detections | None = None) -> Verdict:
+    def __call__(
+        self,
+        micrograph: Micrograph,
+        given: Detections | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> Verdict:
         """The verdict on one micrograph."""
-        return self.function(micrograph, given)
+        return self.function(micrograph, given, progress)
 
 
 def without_detections(name: str) -> ParameterError:
@@ -169,10 +176,10 @@ def detector_judge(
 ) -> Judge:
     """The judge of a network's own answers; as `assess_detector`."""
 
-    def judge(micrograph: Micrograph, given: Detections | None) -> Verdict:
+    def judge(micrograph: Micrograph, given: Detections | None, progress: Progress | None) -> Verdict:
         if given is not None:
             raise ParameterError(f"detections were given to {bundle.name!r}, which judges its own answers")
-        return assess_detector(micrograph, bundle, policy=policy, thickness=thickness)
+        return assess_detector(micrograph, bundle, policy=policy, thickness=thickness, progress=progress)
 
     return Judge(
         function=judge,
@@ -189,6 +196,7 @@ def assess_detector(
     *,
     policy: Policy = DEFAULT_POLICY,
     thickness: float | None = None,
+    progress: Progress | None = None,
 ) -> Verdict:
     """Judge a network's own answer on one micrograph; arguments and errors are those of `passband.assess`."""
     findings = unusable(micrograph, policy)
@@ -196,9 +204,9 @@ def assess_detector(
     told: Mapping[str, float] = {}
     detections = _nothing(micrograph, bundle)
     if not findings and bundle.calibration is None:
-        detections = detect(micrograph, bundle)
+        detections = detect(micrograph, bundle, progress=progress)
     elif not findings:
-        detections, told = found_and_told(micrograph, bundle)
+        detections, told = found_and_told(micrograph, bundle, progress)
     sizes = measure_sizes(detections, micrograph.pixel_size, thickness)
     if not findings:
         outlook, moved = _outlook(micrograph, detections, bundle, told)
@@ -218,11 +226,13 @@ def assess_detector(
     return verdict_of(micrograph, findings, detections, outlook, sizes, passes)
 
 
-def found_and_told(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, Mapping[str, float]]:
+def found_and_told(
+    micrograph: Micrograph, bundle: Bundle, progress: Progress | None = None
+) -> tuple[Detections, Mapping[str, float]]:
     """What a bundle's network finds, and what a segmenter's answers tell of themselves besides."""
     if by_pixels(bundle):
         return segment_with_evidence(micrograph, bundle)
-    return detect(micrograph, bundle), {}
+    return detect(micrograph, bundle, progress=progress), {}
 
 
 def by_pixels(bundle: Bundle) -> bool:

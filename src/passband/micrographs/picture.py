@@ -72,7 +72,7 @@ class Request:
     kind: str
     frame: int | None = None
     permissive: bool = False
-    pixel_budget: int = 2**27
+    pixel_budget: int = 2**28
     labels: bool = False
 
     @property

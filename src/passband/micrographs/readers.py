@@ -31,11 +31,13 @@ _KINDS = {
 SUFFIXES = tuple(_KINDS)
 """Suffixes of the files that `read_micrograph` reads, in lower case."""
 TIME_LIMIT_S = 10.0
-"""Seconds that parsing one file may take."""
+"""Seconds that parsing a small file may take."""
+SLOWEST_BYTES_PER_S = 20_000_000
+"""A large file may take so much longer: a busy machine or a share on the network is slow."""
 MEMORY_LIMIT = 2 * 1024**3
 """Bytes of memory that parsing one file may take."""
-PIXEL_BUDGET = 2**27
-"""The most pixels in one image: about 11,600 x 11,600, half a gigabyte as float32."""
+PIXEL_BUDGET = 2**28
+"""The most pixels in one image: 16,384 x 16,384, a gigabyte as float32."""
 
 _NAMES = {
     "tiff": "TIFF", "png": "PNG", "jpeg": "JPEG", "mrc": "MRC", "dm": "DigitalMicrograph",
@@ -113,7 +115,7 @@ def read_micrograph(
         pixel_budget=PIXEL_BUDGET,
     )
     try:
-        answer = parse(request, time_limit=TIME_LIMIT_S, memory_limit=MEMORY_LIMIT)
+        answer = parse(request, time_limit=_time_limit(request), memory_limit=MEMORY_LIMIT)
     except ParserError as e:
         raise ReadError(
             f"{shown}: reading it as {_NAMES[kind]} was given up: {e}. The file is damaged, or made to "
@@ -161,7 +163,7 @@ def read_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.int32], tuple[
         raise ReadError(f"{shown}: labels are not read from {_NAMES[kind]}; save them as TIFF or PNG")
     request = Request(path=os.path.abspath(name), kind=kind, pixel_budget=PIXEL_BUDGET, labels=True)  # noqa: PTH100
     try:
-        answer = parse(request, time_limit=TIME_LIMIT_S, memory_limit=MEMORY_LIMIT)
+        answer = parse(request, time_limit=_time_limit(request), memory_limit=MEMORY_LIMIT)
     except ParserError as e:
         raise ReadError(
             f"{shown}: reading it as {_NAMES[kind]} was given up: {e}. It is damaged, or made to do harm"
@@ -197,6 +199,14 @@ def count_frames(path: str | os.PathLike[str]) -> int:
             raise
         return e.frames
     return 1
+
+
+def _time_limit(request: Request) -> float:
+    """Seconds that a file may take."""
+    try:
+        return TIME_LIMIT_S + request.file_size // SLOWEST_BYTES_PER_S
+    except OSError:
+        return TIME_LIMIT_S  # parsing says what is wrong
 
 
 def _micrograph(

@@ -18,6 +18,7 @@ from passband.particles.extraction.crop import cut_particles
 from passband.particles.extraction.find import ExtractionSettings, find_particles
 from passband.particles.extraction.outlines import labels_of_detections
 from passband.particles.model import ParticleModel, classify_particles
+from passband.types import Progress
 
 
 def particle_judge(
@@ -25,7 +26,7 @@ def particle_judge(
 ) -> Judge:
     """The judge of a classifier's answers; as `assess_particles`. Particles have no foil's thickness."""
 
-    def judge(micrograph: Micrograph, given: Detections | None) -> Verdict:
+    def judge(micrograph: Micrograph, given: Detections | None, _: Progress | None) -> Verdict:
         return assess_particles(micrograph, model, detections=given, policy=policy)
 
     return Judge(
