@@ -5,6 +5,7 @@ one; training goes on from its checkpoint and calibration from the rows it has.
 
     python studies/shipped_bundle.py train       about 45 minutes on one core
     python studies/shipped_bundle.py refine      about 25 minutes on one core
+    python studies/shipped_bundle.py widen       about 80 minutes on one core
     python studies/shipped_bundle.py threshold   on 60 validation images
     python studies/shipped_bundle.py test        on 120 images that no choice was made on
     python studies/shipped_bundle.py rows        detect in the calibration images
@@ -49,11 +50,26 @@ OUT = Path("out/detector")
 RESULTS = Path("studies/results")
 TRAINED = OUT / "trained.safetensors"
 FIRST = OUT / "first.safetensors"
+NARROW = OUT / "narrow.safetensors"
 CONFIG = TrainConfig()
 REFINED = replace(
     CONFIG, start=str(FIRST), steps=1300, learning_rate=1e-3, seed=1
 )  # other images, other crops
-SEEDS = {"validation": 1001, "test": 1002, "calibration": 2003}  # training has seed 0
+WIDENED = replace(
+    CONFIG,
+    start=str(NARROW),
+    domains=(
+        *(f"{s}:{f}" for s in ("A", "B", "C", "W") for f in ("under", "over", "under", "over", "in")),
+        *("W:under", "W:over", "A-cluttered:under", "A-cluttered:over"),
+        *("A-empty:under", "B-empty:over", "W-empty:under", "W-empty:over"),
+    ),
+    images=2800,
+    exported=0.5,
+    steps=3600,
+    learning_rate=1e-3,
+    seed=2,
+)
+SEEDS = {"validation": 1001, "test": 1002, "calibration": 2003}  # training has seeds 0 to 2
 CALIBRATION = {
     **{f"{s}:{f}": 50 for s in "ABC" for f in ("under", "over")},
     **{f"{s}:in": 25 for s in "ABC"},
@@ -85,8 +101,14 @@ def train() -> None:
 
 def refine() -> None:
     """Go on from the first training with a second, shorter schedule on other images."""
-    write_bundle(train_detector(REFINED, OUT / "refined", progress=_progress), TRAINED)
+    write_bundle(train_detector(REFINED, OUT / "refined", progress=_progress), NARROW)
     write_whole(RESULTS / "refining_log.csv", (OUT / "refined" / "log.csv").read_text())
+
+
+def widen() -> None:
+    """Go on with both sides of focus, every size, clutter, empty foils, and images as people send them."""
+    write_bundle(train_detector(WIDENED, OUT / "widened", progress=_progress), TRAINED)
+    write_whole(RESULTS / "widening_log.csv", (OUT / "widened" / "log.csv").read_text())
 
 
 def _progress(what: str, done: int, total: int) -> None:
@@ -236,6 +258,7 @@ def _table(name: str, head: tuple[str, ...], lines: list[tuple[object, ...]]) ->
 STEPS = {
     "train": train,
     "refine": refine,
+    "widen": widen,
     "threshold": threshold,
     "test": test,
     "rows": rows,

@@ -45,6 +45,8 @@ class CavityDomain:
         Å.
     radius
         Of the image's median cavity; clipped to 3.5 pixels from below.
+    radius_pixels
+        The same in pixels, whatever their size; in place of ``radius`` where it is given.
     radius_spread
         Standard deviation of log radius within an image.
     coverage
@@ -70,6 +72,7 @@ class CavityDomain:
     thickness: Range = (600.0, 1600.0)
     pixel_size: Range = (2.0, 6.0)
     radius: Range = (15.0, 150.0)
+    radius_pixels: Range | None = None
     radius_spread: Range = (0.1, 0.4)
     coverage: Range = (0.01, 0.12)
     faceted: Range = (0.0, 0.6)
@@ -143,6 +146,27 @@ DOMAINS: dict[str, CavityDomain] = {
         lines=(0.0, 12.0),
         dots=(0.0, 4.0),
     ),
+    "W": CavityDomain(
+        name="W",
+        about="wide: cavities of every size, single to crowded, in foils and on cameras of every kind",
+        mean_inner_potential=22.0,
+        thickness=(200.0, 2500.0),
+        pixel_size=(1.0, 7.0),
+        radius_pixels=(2.2, 80.0),
+        radius_spread=(0.1, 0.8),
+        coverage=(0.003, 0.3),
+        faceted=(0.0, 1.0),
+        defocus=(2e3, 6e4),
+        counts=(10.0, 4000.0),
+        mtf_half=(0.05, 0.8),
+        speckle_phase=(0.0, 0.3),
+        speckle_length=(2.0, 12.0),
+        bend_depth=(0.0, 2.0),
+        mottle_depth=(0.01, 0.8),
+        mottle_length=(0.2, 6.0),
+        lines=(0.0, 50.0),
+        dots=(0.0, 30.0),
+    ),
 }
 """The simulated sets, an open dictionary: add your own."""
 
@@ -179,6 +203,7 @@ DOMAINS |= {
             coverage=(0.0, 0.0),
             lines=(0.0, 20.0),
         ),
+        replace(DOMAINS["W"], name="W-empty", about="the wide set without a cavity", coverage=(0.0, 0.0)),
     )
 }
 
@@ -241,7 +266,10 @@ def draw_cavities(
         raise ParameterError(f"an image of cavities needs at least 32 x 32 pixels, got {shape}")
     pixel_size = _log(rng, domain.pixel_size)
     size = (shape[0] * pixel_size, shape[1] * pixel_size)
-    radius = max(_log(rng, domain.radius), 3.5 * pixel_size)
+    if domain.radius_pixels is None:
+        radius = max(_log(rng, domain.radius), 3.5 * pixel_size)
+    else:
+        radius = _log(rng, domain.radius_pixels) * pixel_size
     thickness = max(_uniform(rng, domain.thickness), 2.5 * radius)
     defocus = {"under": 1.0, "over": -1.0, "in": 0.0}[focus] * _log(rng, domain.defocus)
     if focus == "in":

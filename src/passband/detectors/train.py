@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from passband.adam import Adam
 from passband.cavities.domains import DOMAINS, draw_set
+from passband.cavities.export import draw_export, export_image
 from passband.cavities.files import truth_of
 from passband.cavities.image import CavityImage, CavityRecord, simulate_cavities
 from passband.detections.detections import Detections
@@ -27,6 +28,7 @@ from passband.detectors.crops import LabelledImage, Sample, draw_crops, on_disk,
 from passband.detectors.loop import TrainLog, resume_training, schedule, training_tensors
 from passband.detectors.mask_rcnn import build_detector, input_channels
 from passband.errors import ParameterError
+from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.micrographs.micrograph import Micrograph
 from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint, write_log
 from passband.store.sealed import digest
@@ -59,6 +61,9 @@ class TrainConfig:
     images
         How many are simulated, 512 x 512 pixels each, of the domains in turn; not read where labelled
         images are given.
+    exported
+        Share of the simulated images that are trained on as people send them: in eight bits, clipped, packed,
+        scratched, written upon (`passband.cavities.export`).
     crop, batch, steps
         Side of a training crop in pixels, crops per step, steps.
     learning_rate
@@ -82,6 +87,7 @@ class TrainConfig:
     name: str = "cavities-slim"
     domains: tuple[str, ...] = ("A:under", "B:under", "C:under")
     images: int = 1000
+    exported: float = 0.0
     crop: int = 256
     batch: int = 6
     steps: int = 2300
@@ -97,8 +103,9 @@ class TrainConfig:
         faults = [f"{n} must be at least 1" for n in ("images", "batch", "steps") if getattr(self, n) < 1]
         if not 64 <= self.crop <= 1024:
             faults.append(f"crop must be 64 to 1024 pixels, got {self.crop}")
-        if not 0 <= self.on_objects <= 1:
-            faults.append(f"on_objects is a share, 0 to 1, got {self.on_objects}")
+        for share in ("on_objects", "exported"):
+            if not 0 <= getattr(self, share) <= 1:
+                faults.append(f"{share} is a share, 0 to 1, got {getattr(self, share)}")
         if not 0.25 <= self.zoom[0] <= self.zoom[1] <= 4:
             faults.append(f"zoom must lie between 0.25 and 4, the lower first, got {self.zoom}")
         if faults:
@@ -153,11 +160,13 @@ def train_detector(
     out.mkdir(parents=True, exist_ok=True)
     report = progress or (lambda what, done, total: None)
     torch.manual_seed(config.seed)
+    keep_freed_memory()
     model = build_detector(config.detector, coco_weights=config.coco_weights)
     if config.start is not None:
         start_from(model, config)
+    model = model.to(memory_format=torch.channels_last)
     optimizer = Adam(model.parameters(), learning_rate=config.learning_rate, weight_decay=1e-4)
-    average = {k: v.clone() for k, v in model.state_dict().items()}
+    average = {k: v.clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
     kept, log, looks_kept = out / "checkpoint.safetensors", TrainLog(out / "log.csv"), out / "looks.csv"
     given = None if samples is None else _given(samples, config, out)
     depends = asdict(config) | ({} if given is None else {"labelled_images": given.sha256})
@@ -231,7 +240,11 @@ def _bundle(config: TrainConfig, weights: Mapping[str, Tensor], about: Mapping[s
 def _simulated(config: TrainConfig, report: Progress) -> Iterator[LabelledImage]:
     """Images of the configuration's domains with their truth."""
     records = list(draw_set(config.domains, config.images, seed=config.seed))
-    for image in simulate_all(records, lambda done: report("simulate", done, len(records))):
+    images = simulate_all(records, lambda done: report("simulate", done, len(records)))
+    for i, image in enumerate(images):
+        rng = np.random.default_rng([config.seed, 2, i])
+        if rng.random() < config.exported:
+            image = export_image(image, draw_export(rng, image.record.shape))
         size = image.record.conditions.pixel_size
         yield Micrograph(pixels=image.pixels, name="simulated", pixel_size=size), truth_of(image)
 
