@@ -472,6 +472,45 @@ def test_info(call, folder, bundle_path, bundle) -> None:
     assert call("info", folder / "none.tif").status == 2
 
 
+def test_what_a_refusal_advises_can_be_done(call, tmp_path, discs) -> None:
+    """A stack, and a file whose name lies: each way out that the message names is one."""
+    films = np.stack([discs(i, noise=0.3)[0].pixels for i in range(3)])
+    film = tmp_path / "film.npy"
+    np.save(film, films)
+    refused = call("assess", film, "--json")
+    assert refused.status == 2 and "give --frame 0 to 2, mean, or all" in refused.out
+    one, each, mean = (call("assess", film, "--json", "--frame", f) for f in (1, "all", "mean"))
+    names = [m["path"] for m in json.loads(each.out)["micrographs"]]
+    assert names == [f"{film}#{i}" for i in range(3)]
+    assert json.loads(one.out)["micrographs"][0]["path"] == str(film)
+    np.save(tmp_path / "mean.npy", films.mean(0, dtype=np.float64).astype(np.float32))
+    by_hand = call("assess", tmp_path / "mean.npy", "--json")
+    estimates = [json.loads(done.out)["micrographs"][0]["estimates"] for done in (mean, by_hand)]
+    assert estimates[0] == estimates[1]
+    wrong = call("assess", film, "--frame", "last")
+    assert wrong.status == 2 and "frame is a number from 0, or mean, got 'last'" in wrong.err
+    assert (
+        "goes" in (err := call("assess", film, "--frame", "1", "--frames", "all").err) or "go neither" in err
+    )
+
+    lying = tmp_path / "a.png"
+    shutil.copy(film, lying)
+    np.save(lying.with_suffix(".npy"), films[0])
+    lying.write_bytes(lying.with_suffix(".npy").read_bytes())
+    for command in ("assess", "info"):
+        refused = call(command, lying)
+        assert refused.status == 2 and "with --permissive" in refused.err + refused.out
+        assert call(command, lying, "--permissive").status == 0
+
+
+def test_every_command_that_reads_micrographs_has_the_ways_out_that_refusals_name() -> None:
+    commands = ("assess", "info", "segment", "calibrate", "score", "focus", "survey draw", "train detector",
+                "particles extract")  # fmt: skip
+    for command in commands:
+        said = CliRunner().invoke(app, [*command.split(), "--help"], env={"COLUMNS": "200"}).stdout
+        assert "--permissive" in said and "--frame" in said, command
+
+
 def test_info_takes_a_frame_of_a_stack(call, tmp_path) -> None:
     np.save(tmp_path / "stack.npy", np.arange(3 * 8 * 9, dtype=np.float32).reshape(3, 8, 9))
     assert call("info", tmp_path / "stack.npy").status == 2

@@ -123,6 +123,7 @@ def _emds(folder, pixels):
         words = json.dumps(
             {
                 "BinaryResult": {
+                    "Detector": "HAADF",
                     "PixelSize": {"width": size, "height": size},
                     "PixelUnitX": "m",
                     "PixelUnitY": "m",
@@ -139,8 +140,11 @@ def _emds(folder, pixels):
         home["Metadata"] = np.stack([column, column], -1)
 
 
-def dm_file(pixels, *, version, unit="nm", data_type=None):
-    """A DigitalMicrograph file: a tree of big-endian tags whose values are little-endian."""
+def dm_file(pixels, *, version, unit="nm", data_type=None, beside=()):
+    """A DigitalMicrograph file: a tree of big-endian tags whose values are little-endian.
+
+    ``beside`` are further images: pixels, unit, name.
+    """
     word = ">i" if version == 3 else ">q"
 
     def tag(name, body, group):
@@ -163,26 +167,30 @@ def dm_file(pixels, *, version, unit="nm", data_type=None):
     def text(name, value):
         return leaf(name, [20, 4, len(value)], value.encode("utf-16-le"))
 
-    axes = [
-        group("", number("Origin", 0), number("Scale", PIXEL_SIZE_NM if i < 2 else 1), text("Units", unit))
-        for i in range(pixels.ndim)
-    ]
-    brightness = group("Brightness", number("Origin", 0), number("Scale", 1), text("Units", ""))
-    # DM's own codes: 10 is uint16 as a pixel type; 4 is its code as a tag's element.
-    image = group(
-        "",
-        group(
-            "ImageData",
-            group("Calibrations", brightness, group("Dimension", *axes)),
-            leaf("Data", [20, 4, pixels.size], pixels.astype("<u2").tobytes()),
-            whole("DataType", 10 if data_type is None else data_type),
-            group("Dimensions", *(whole("", n) for n in pixels.shape[::-1])),
-            whole("PixelDepth", 2),
-        ),
-        group("ImageTags", group("Microscope Info", number("Voltage", VOLTAGE))),
-        text("Name", "made"),
-    )
-    lists = group("ImageList", image)
+    def image(pixels, unit, name):
+        axes = [
+            group(
+                "", number("Origin", 0), number("Scale", PIXEL_SIZE_NM if i < 2 else 1), text("Units", unit)
+            )
+            for i in range(pixels.ndim)
+        ]
+        brightness = group("Brightness", number("Origin", 0), number("Scale", 1), text("Units", ""))
+        # DM's own codes: 10 is uint16 as a pixel type; 4 is its code as a tag's element.
+        return group(
+            "",
+            group(
+                "ImageData",
+                group("Calibrations", brightness, group("Dimension", *axes)),
+                leaf("Data", [20, 4, pixels.size], pixels.astype("<u2").tobytes()),
+                whole("DataType", 10 if data_type is None else data_type),
+                group("Dimensions", *(whole("", n) for n in pixels.shape[::-1])),
+                whole("PixelDepth", 2),
+            ),
+            group("ImageTags", group("Microscope Info", number("Voltage", VOLTAGE))),
+            text("Name", name),
+        )
+
+    lists = group("ImageList", image(pixels, unit, "made"), *(image(*one) for one in beside))
     root = struct.pack(">BB", 1, 0) + struct.pack(word, 1) + lists
     size = struct.pack(word, len(root))
     return struct.pack(">i", version) + size + struct.pack(">i", 1) + root

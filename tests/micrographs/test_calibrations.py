@@ -42,6 +42,37 @@ def test_a_diffraction_pattern_of_imagej_is_none_of_a_specimen(tmp_path, unit):
     assert m.pixel_size is None and "diffraction" in m.notes[0]
 
 
+def test_a_damaged_calibration_is_left_out_and_said(tmp_path):
+    """An image without one says nothing; one that cannot be understood does."""
+    path = imagej(tmp_path / "a.tif", "nm")
+    data = bytearray(path.read_bytes())
+    with tifffile.TiffFile(path) as tif:
+        tag = tif.pages[0].tags["XResolution"]
+    data[tag.valueoffset : tag.valueoffset + 8] = bytes(8)  # 0 / 0
+    (tmp_path / "b.tif").write_bytes(data)
+    m = read_micrograph(tmp_path / "b.tif")
+    assert m.pixel_size is None and m.notes == (
+        "its calibration by ImageJ could not be understood and was left out",
+    )
+    tifffile.imwrite(tmp_path / "c.tif", PIXELS, imagej=True)
+    assert read_micrograph(tmp_path / "c.tif").notes == ()
+    m = read_micrograph(
+        ome(tmp_path / "d.ome.tif", '<OME><Pixels PhysicalSizeY="0x" PhysicalSizeX="1"/></OME>')
+    )
+    assert m.pixel_size is None and "OME-XML could not be understood" in m.notes[0]
+
+
+def test_damaged_velox_metadata_are_left_out_and_said(tmp_path, image_files):
+    import h5py
+
+    path = tmp_path / "a.emd"
+    path.write_bytes(image_files["velox.emd"])
+    with h5py.File(path, "r+") as f:
+        f["Data/Image/0123456789abcdef/Metadata"][:5] = ord("x")
+    m = read_micrograph(path, frame=0)
+    assert m.pixel_size is None and "Velox metadata" in m.notes[0]
+
+
 def ome(path, xml, pages=1):
     with tifffile.TiffWriter(path) as tif:
         for i in range(pages):

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from passband.errors import ParameterError, ReadError
 from passband.micrographs import parser_process, readers
 from passband.micrographs.many import Reading, find_micrographs
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.picture import named
-from passband.micrographs.readers import SUFFIXES, read_micrograph
+from passband.micrographs.readers import SUFFIXES, read_mean, read_micrograph
 from passband.micrographs.write_tiff import SIMULATED, imagej_tiff
 
 REC_601 = np.array([0.299, 0.587, 0.114])
@@ -64,6 +65,70 @@ def test_a_stack_asks_for_a_frame_and_gives_each(place, true_pixels, name):
     for frame in (0, 1):
         np.testing.assert_array_equal(read_micrograph(path, frame=frame).pixels, true_pixels + frame)
     assert "no frame 2" in refusal(path, frame=2)
+
+
+@pytest.mark.parametrize("name", ["imagej_stack.tif", "stack.mrc", "stack.dm4", "stack.ser", "velox.emd"])
+def test_the_mean_of_a_stack(place, true_pixels, name):
+    m = read_mean(place(name))
+    np.testing.assert_array_equal(m.pixels, true_pixels + 0.5)
+    assert m.pixel_size == read_micrograph(place(name), frame=0).pixel_size
+    assert m.notes[-1] == "the mean of 2 frames, as they lie"
+
+
+def test_the_mean_of_one_image_is_that_image_and_of_other_shapes_there_is_none(place, tmp_path, true_pixels):
+    one = read_mean(place("grey16.tif"), pixel_size=3.0)
+    np.testing.assert_array_equal(one.pixels, true_pixels)
+    assert one.notes == () and one.pixel_size == 3.0
+    with tifffile.TiffWriter(tmp_path / "two.tif") as tif:
+        tif.write(true_pixels)
+        tif.write(true_pixels[:5])
+    with pytest.raises(ReadError, match=r"several shapes.*--frame with a number"):
+        read_mean(tmp_path / "two.tif")
+    with pytest.raises(ReadError, match="no such file"):
+        read_mean(tmp_path / "none.tif")
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_the_only_picture_among_spectra_is_read(tmp_path, make_dm, true_pixels, version):
+    lines = np.ones((4, 30), np.uint16)
+    path = tmp_path / f"a.dm{version}"
+    path.write_bytes(make_dm(lines, version=version, unit="eV", beside=[(true_pixels, "nm", "HAADF")]))
+    m = read_micrograph(path)
+    np.testing.assert_array_equal(m.pixels, true_pixels)
+    assert m.pixel_size is not None and "only picture" in m.notes[0] and "spectra" in m.notes[0]
+    with pytest.raises(ReadError, match="spectra"):
+        read_micrograph(path, frame=0)
+    np.testing.assert_array_equal(read_micrograph(path, frame=1).pixels, true_pixels)
+
+
+def test_several_pictures_are_told_by_their_names(tmp_path, make_dm, true_pixels, place):
+    path = tmp_path / "a.dm4"
+    others = [(true_pixels + 1, "nm", "HAADF"), (true_pixels + 2, "nm", "BF")]
+    path.write_bytes(make_dm(true_pixels, version=4, beside=others))
+    message = refusal(path)
+    for words in ("0: made 12 x 20", "1: HAADF", "2: BF", "--frame 0 to 2", "mean, or all"):
+        assert words in message
+    np.testing.assert_array_equal(read_micrograph(path, frame=2).pixels, true_pixels + 2)
+    assert "0 to 1: HAADF 12 x 20" in refusal(place("velox.emd"))
+
+
+def test_the_only_picture_beside_a_spectrum_image_of_ncem(tmp_path, true_pixels):
+    import h5py
+
+    with h5py.File(tmp_path / "a.emd", "w") as f:
+        for name, data, units in (
+            ("eels", np.ones((4, 5, 6), np.float32), ("[n_m]", "[n_m]", "[eV]")),
+            ("haadf", true_pixels.T, ("[n_m]", "[n_m]")),
+        ):
+            home = f.create_group(f"data/{name}")
+            home.attrs["emd_group_type"] = 1
+            home["data"] = data
+            for i, unit in enumerate(units, 1):
+                home[f"dim{i}"] = np.arange(data.shape[i - 1]) * 0.5
+                home[f"dim{i}"].attrs["units"] = unit
+    m = read_micrograph(tmp_path / "a.emd")
+    np.testing.assert_array_equal(m.pixels, true_pixels)
+    assert m.pixel_size == pytest.approx(5.0)
 
 
 def test_a_fortran_stack_gives_each_frame(place, true_pixels):
@@ -415,7 +480,6 @@ def test_hdf5_does_not_reach_into_other_files(tmp_path, how):
 
 
 def test_ome_metadata_do_not_reach_into_other_files(tmp_path, true_pixels):
-    import tifffile
 
     tifffile.imwrite(tmp_path / "secret.tif", true_pixels * 0 + 42)
     text = (

@@ -19,11 +19,14 @@ from passband.cli.foreign import (
 )
 from passband.cli.shell import (
     BundleOption,
+    FrameOption,
     InstrumentOption,
+    PermissiveOption,
     PixelSizeOption,
     SidecarOption,
     bundle_from,
     progress_or_log,
+    reading_of,
 )
 from passband.words import counted
 
@@ -58,6 +61,8 @@ def calibrate(
     strict: StrictOption = False,
     pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
+    frame: FrameOption = None,
+    permissive: PermissiveOption = False,
     instrument: InstrumentOption = "",
     anew: Annotated[
         bool, typer.Option("--anew", help="Fit to these images alone, however few folders they are from.")
@@ -87,7 +92,7 @@ def calibrate(
 
     labelled = labelled_images(
         images, annotations, _found(detections, image_list, score_threshold, category, strict),
-        category, strict, pixel_size_nm, sidecar, instrument,
+        category, strict, reading_of(pixel_size_nm, sidecar, frame, permissive, instrument=instrument),
     )  # fmt: skip
     done: Calibrated[Any]
     if detections is not None:
@@ -123,6 +128,8 @@ def score(
     strict: StrictOption = False,
     pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
+    frame: FrameOption = None,
+    permissive: PermissiveOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure a detector on labelled micrographs: F1, precision and recall of each image, as a table.
@@ -135,7 +142,7 @@ def score(
 
     labelled = labelled_images(
         images, annotations, _found(detections, image_list, score_threshold, category, strict),
-        category, strict, pixel_size_nm, sidecar,
+        category, strict, reading_of(pixel_size_nm, sidecar, frame, permissive),
     )  # fmt: skip
     with progress_or_log("scoring") as progress:
         scored = score_labelled(

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passband.cli.shell import angstrom
-
 if TYPE_CHECKING:
     from passband.detections.given import DetectionsFile
     from passband.detections.labelled import Labelled
+    from passband.micrographs.many import Reading
 
 ImageListOption = Annotated[
     Path | None,
@@ -81,25 +80,17 @@ def labelled_images(
     detections: DetectionsFile | None,
     category: Sequence[str] | None,
     strict: bool,
-    pixel_size_nm: float | None,
-    sidecar: Path | None,
-    instrument: str = "",
+    reading: Reading,
 ) -> Labelled:
     """Labelled micrographs as the options name them."""
     from passband.detections.given import DetectionsFile
     from passband.detections.labelled import Labelled
-    from passband.micrographs.many import Reading
-    from passband.micrographs.readers import read_sidecar
 
     return Labelled(
         images=images,
         annotations=DetectionsFile(path=annotations, categories=tuple(category or ()), strict=strict),
         detections=detections,
-        reading=Reading(
-            pixel_size=angstrom(pixel_size_nm),
-            sidecar={} if sidecar is None else read_sidecar(sidecar),
-            instrument=instrument,
-        ),
+        reading=reading,
     )
 
 

@@ -20,7 +20,9 @@ from passband.cli.foreign import (
 from passband.cli.shell import (
     SHIPPED_BUNDLES,
     BundleOption,
+    FrameOption,
     InstrumentOption,
+    PermissiveOption,
     PixelSizeOption,
     SchedulerOption,
     SidecarOption,
@@ -28,8 +30,8 @@ from passband.cli.shell import (
     angstrom,
     bundle_of_any_kind,
     progress_or_log,
+    reading_of,
     show_progress,
-    signed_angstrom,
 )
 from passband.cli.verdicts import JsonOut, TableOut, print_errors
 
@@ -87,7 +89,11 @@ def assess(
             help="Underfocus of all files, nm; negative is overfocus. Otherwise HRTEM's Thon rings tell it."
         ),
     ] = None,
-    frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
+    frame: Annotated[
+        str | None,
+        typer.Option(help="Which image of a stack, from 0; or mean, of all of them; or all, one by one."),
+    ] = None,
+    permissive: PermissiveOption = False,
     frames: Annotated[
         str | None,
         typer.Option(help="Images of every stack, one by one: all, 0:1000 (the last left out) or 0:1000:10."),
@@ -139,18 +145,15 @@ def assess(
     from passband.judge.many import Plan, assess_files
     from passband.judge.policy import Policy
     from passband.kinds import JudgeFile
-    from passband.micrographs.many import Reading, frames_from_text
-    from passband.micrographs.readers import read_sidecar
+    from passband.micrographs.many import frames_from_text
 
+    if frame == "all" and frames is None:
+        frame, frames = None, "all"
     policy = Policy(trust_f1=trust_f1, reject_f1=reject_f1)
     plan = Plan(
         judge=JudgeFile(path=bundle, policy=policy, thickness=angstrom(thickness_nm))(),
-        reading=Reading(
-            pixel_size=angstrom(pixel_size_nm),
-            sidecar={} if sidecar is None else read_sidecar(sidecar),
-            frame=frame,
-            defocus=signed_angstrom(defocus_nm),
-            instrument=instrument,
+        reading=reading_of(
+            pixel_size_nm, sidecar, frame, permissive, defocus_nm=defocus_nm, instrument=instrument
         ),
         detections=detections_file(detections, image_list, score_threshold, category, strict),
         frames=None if frames is None else frames_from_text(frames),
@@ -172,7 +175,8 @@ def info(
         str | None,
         typer.Argument(help="A micrograph, a bundle, cavities or hrtem; without it, Passband itself."),
     ] = None,
-    frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
+    frame: FrameOption = None,
+    permissive: PermissiveOption = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw where a bundle can be trusted: .png, .svg or .pdf.")
     ] = None,
@@ -195,7 +199,7 @@ def info(
     else:
         from passband.micrographs.about import about_micrograph
 
-        lines = about_micrograph(path, frame=frame)
+        lines = about_micrograph(path, reading_of(None, None, frame, permissive))
     for name, words in lines:
         typer.echo(f"{name + ':':<20}{words}")
 

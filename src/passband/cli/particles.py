@@ -18,7 +18,14 @@ from passband.cli.foreign import (
     detections_file,
     print_notes,
 )
-from passband.cli.shell import PixelSizeOption, SidecarOption, angstrom, show_progress
+from passband.cli.shell import (
+    FrameOption,
+    PermissiveOption,
+    PixelSizeOption,
+    SidecarOption,
+    reading_of,
+    show_progress,
+)
 from passband.words import counted
 
 if TYPE_CHECKING:
@@ -95,7 +102,8 @@ def extract(
     ] = False,
     pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
-    frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
+    frame: FrameOption = None,
+    permissive: PermissiveOption = False,
     json: Json = False,
 ) -> None:
     """Find the particles of micrographs and cut each out, on one scale, into a library.
@@ -111,8 +119,7 @@ def extract(
     A micrograph given twice, under whatever name, is kept once. Exit status: 0 all done, 2 something could
     not be read.
     """
-    from passband.micrographs.many import Reading, find_micrographs
-    from passband.micrographs.readers import read_sidecar
+    from passband.micrographs.many import find_micrographs
     from passband.particles.extraction.find import ExtractionSettings
     from passband.particles.library.library import extend_library
 
@@ -134,11 +141,7 @@ def extract(
         window_px=window_px,
         hide_neighbours=hide_neighbours,
     )
-    reading = Reading(
-        pixel_size=angstrom(pixel_size_nm),
-        sidecar={} if sidecar is None else read_sidecar(sidecar),
-        frame=frame,
-    )
+    reading = reading_of(pixel_size_nm, sidecar, frame, permissive)
     given = detections_file(detections, image_list, score_threshold, category, strict)
     notes: list[str] = []
     files, missing = find_micrographs(micrographs, notes)

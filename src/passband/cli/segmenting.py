@@ -9,7 +9,14 @@ from typing import Annotated
 import typer
 
 from passband.cli.foreign import print_notes
-from passband.cli.shell import PixelSizeOption, SidecarOption, angstrom, show_progress
+from passband.cli.shell import (
+    FrameOption,
+    PermissiveOption,
+    PixelSizeOption,
+    SidecarOption,
+    reading_of,
+    show_progress,
+)
 from passband.words import counted
 
 
@@ -23,7 +30,8 @@ def segment(
     ] = "hrtem",
     pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
-    frame: Annotated[int | None, typer.Option(help="Which image of a stack, from 0.")] = None,
+    frame: FrameOption = None,
+    permissive: PermissiveOption = False,
     labels: Annotated[bool, typer.Option(help="Write label images of the objects too, as TIFF.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
 ) -> None:
@@ -41,14 +49,8 @@ def segment(
 
     from passband.detectors.bundle import named_bundle
     from passband.detectors.segment_files import segment_files
-    from passband.micrographs.many import Reading
-    from passband.micrographs.readers import read_sidecar
 
-    reading = Reading(
-        pixel_size=angstrom(pixel_size_nm),
-        sidecar={} if sidecar is None else read_sidecar(sidecar),
-        frame=frame,
-    )
+    reading = reading_of(pixel_size_nm, sidecar, frame, permissive)
     with show_progress("segmenting") as progress:
         outcome = segment_files(
             images, named_bundle(bundle), out, reading=reading, labels=labels, progress=progress

@@ -20,6 +20,7 @@ from passband.errors import CoarseSamplingWarning, ParameterError, PassbandError
 if TYPE_CHECKING:  # heavy modules are imported where they are used: help must come at once
     from passband.detectors.bundle import Bundle
     from passband.kinds import AnyBundle
+    from passband.micrographs.many import Reading
 
 
 class Commands(TyperGroup):
@@ -102,6 +103,18 @@ SidecarOption = Annotated[
 
 PixelSizeOption = Annotated[float | None, typer.Option(help="nm per pixel, in place of what the files say.")]
 
+FrameOption = Annotated[
+    str | None, typer.Option("--frame", help="Which image of a stack, from 0; or mean, of all of them.")
+]
+
+PermissiveOption = Annotated[
+    bool,
+    typer.Option(
+        "--permissive",
+        help="Read also what is damaged or wrongly named, as far as it makes sense, and say what was done.",
+    ),
+]
+
 InstrumentOption = Annotated[
     str,
     typer.Option(
@@ -136,6 +149,29 @@ def bundle_from(path: Path | None) -> Bundle:
     from passband.detectors.bundle import default_bundle, named_bundle
 
     return default_bundle() if path is None else named_bundle(path)
+
+
+def reading_of(
+    pixel_size_nm: float | None,
+    sidecar: Path | None,
+    frame: str | None,
+    permissive: bool,
+    *,
+    defocus_nm: float | None = None,
+    instrument: str = "",
+) -> Reading:
+    """How micrographs are read, as the options say."""
+    from passband.micrographs.many import Reading, frame_from_text
+    from passband.micrographs.readers import read_sidecar
+
+    return Reading(
+        pixel_size=angstrom(pixel_size_nm),
+        sidecar={} if sidecar is None else read_sidecar(sidecar),
+        frame=None if frame is None else frame_from_text(frame),
+        permissive=permissive,
+        defocus=signed_angstrom(defocus_nm),
+        instrument=instrument,
+    )
 
 
 def angstrom(nm: float | None) -> float | None:

@@ -17,11 +17,14 @@ from passband.cli.foreign import (
 )
 from passband.cli.shell import (
     BundleOption,
+    FrameOption,
+    PermissiveOption,
     PixelSizeOption,
     SidecarOption,
     ThicknessOption,
     angstrom,
     progress_or_log,
+    reading_of,
 )
 from passband.words import counted
 
@@ -45,6 +48,8 @@ def draw(
     pixel_size_nm: PixelSizeOption = None,
     thickness_nm: ThicknessOption = None,
     sidecar: SidecarOption = None,
+    frame: FrameOption = None,
+    permissive: PermissiveOption = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Draw images of a folder at random, to be labelled, before anyone looks.
@@ -65,14 +70,10 @@ def draw(
     from passband.judge.survey import Drawing, draw_survey
     from passband.judge.survey_task import IMAGES
     from passband.kinds import JudgeFile
-    from passband.micrographs.many import Reading
-    from passband.micrographs.readers import read_sidecar
 
     plan = Plan(
         judge=JudgeFile(path=bundle, thickness=angstrom(thickness_nm))(),
-        reading=Reading(
-            pixel_size=angstrom(pixel_size_nm), sidecar={} if sidecar is None else read_sidecar(sidecar)
-        ),
+        reading=reading_of(pixel_size_nm, sidecar, frame, permissive),
         detections=detections_file(detections, image_list, score_threshold, category, strict),
     )
     with progress_or_log("assessing") as progress:

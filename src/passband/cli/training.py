@@ -11,10 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from passband.cli.foreign import CategoryOption, StrictOption, labelled_images, print_notes
-from passband.cli.shell import PixelSizeOption, SidecarOption, progress_or_log, show_progress
+from passband.cli.shell import (
+    FrameOption,
+    PermissiveOption,
+    PixelSizeOption,
+    SidecarOption,
+    progress_or_log,
+    reading_of,
+    show_progress,
+)
 
 if TYPE_CHECKING:
     from passband.detections.labelled import Labelled
+    from passband.micrographs.many import Reading
 
 
 class Network(StrEnum):
@@ -75,6 +84,8 @@ def train_detector(
     strict: StrictOption = False,
     pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
+    frame: FrameOption = None,
+    permissive: PermissiveOption = False,
     domains: Annotated[
         str | None,
         typer.Option(
@@ -119,6 +130,8 @@ def train_detector(
         "--strict": strict,
         "--pixel-size-nm": pixel_size_nm,
         "--sidecar": sidecar,
+        "--frame": frame,
+        "--permissive": permissive,
     }
     given = [name for name, value in (simulating if own else of_own).items() if value]
     if given:
@@ -126,7 +139,13 @@ def train_detector(
         raise ParameterError(f"{', '.join(given)}: of training on {kind}")
     if own:
         _train_on_own(
-            _own_images(images, annotations, category, strict, pixel_size_nm, sidecar),
+            _own_images(
+                images,
+                annotations,
+                category,
+                strict,
+                reading_of(pixel_size_nm, sidecar, frame, permissive),
+            ),
             out,
             start=start,
             validate=validate,
@@ -171,8 +190,7 @@ def _own_images(
     annotations: Path | None,
     category: list[str] | None,
     strict: bool,
-    pixel_size_nm: float | None,
-    sidecar: Path | None,
+    reading: Reading,
 ) -> Labelled:
     from passband.errors import ParameterError
 
@@ -183,7 +201,7 @@ def _own_images(
             f"--images {images[0]}: what is in them is to be learnt; give it with --annotations (COCO, YOLO, "
             "label images; to simulate a number of images it is --simulated)"
         )
-    return labelled_images(images, annotations, None, category, strict, pixel_size_nm, sidecar)
+    return labelled_images(images, annotations, None, category, strict, reading)
 
 
 def _train_on_own(

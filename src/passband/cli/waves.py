@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from passband.cli.shell import angstrom
+from passband.cli.shell import FrameOption, PermissiveOption, reading_of
 
 if TYPE_CHECKING:
     from passband.optics.conditions import ImagingConditions
@@ -74,6 +74,8 @@ def focus(
     pixel_size_nm: Annotated[
         float | None, typer.Option(help="nm per pixel, in place of what the file says.")
     ] = None,
+    frame: FrameOption = None,
+    permissive: PermissiveOption = False,
     cs_mm: Annotated[
         float | None,
         typer.Option(help="Spherical aberration; without it the rings must tell it."),
@@ -95,12 +97,11 @@ def focus(
     says what failed and what would fit. Without much Cs the rings cannot check pixel size and energy: the
     defocus goes with the square of the pixel size. Exit status: 0 also where it is not believed.
     """
-    from passband.micrographs.readers import read_micrograph
     from passband.optics.about import about_focus, focus_of, focus_to_json
     from passband.units import KEV, MM
 
     fit = focus_of(
-        read_micrograph(micrograph, pixel_size=angstrom(pixel_size_nm)),
+        reading_of(pixel_size_nm, None, frame, permissive).read(micrograph),
         energy=None if energy_kev is None else energy_kev * KEV,
         C30=(least_cs_mm * MM, most_cs_mm * MM) if cs_mm is None else cs_mm * MM,
         most_defocus=most_defocus,

@@ -358,6 +358,7 @@ def _key(item: _Item, reading: Reading, judge: Judge) -> str:
         "suffix": path.suffix.lower(),
         "bundle": judge.digest,
         "frame": reading.frame,
+        "permissive": reading.permissive,
         "pixel_size": reading.given_pixel_size(item.path),
         "defocus": reading.defocus,
         "instrument": reading.instrument,

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from passband.micrographs.readers import read_micrograph
+from passband.micrographs.many import Reading
 from passband.types import Lines
 from passband.units import KEV, NM
 
 
-def about_micrograph(path: str, *, frame: int | None = None) -> Lines:
+def about_micrograph(path: str, reading: Reading | None = None) -> Lines:
     """A micrograph file's size and calibration, and where each number came from.
 
     Parameters
     ----------
     path
         The file.
-    frame
-        Which image of a stack, from 0, or None.
+    reading
+        How it is read.
 
     Raises
     ------
     ReadError
         If it gives no micrograph.
     """
-    m = read_micrograph(path, frame=frame)
+    m = (reading or Reading()).read(path)
     height, width = m.shape
     shown = {
         "pixel_size": None if m.pixel_size is None else f"{m.pixel_size / NM:.6g} nm",

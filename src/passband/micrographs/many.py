@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from passband.errors import ParameterError, PassbandError, ReadError
 from passband.micrographs.masks_beside import masks_beside
 from passband.micrographs.micrograph import GIVEN, Micrograph
-from passband.micrographs.readers import SUFFIXES, read_micrograph
+from passband.micrographs.readers import SUFFIXES, read_mean, read_micrograph
 from passband.micrographs.sidecar import not_listed, sidecar_pixel_size
 
 Errors = tuple[tuple[str, str], ...]
@@ -30,7 +31,9 @@ class Reading:
     sidecar
         Pixel sizes in Å by file name, in place of what the files say.
     frame
-        Which image of a stack, from 0, or None.
+        Which image of a stack, from 0, or "mean" of all of them, or None.
+    permissive
+        Accept what can be made sense of, as `read_micrograph` does.
     defocus
         Å, positive is underfocus, in place of what the files say, or None.
     instrument
@@ -39,7 +42,8 @@ class Reading:
 
     pixel_size: float | None = None
     sidecar: Mapping[str, float] = field(default_factory=dict)
-    frame: int | None = None
+    frame: int | Literal["mean"] | None = None
+    permissive: bool = False
     defocus: float | None = None
     instrument: str = ""
 
@@ -54,7 +58,12 @@ class Reading:
 
     def read(self, path: str) -> Micrograph:
         """One micrograph, with the pixel size that holds for it."""
-        micrograph = read_micrograph(path, frame=self.frame, pixel_size=self.pixel_size)
+        if self.frame == "mean":
+            micrograph = read_mean(path, pixel_size=self.pixel_size, permissive=self.permissive)
+        else:
+            micrograph = read_micrograph(
+                path, frame=self.frame, pixel_size=self.pixel_size, permissive=self.permissive
+            )
         if self.defocus is not None:
             sources = {**micrograph.sources, "defocus": GIVEN}
             micrograph = replace(micrograph, defocus=self.defocus, sources=sources)
@@ -105,6 +114,26 @@ def find_micrographs(paths: Sequence[str], notes: list[str] | None = None) -> tu
         what = "a mask beside its image is" if len(some) == 1 else f"{len(some):,} masks beside images are"
         notes.append(f"{what} no micrograph: {', '.join(some[:3])}{', ...' if len(some) > 3 else ''}")
     return tuple(path for path in files.values() if path not in masks), tuple(errors)
+
+
+def frame_from_text(text: str) -> int | Literal["mean"]:
+    """Which image of a stack a number from 0, or "mean", names.
+
+    Raises
+    ------
+    ParameterError
+        If it names none.
+
+    Examples
+    --------
+    >>> frame_from_text("3"), frame_from_text("mean")
+    (3, 'mean')
+    """
+    if text == "mean":
+        return "mean"
+    if not text.isascii() or not text.isdigit():
+        raise ParameterError(f"frame is a number from 0, or mean, got {text!r}")
+    return int(text)
 
 
 def frames_from_text(text: str) -> slice:

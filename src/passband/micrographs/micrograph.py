@@ -72,7 +72,7 @@ class Micrograph:
             bad = int(p.size - np.isfinite(p).sum())
             raise ParameterError(
                 f"micrograph {self.name!r}: {bad} of {p.size} pixels are NaN or infinite; "
-                "mend them, or read the file with permissive=True"
+                "mend them, or read the file with --permissive (in Python permissive=True)"
             )
         for what, value in (("pixel_size", self.pixel_size), ("energy", self.energy)):
             if value is not None and not (math.isfinite(value) and value > 0):

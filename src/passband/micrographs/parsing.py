@@ -27,7 +27,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from passband.micrographs.picture import RawImage, RefusalError, Request
+from passband.micrographs.picture import PERMISSIVE, RawImage, RefusalError, Request
 
 PARSERS = {
     "tiff": ("tiff", "read_tiff", "tifffile"),
@@ -175,7 +175,7 @@ def finish(picture: RawImage, request: Request) -> tuple[NDArray[np.float32], tu
     if bad and not request.permissive:
         raise RefusalError(
             f"{bad} of its {pixels.size} pixels are NaN, infinite or too large for 32-bit floats; "
-            "mend them, or pass permissive=True to have them replaced by the median"
+            f"mend them, or have them replaced by the median, {PERMISSIVE}"
         )
     if bad:
         pixels[~finite] = np.median(pixels[finite])

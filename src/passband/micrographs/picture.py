@@ -22,6 +22,8 @@ Pixels = NDArray[Any]
 Quantities = Mapping[str, tuple[float, str]]
 """Values in base units and where each came from: {"pixel_size": (3.8, "MRC header")}."""
 
+PERMISSIVE = "with --permissive (in Python pass permissive=True)"
+"""How to ask for what is refused otherwise."""
 # Of a truncated image at least this part must be there for the rest to be filled in.
 _LEAST_PART = 0.5
 INSTRUMENT = "Instrument"
@@ -138,13 +140,18 @@ def choose_frame(count: int, what: str, request: Request) -> int:
         raise RefusalError("it holds no image")
     frame = request.frame
     if frame is None and count > 1:
-        words = f"it holds {count} {what}; pass frame=0 to frame={count - 1} to read one of them"
-        refusal = RefusalError(words)
+        refusal = RefusalError(
+            f"it holds {count} {what}; give --frame 0 to {count - 1}, mean, or all (in Python pass "
+            f"frame=0 to frame={count - 1} to read one of them)"
+        )
         refusal.frames = count
         raise refusal
     if frame is not None and not 0 <= frame < count:
         wanted = "frame=0 or none" if count == 1 else f"frame=0 to frame={count - 1}"
-        raise RefusalError(f"it has no frame {frame}: it holds {count} {what}; pass {wanted}")
+        option = wanted.replace("frame=0", "--frame 0").replace("frame=", "")
+        raise RefusalError(
+            f"it has no frame {frame}: it holds {count} {what}; give {option} (in Python pass {wanted})"
+        )
     return frame or 0
 
 
@@ -175,7 +182,7 @@ def raw_image(
         raise RefusalError(
             f"it declares {shape[0]} x {shape[1]} pixels of {dtype.itemsize} bytes at byte {offset} but "
             f"holds only {here} of them: it is truncated or damaged; get a complete copy"
-            + (", or pass permissive=True to have the rest filled in" if enough else "")
+            + (f"; or have the rest filled in, {PERMISSIVE}" if enough else "")
         )
     pixels = np.fromfile(request.path, dtype, min(here, count), offset=offset)
     notes: tuple[str, ...] = ()
@@ -208,10 +215,21 @@ def unescaped(text: str) -> str:
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda found: chr(int(found[1], 16)), text)
 
 
+def is_energy(unit: str) -> bool:
+    """Whether an axis of this unit is that of a spectrum.
+
+    Examples
+    --------
+    >>> is_energy("keV"), is_energy("nm")
+    (True, False)
+    """
+    return bool(_ENERGY.search(unit.strip().lower()))
+
+
 def refuse_units(units: tuple[str, ...], request: Request) -> tuple[str, ...]:
     """Refuse spectra and, unless permissive, diffraction patterns; returns notes."""
     words = [u.strip().lower() for u in units]
-    if any(_ENERGY.search(w) for w in words):
+    if any(is_energy(w) for w in words):
         raise RefusalError("it holds spectra (an axis is in electronvolts), not an image")
     reciprocal = [u.strip() for u, w in zip(units, words, strict=True) if _RECIPROCAL.search(w)]
     if not reciprocal:
@@ -219,7 +237,7 @@ def refuse_units(units: tuple[str, ...], request: Request) -> tuple[str, ...]:
     if not request.permissive:
         raise RefusalError(
             f"it holds a diffraction pattern (its axes are in {reciprocal[0]}), not an image of the "
-            "specimen; pass permissive=True to read it all the same, without a pixel size"
+            f"specimen; it can be read all the same, without a pixel size, {PERMISSIVE}"
         )
     return (f"a diffraction pattern: its axes are in {reciprocal[0]}",)
 

@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from passband.errors import ParameterError, PassbandError, ReadError
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.parser_process import Parsed, ParserError, parse
-from passband.micrographs.picture import Request
+from passband.micrographs.picture import PERMISSIVE, Request
 from passband.micrographs.sidecar import read_sidecar
 
 __all__ = ["SUFFIXES", "count_frames", "read_labels", "read_micrograph", "read_sidecar"]
@@ -126,6 +127,56 @@ def read_micrograph(
         error.frames = answer.frames
         raise error
     return _micrograph(name, shown, answer, notes, pixel_size)
+
+
+def read_mean(
+    path: str | os.PathLike[str], *, pixel_size: float | None = None, permissive: bool = False
+) -> Micrograph:
+    """The mean of all images of a file, as they lie in it: a drift between them is not undone.
+
+    Parameters
+    ----------
+    path, pixel_size, permissive
+        As in `read_micrograph`.
+
+    Returns
+    -------
+    Micrograph
+        With what the file says of the first; a file of one image is that image.
+
+    Raises
+    ------
+    ReadError
+        If the file gives no micrograph, or images of several shapes.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib, numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = pathlib.Path(folder) / "film.npy"
+    ...     np.save(path, np.arange(3)[:, None, None] * np.ones((3, 4, 4)))
+    ...     m = read_mean(path)
+    >>> float(m.pixels.mean()), m.notes
+    (1.0, ('the mean of 3 frames, as they lie',))
+    """
+    try:
+        return read_micrograph(path, pixel_size=pixel_size, permissive=permissive)
+    except ReadError as e:
+        if not e.frames:
+            raise
+        count = e.frames
+    first = read_micrograph(path, frame=0, pixel_size=pixel_size, permissive=permissive)
+    total = first.pixels.astype(np.float64)
+    for frame in range(1, count):
+        other = read_micrograph(path, frame=frame, permissive=permissive).pixels
+        if other.shape != first.shape:
+            raise ReadError(
+                f"{first.name}: its images are of several shapes ({first.shape}, {other.shape}), which have "
+                "no mean; give --frame with a number (in Python pass frame=)"
+            )
+        total += other
+    notes = (*first.notes, f"the mean of {count} frames, as they lie")
+    return replace(first, pixels=(total / count).astype(np.float32), notes=notes)
 
 
 def read_labels(path: str | os.PathLike[str]) -> tuple[NDArray[np.int32], tuple[str, ...]]:
@@ -261,7 +312,7 @@ def _kind_of(name: str, shown: str, permissive: bool) -> tuple[str, tuple[str, .
     words = f"named {suffix or 'without a suffix'}, but its bytes are those of {_NAMES[by_bytes]}"
     if not permissive:
         right = next(s for s, kind in _KINDS.items() if kind == by_bytes)
-        raise ReadError(f"{shown}: {words}; rename it to {right}, or pass permissive=True")
+        raise ReadError(f"{shown}: {words}; rename it to {right}, or read it all the same, {PERMISSIVE}")
     return by_bytes, (words,)
 
 

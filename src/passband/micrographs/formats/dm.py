@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +18,7 @@ from passband.micrographs.picture import (
     check_image,
     choose_frame,
     in_angstrom,
+    is_energy,
     named,
     quantity,
     raw_image,
@@ -36,14 +38,18 @@ def read_dm(request: Request) -> RawImage:
         except struct.error as e:
             raise RefusalError("its tags break off: it is truncated or damaged; get a complete copy") from e
         images = [ImageObject(tags, f) for tags in reader.get_image_dictionaries() or ()]
-        if len(images) > 1:
-            shapes = ", ".join(" x ".join(str(n) for n in image.shape) for image in images[:8])
-            image, frame = images[choose_frame(len(images), f"separate images ({shapes})", request)], 0
-        elif images:
-            image, frame = images[0], -1
-        else:
+        pictures = [image for image in images if _no_picture(image) is None]
+        if not images:
             raise RefusalError("it holds no image besides its thumbnail")
-        return _dm_image(image, frame, request)
+        if len(images) == 1 or (len(pictures) == 1 and request.frame is None):
+            image = pictures[0] if pictures else images[0]
+            found = _dm_image(image, -1, request)
+            others = [_no_picture(i) for i in images if i is not image]
+            passed = (f"the only picture in it; passed over: {'; '.join(map(str, others[:4]))}",)
+            return replace(found, notes=(*found.notes, *passed)) if others else found
+        listed = ", ".join(f"{n}: {_dm_name(image)}" for n, image in enumerate(images[:8]))
+        image = images[choose_frame(len(images), f"separate images ({listed})", request)]
+        return _dm_image(image, 0, request)
 
 
 def _guarded_reader(f: BinaryIO, request: Request) -> Any:
@@ -99,22 +105,37 @@ def _guarded_reader(f: BinaryIO, request: Request) -> Any:
     return Guarded(f)
 
 
+def _no_picture(image: Any) -> str | None:
+    """What an image of a file is instead of a picture, in words; None where it is one."""
+    shape = tuple(int(n) for n in image.shape)
+    words = " x ".join(str(n) for n in shape)
+    form = str(image.imdict.get("ImageTags", {}).get("Meta Data.Format", ""))
+    in_energy = any(is_energy(str(unit)) for unit in image.units)
+    spectra = form in ("Spectrum", "Spectrum image") or "spim" in image.imdict.get("ImageTags", {})
+    if spectra or in_energy or len(shape) < 2:
+        what = f"{image.signal_type} " if image.signal_type else ""
+        return f"a stack of {what}spectra ({'1 x ' * (len(shape) < 2)}{words})"
+    if np.dtype(image.dtype).kind == "c" or int(image.imdict.ImageData.DataType) in (5, 27, 28):
+        return f"a complex image of {words} (an FFT)"
+    return None
+
+
+def _dm_name(image: Any) -> str:
+    """Name and size of an image, as DigitalMicrograph shows them."""
+    words = " x ".join(str(int(n)) for n in image.shape)
+    name = " ".join(str(image.imdict.get("Name", "")).split())[:40]
+    return f"{name} {words}".strip()
+
+
 def _dm_image(image: Any, frame: int, request: Request) -> RawImage:
     """Pixels and calibration of one image; frame -1 means that the request's frame chooses in a stack."""
     shape = tuple(int(n) for n in image.shape)
     words = " x ".join(str(n) for n in shape)
     tags = image.imdict.get("ImageTags", {})
-    form = str(tags.get("Meta Data.Format", ""))
     units = tuple(str(u) for u in image.units)
-    if form in ("Spectrum", "Spectrum image") or "spim" in tags or len(shape) < 2:
-        what = f"{image.signal_type} " if image.signal_type else ""
-        raise RefusalError(
-            f"it holds a stack of {what}spectra ({'1 x ' * (len(shape) < 2)}{words}), not an image"
-        )
-    kind = int(image.imdict.ImageData.DataType)
+    if (other := _no_picture(image)) is not None:
+        raise RefusalError(f"it holds {other}, not an image")
     dtype = np.dtype(image.dtype)
-    if dtype.kind == "c" or kind in (5, 27, 28):
-        raise RefusalError(f"it holds a complex image of {words} (an FFT), not an image")
     notes = refuse_units(units[-2:], request)
     if any(n < 1 for n in shape):
         raise RefusalError(f"its header declares an image of {words} pixels, which is none")

@@ -21,6 +21,7 @@ from passband.micrographs.picture import (
     check_image,
     choose_frame,
     in_angstrom,
+    is_energy,
     named,
     quantity,
     refuse_units,
@@ -92,26 +93,45 @@ def _velox(data: Any, request: Request) -> RawImage:
     if not found:
         raise RefusalError("it is a Velox file that holds spectra and no image")
     counts = [int(values.shape[2]) for values, _ in found]
-    sizes = ", ".join(f"{v.shape[2]} of {v.shape[0]} x {v.shape[1]}" for v, _ in found[:8])
-    frame = choose_frame(sum(counts), f"frames ({sizes}), counted through", request)
+    firsts = np.cumsum([0, *counts])
+    listed = ", ".join(
+        f"{first}{f' to {first + count - 1}' if count > 1 else ''}: {_velox_detector(home, request)}"
+        f"{values.shape[0]} x {values.shape[1]}"
+        for first, count, (values, home) in zip(firsts.tolist(), counts, found[:8], strict=False)
+    )
+    frame = choose_frame(sum(counts), f"frames ({listed})", request)
     which = int(np.searchsorted(np.cumsum(counts), frame, side="right"))
     values, home = found[which]
     frame -= sum(counts[:which])
     check_image(values.shape[:2], request)
     quantities: dict[str, tuple[float, str]] = {}
-    notes: list[str] = []
     instrument = ""
-    with contextlib.suppress(Exception):  # damaged metadata are no reason to lose the image
-        words = _dataset(home.get("Metadata"), request)
-        column = min(frame, words.shape[1] - 1)
-        text = words[: 2**22, column].astype(np.uint8).tobytes().rstrip(b"\0")
-        metadata = json.loads(text)
+    try:
+        metadata = _velox_words(home, frame, request)
         quantities, notes = _velox_metadata(metadata)
         told = metadata.get("Instrument", {})
         instrument = named(told.get("InstrumentModel"), told.get("InstrumentId"))
+    except Exception:  # damaged metadata are no reason to lose the image
+        notes = ["its Velox metadata are missing or could not be understood, and were left out"]
     return RawImage(
         pixels=values[:, :, frame], quantities=quantities, notes=tuple(notes), instrument=instrument
     )
+
+
+def _velox_detector(home: Any, request: Request) -> str:
+    """Name of the detector that gave an image, and a space; empty where it is not told."""
+    with contextlib.suppress(Exception):
+        if name := named(_velox_words(home, 0, request)["BinaryResult"]["Detector"]):
+            return f"{name} "
+    return ""
+
+
+def _velox_words(home: Any, frame: int, request: Request) -> dict[str, Any]:
+    """The metadata of one frame."""
+    words = _dataset(home.get("Metadata"), request)
+    column = min(frame, words.shape[1] - 1)
+    found = json.loads(words[: 2**22, column].astype(np.uint8).tobytes().rstrip(b"\0"))
+    return dict(found)
 
 
 def _velox_metadata(metadata: dict[str, Any]) -> tuple[dict[str, tuple[float, str]], list[str]]:
@@ -161,6 +181,8 @@ def _ncem_image(f: Any, request: Request) -> tuple[Any, int | None]:
     if not sets:
         raise RefusalError("it is an HDF5 file without an image that the EMD formats of NCEM or Velox know")
     images = [d for d in sets if d.ndim > 1 and d.dtype.kind != "c"]
+    pictures = [d for d in images if not _has_energy_axis(d, request)]
+    images = pictures if len(pictures) == 1 and request.frame is None else images
     if not images:
         d = sets[0]
         what = "a complex array" if d.dtype.kind == "c" else "a line of values"
@@ -205,6 +227,12 @@ def _ncem_data(f: Any, request: Request) -> Iterator[Any]:
             data = _dataset(f[name], request)
             if data.size:
                 yield data
+
+
+def _has_energy_axis(data: Any, request: Request) -> bool:
+    """Whether a dataset is of spectra."""
+    axes = (data.parent.get(f"dim{i}") for i in range(data.ndim + 1))
+    return any(is_energy(_ncem_axis(axis, request)[1]) for axis in axes if axis is not None)
 
 
 def _text(value: Any) -> Any:

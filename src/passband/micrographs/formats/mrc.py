@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from passband.micrographs.picture import (
+    PERMISSIVE,
     RawImage,
     RefusalError,
     Request,
@@ -45,7 +46,7 @@ def read_mrc(request: Request) -> RawImage:
         mrc = mrcfile.mrcfile.MrcFile(request.path, "r", permissive=request.permissive, header_only=True)
     except ValueError as e:
         raise RefusalError(
-            f"its MRC header is not valid ({e}); pass permissive=True to try all the same"
+            f"its MRC header is not valid ({e}); it can be tried all the same, {PERMISSIVE}"
         ) from e
     with mrc:
         header = mrc.header

@@ -13,6 +13,7 @@ import numpy as np
 
 from passband.micrographs.picture import (
     INSTRUMENT,
+    PERMISSIVE,
     Pixels,
     RawImage,
     RefusalError,
@@ -120,7 +121,7 @@ def _tiff_pixels(tif: Any, page: Any, request: Request) -> RawImage:
     if max(ends, default=0) > request.file_size and not request.permissive:
         raise RefusalError(
             f"its image data end at byte {max(ends)}, but it has {request.file_size} bytes: it is truncated; "
-            "get a complete copy, or pass permissive=True to read what is there"
+            f"get a complete copy, or read what is there, {PERMISSIVE}"
         )
     pixels = page.asarray(maxworkers=1)
     if page.axes == "SYX":
@@ -162,16 +163,18 @@ def _tiff_calibration(
     tif: Any, page: Any, request: Request
 ) -> tuple[dict[str, tuple[float, str]], list[str]]:
     """Pixel size and energy from the first dialect of TIFF metadata that has them."""
-    for dialect in _TIFF_DIALECTS:
+    damaged: list[str] = []
+    for name, dialect in _TIFF_DIALECTS.items():
         try:
             quantities, notes = dialect(tif, page, request)
         except RefusalError:
             raise
         except Exception:  # a damaged tag is no reason to lose the image
+            damaged.append(f"its calibration by {name} could not be understood and was left out")
             continue
         if quantities or notes:
-            return quantities, notes
-    return {}, []
+            return quantities, [*notes, *damaged]
+    return {}, damaged
 
 
 def _tiff_instrument(tif: Any) -> str:
@@ -193,6 +196,8 @@ def _imagej(tif: Any, page: Any, request: Request) -> tuple[dict[str, tuple[floa
     notes = list(refuse_units((unit,), request))
     if notes:
         return {}, notes
+    if not unit or any(name not in page.tags for name in ("XResolution", "YResolution")):
+        return {}, []
     x, y = (page.tags[name].value for name in ("XResolution", "YResolution"))
     return square_pixel(
         in_angstrom(y[1] / y[0], unit), in_angstrom(x[1] / x[0], unit), "ImageJ description and resolution"
@@ -295,4 +300,12 @@ def _tvips(tif: Any, page: Any, request: Request) -> tuple[dict[str, tuple[float
     return {**quantities, **quantity("energy", tvips.get("HighTension"), 1e3, "TVIPS tag")}, notes
 
 
-_TIFF_DIALECTS = (_digital_micrograph, _imagej, _ome, _olympus, _zeiss, _thermo_fisher, _tvips)
+_TIFF_DIALECTS = {
+    "DigitalMicrograph": _digital_micrograph,
+    "ImageJ": _imagej,
+    "OME-XML": _ome,
+    "Olympus": _olympus,
+    "Zeiss": _zeiss,
+    "Thermo Fisher": _thermo_fisher,
+    "TVIPS": _tvips,
+}
