@@ -103,7 +103,8 @@ def start(folder: Path, engine: str, *before: str) -> subprocess.Popen[str]:
 
 
 def wait_for(folder: Path, count: int) -> None:
-    for _ in range(600):
+    end = time.monotonic() + 120  # workers load their libraries first, on a busy machine slowly
+    while time.monotonic() < end:
         if (folder / "results").is_dir() and len(list((folder / "results").glob("[!.]*"))) >= count:
             return
         time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,15 +10,17 @@ import numpy as np
 import pytest
 
 from fake_workers import DiscsJudge
+from passband.detections.given import DetectionsFile
 from passband.engines.parcels import Failure, Outcome
 from passband.engines.settings import EngineSettings
-from passband.errors import BundleError, ParameterError, ReadError
+from passband.errors import BundleError, ParameterError, PassbandError, ReadError
 from passband.judge import many
 from passband.judge.many import Plan, assess_files
 from passband.judge.verdict import json_pieces, verdict_json, verdicts_to_json
 from passband.kinds import JudgeFile
 from passband.micrographs.many import Reading, frames_from_text
 from passband.micrographs.readers import count_frames
+from passband.store import files as files_module
 
 pytestmark = pytest.mark.usefixtures("fake_detector")
 PROCESS = EngineSettings(engine="processes", workers=1)
@@ -100,6 +103,46 @@ def test_a_large_image_tells_how_far_it_is(folder, bundle_path) -> None:
     expected = [(f"{names[n]}, {words}", n, 2) for words, n in tiles]
     assert [t for t in told if "tile" in t[0]] == expected
     assert told[-1] == ("", 2, 2)
+
+
+def test_a_report_says_so_where_nothing_could_be_judged_and_keeps_no_old_parts(
+    folder, tmp_path, bundle_path
+) -> None:
+    plan, report = Plan(judge=DiscsJudge(bundle_path)()), tmp_path / "report"
+    assess_files([str(folder / f"{i}.npy") for i in range(3)], plan, report=report)
+    assert len(list((report / "parts").glob("*.json"))) == 3
+    other = replace(plan, reading=Reading(pixel_size=9.0))
+    assess_files([str(folder / "0.npy")], other, report=report)
+    assert len(list((report / "parts").glob("*.json"))) == 1
+    outcome = assess_files([str(folder / "3b.npy")], plan, report=report)
+    page = outcome.page.read_text("utf-8")
+    assert "3b.npy" in page and "0.npy" not in page and "Not finished" not in page
+    with pytest.raises(PassbandError):
+        assess_files([], replace(plan, detections=DetectionsFile(path=folder / "none.json")), report=report)
+    assert "Not finished" in outcome.page.read_text("utf-8")
+
+
+def test_on_a_full_disk_verdicts_are_told_all_the_same(folder, tmp_path, bundle_path, monkeypatch) -> None:
+    plan = Plan(judge=DiscsJudge(bundle_path)())
+    alone = assess_files([str(folder / "0.npy")], plan)
+    for full in ("report.html", "", "results.csv"):  # the last file, all of them, the first
+        report = tmp_path / f"report{full}"
+
+        def write(path, content, full=full, real=files_module.write_whole):
+            if str(path).endswith(full):
+                error = OSError(errno.ENOSPC, "No space left on device")
+                raise PassbandError(f"{path} cannot be written: {error.strerror}") from error
+            return real(path, content)
+
+        with monkeypatch.context() as patched:
+            for module in ("judge.report", "store.parts"):
+                patched.setattr(f"passband.{module}.write_whole", write)
+            outcome = assess_files([str(folder / "0.npy")], plan, report=report)
+        assert verdicts_to_json(outcome.verdicts) == verdicts_to_json(alone.verdicts)
+        assert outcome.page is None
+        ((path, words),) = outcome.errors
+        assert path == str(report) and "the report was not written" in words and "No space left" in words
+        assert any("could not be kept" in note for note in outcome.notes) == (full == "")
 
 
 def test_a_film_says_how_many_frames_it_holds(folder) -> None:

@@ -1,18 +1,23 @@
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
+import os
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from passband.detections.detections import Detections
 from passband.detections.files import read_detections
-from passband.drawing.thumbnails import within_budget
+from passband.drawing.thumbnails import outlined, within_budget
+from passband.errors import DatasetError, ParameterError
 from passband.judge.parts import load_part, save_part
-from passband.judge.report import Sheet, picture_of, report_page, write_report
+from passband.judge.report import Sheet, picture_of, report_folder, report_page, write_report
 from passband.judge.verdict import verdicts_to_json
 from passband.kinds import assess
 from passband.micrographs.micrograph import Micrograph
@@ -37,7 +42,7 @@ def test_the_page_is_whole_and_needs_nothing_else(make_sheet) -> None:
     page = report_page(sheets, errors=[("bad.dm4", "not a DM4 file")], subtitle="Bundle discs")
     assert page == report_page(sheets, errors=[("bad.dm4", "not a DM4 file")], subtitle="Bundle discs")
     seen = read_page(page)
-    assert len(seen.all("img")) == 3
+    assert len(seen.all("img")) == 6  # each in its row and in its sheet
     assert {a["scope"] for a in seen.all("th")} == {"col", "row"}
     for word in ("trust", "review", "reject", "1 trusted", "1 rejected", "1 not assessed", "bad.dm4"):
         assert word in page
@@ -57,9 +62,61 @@ def test_what_users_name_is_escaped(make_sheet) -> None:
     assert "<img src=x" not in page
     assert "<b>wrong" not in page
     assert "<i>\n" not in page
-    assert page.count("&lt;img src=x onerror=alert(1)&gt;") == 4  # table, heading, alternative text, errors
-    (image,) = read_page(page).all("img")
-    assert NASTY in image["alt"]
+    assert (
+        page.count("&lt;img src=x onerror=alert(1)&gt;") == 5
+    )  # table twice, heading, alternative text, errors
+    small, image = read_page(page).all("img")
+    assert NASTY in image["alt"] and small["alt"].endswith(", small")
+
+
+def test_rows_have_pictures_with_the_outlines_in_them(make_sheet) -> None:
+    """People look before they read: the small picture is coloured where objects are."""
+    sheet = make_sheet(1003, noise=0.2)
+    bare = replace(sheet.picture, outlines=())
+    colours = ["#ff0000"] * len(sheet.picture.outlines)
+    drawn, plain = (
+        np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), float)
+        for data in (outlined(sheet.picture, colours, 144), outlined(bare, [], 144))
+    )
+    assert drawn.shape == plain.shape and max(drawn.shape) <= 144
+    red = (drawn[..., 0] - drawn[..., 1] > 80) & (plain[..., 0] - plain[..., 1] < 20)
+    assert red.sum() > 5 * len(colours)
+    scale = drawn.shape[1] / sheet.verdict.detections.image_shape[1]
+    for x0, y0, x1, y1 in sheet.verdict.detections.boxes_xyxy * scale:
+        assert red[int(y0) : int(y1) + 2, int(x0) : int(x1) + 2].any()
+
+
+def test_the_page_tells_how_the_image_was_taken_what_novelty_means_and_how_wide_sizes_are(make_sheet) -> None:
+    sheet = replace(make_sheet(1003, noise=0.2), conditions=(("energy", "200 keV, from DM tag Voltage"),))
+    page = report_page([sheet])
+    for words in ("200 keV, from DM tag Voltage", "Foil thickness", "100 nm, given", "whose edge is 1"):
+        assert words in page
+    told = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd>", page))
+    for name in ("Diameter", "Number density", "Swelling"):
+        assert re.search(r"[\d.]+ \([\d.,]+ to [\d.,]+\)", told[name]), told[name]
+
+
+def test_one_run_at_a_time_and_an_old_page_never_stands_for_a_new_run(make_sheet, tmp_path) -> None:
+    sheets = [make_sheet(1003, noise=0.2)]
+    with report_folder(tmp_path):
+        write_report(tmp_path, sheets)
+    first = (tmp_path / "report.html").read_text("utf-8")
+    with report_folder(tmp_path):
+        unfinished = (tmp_path / "report.html").read_text("utf-8")
+        assert "Not finished" in unfinished and sheets[0].verdict.path not in unfinished
+        assert not (tmp_path / "results.csv").exists()
+        held = f"process {os.getpid()} on "
+        with pytest.raises(DatasetError, match=held), report_folder(tmp_path):
+            pass
+        write_report(tmp_path, sheets)
+    assert (tmp_path / "report.html").read_text("utf-8") == first
+    with contextlib.suppress(KeyboardInterrupt), report_folder(tmp_path):
+        raise KeyboardInterrupt
+    assert "Not finished" in (tmp_path / "report.html").read_text("utf-8")
+    with report_folder(tmp_path):  # let go of
+        pass
+    with pytest.raises(ParameterError, match="is a file"), report_folder(tmp_path / "report.html"):
+        pass
 
 
 def test_every_file_beside_the_page_says_the_same(make_sheet, tmp_path) -> None:

@@ -19,9 +19,10 @@ class JsonOut:
     """Verdicts as JSON on stdout, all at the end; until then in a file, for there may be very many."""
 
     def __enter__(self) -> JsonOut:
-        from tempfile import TemporaryFile
+        from tempfile import SpooledTemporaryFile
 
-        self._entries = TemporaryFile("w+", encoding="utf-8")
+        # In memory until there are very many: a full disk is no reason to print nothing.
+        self._entries = SpooledTemporaryFile(2**26, "w+", encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:

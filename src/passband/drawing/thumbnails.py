@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -109,6 +110,53 @@ def within_budget(pictures: Sequence[Picture], budget: int = BUDGET) -> list[Pic
         grey = np.asarray(Image.open(io.BytesIO(p.data)).convert("L"))
         small.append(replace(p, data=_encode(grey, size)))
     return small
+
+
+def outlined(picture: Picture, colours: Sequence[str], side: int) -> bytes:
+    """A picture made smaller still, with its outlines in it, for where there is no room to draw over it.
+
+    Parameters
+    ----------
+    picture
+        Its outlines are drawn.
+    colours
+        Of each outline, as "#rrggbb".
+    side
+        Longer side at most, in pixels.
+
+    Returns
+    -------
+    bytes
+        WebP file.
+
+    Examples
+    --------
+    >>> image = Micrograph(pixels=np.eye(80, 120, dtype=np.float32), name="a.tif")
+    >>> nothing = Detections(image_shape=(80, 120), boxes_xyxy=np.zeros((0, 4)), scores=np.zeros(0))
+    >>> outlined(picture_of(image, nothing), [], 30)[:4]
+    b'RIFF'
+    """
+    from PIL import Image, ImageDraw
+
+    scale = min(1.0, side / max(picture.width, picture.height))
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    image = Image.open(io.BytesIO(picture.data)).convert("RGB").resize(size, Image.Resampling.LANCZOS)
+    draw = ImageDraw.Draw(image)
+    for path, colour in zip(picture.outlines, colours, strict=True):
+        points = [(x * scale, y * scale) for x, y in _points(path)]
+        draw.line([*points, points[0]], fill=colour)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=70, method=4)
+    return buffer.getvalue()
+
+
+def _points(path: str) -> list[tuple[float, float]]:
+    """Corners of an outline as `_box_outline` or `_mask_outline` wrote it."""
+    if "h" not in path:
+        pairs = (pair.split(" ") for pair in path[1:-1].split("L"))
+        return [(float(x), float(y)) for x, y in pairs]
+    x, y, w, h = (float(n) for n in re.findall(r"-?[\d.]+(?:e[-+]?\d+)?", path)[:4])
+    return [(x, y), (x + w, y), (x + w, y + h), (x, y + h)]
 
 
 def _box_outline(box: np.ndarray, scale: float) -> str:

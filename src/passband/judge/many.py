@@ -22,13 +22,13 @@ from passband.engines.tasks import run_tasks
 from passband.errors import ParameterError, PassbandError, ReadError
 from passband.estimate.records import from_record
 from passband.judge.parts import load_part, save_part
-from passband.judge.report import write_report
+from passband.judge.report import keep_parts, report_folder, write_report
 from passband.judge.sheet import Sheet
 from passband.judge.verdict import Judge, Verdict, without_detections
+from passband.micrographs.about import about_conditions
 from passband.micrographs.many import Errors, Reading, find_micrographs, without_name
 from passband.micrographs.readers import count_frames
 from passband.processes import one_thread
-from passband.store.files import write_whole
 from passband.store.parts import key
 from passband.store.runs import arrays_sha256
 from passband.store.sealed import file_sha256
@@ -133,11 +133,24 @@ def assess_files(
     """
     if plan.judge.wants_detections and plan.detections is None:
         raise without_detections(plan.judge.name)
+    if report is None:
+        return _assess_files(paths, plan, None, engine, take, progress)
+    with report_folder(report):
+        return _assess_files(paths, plan, report, engine, take, progress)
+
+
+def _assess_files(
+    paths: Sequence[str],
+    plan: Plan,
+    report: Path | None,
+    engine: EngineSettings | None,
+    take: Callable[[Verdict], None] | None,
+    progress: Progress | None,
+) -> Outcome:
+    """`assess_files` in a folder that is held and marked as unfinished."""
     notes: list[str] = []
     files, missing = find_micrographs(paths, notes)
     notes += plan.reading.notes_on(files)
-    if report is not None:
-        _must_be_writable(report)
     given = None if plan.detections is None else given_detections(files, plan.reading, plan.detections)
     if given is not None:
         notes += given.notes
@@ -151,7 +164,9 @@ def assess_files(
     items = _Items(files=files, plan=plan, given=given)
     verdicts: list[Verdict] = []
     sheets: list[Sheet] = []
+    parts: set[Path] = set()
     errors, reused, counts = list(missing), 0, Counter[str]()
+    unkept = ""
     if progress and len(items):
         progress(items.first, 0, len(items))
     outcomes = _outcomes(items, plan, report, engine, progress)
@@ -168,20 +183,31 @@ def assess_files(
                 else:
                     verdicts.append(verdict)
                 if answer.picture is not None:
-                    sheets.append(Sheet(verdict=verdict, picture=answer.picture))
+                    sheets.append(
+                        Sheet(verdict=verdict, picture=answer.picture, conditions=answer.conditions)
+                    )
+                if answer.part is not None:
+                    parts.add(answer.part)
+                unkept = unkept or answer.unkept
             if progress:
                 progress(item.name if done < len(items) else "", done, len(items))
+    if unkept:
+        notes.append(f"what is finished could not be kept, so a stopped run would begin anew: {unkept}")
     page = None
-    if report is not None and sheets:
+    if report is not None:
         known = plan.judge.calibration
-        page = write_report(
-            report,
-            sheets,
-            errors=errors,
-            subtitle=_subtitle(plan),
-            calibrated=None if known is None else from_record(known).held_out,
-            notes=notes,
-        )
+        try:
+            page = write_report(
+                report,
+                sheets,
+                errors=errors,
+                subtitle=_subtitle(plan),
+                calibrated=None if known is None else from_record(known).held_out,
+                notes=notes,
+            )
+            keep_parts(report, parts)
+        except PassbandError as e:  # the verdicts are worth more than their page
+            errors.append((str(report), f"the report was not written: {e}"))
     return Outcome(
         verdicts=tuple(verdicts),
         errors=tuple(errors),
@@ -208,9 +234,14 @@ class _Item:
 
 @dataclass(frozen=True, kw_only=True)
 class _Answer:
+    """Of the part, ``unkept`` says why it could not be written."""
+
     verdict: Verdict
     picture: Picture | None
     reused: bool
+    conditions: tuple[tuple[str, str], ...] = ()
+    part: Path | None = None
+    unkept: str = ""
 
 
 class _Items:
@@ -331,7 +362,13 @@ def _answer(how: _How, judge: Judge, item: _Item, progress: Progress | None) -> 
         # A bundle that is in no file has no digest to tell it from another.
         sheet = load_part(part, item.name) if judge.digest else None
         if sheet is not None:
-            return _Answer(verdict=sheet.verdict, picture=sheet.picture, reused=True)
+            return _Answer(
+                verdict=sheet.verdict,
+                picture=sheet.picture,
+                conditions=sheet.conditions,
+                reused=True,
+                part=part,
+            )
     micrograph = reading.read(item.path)
     if item.frame is not None:
         micrograph = replace(micrograph, name=item.name)
@@ -339,9 +376,20 @@ def _answer(how: _How, judge: Judge, item: _Item, progress: Progress | None) -> 
     verdict = judge(micrograph, detections, progress=progress)
     if part is None:
         return _Answer(verdict=verdict, picture=None, reused=False)
-    picture = picture_of(micrograph, verdict.detections)
-    save_part(part, Sheet(verdict=verdict, picture=picture))
-    return _Answer(verdict=verdict, picture=picture, reused=False)
+    picture, unkept = picture_of(micrograph, verdict.detections), ""
+    sheet = Sheet(verdict=verdict, picture=picture, conditions=tuple(about_conditions(micrograph)))
+    try:
+        save_part(part, sheet)
+    except PassbandError as e:
+        unkept = str(e)
+    return _Answer(
+        verdict=verdict,
+        picture=picture,
+        conditions=sheet.conditions,
+        reused=False,
+        part=part,
+        unkept=unkept,
+    )
 
 
 def _key(item: _Item, reading: Reading, judge: Judge) -> str:
@@ -375,13 +423,6 @@ def _key(item: _Item, reading: Reading, judge: Judge) -> str:
 def _content(path: Path, size: int, changed: int) -> str:
     """Checksum of a file; of a film once for all its frames."""
     return file_sha256(path)
-
-
-def _must_be_writable(report: Path) -> None:
-    """Find out before hours of work, not after."""
-    if report.exists() and not report.is_dir():
-        raise ParameterError(f"{report} is a file; give a folder for the report")
-    write_whole(report / "parts" / ".keep", "")
 
 
 def _subtitle(plan: Plan) -> str:

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from passband.drawing.html import page, short_paths
+from passband.drawing.html import data_address, page, short_paths
 from passband.drawing.parts import Chart, embed
-from passband.drawing.thumbnails import within_budget
+from passband.drawing.thumbnails import outlined, within_budget
 from passband.estimate.calibration import Estimate, HeldOutScores
 from passband.estimate.evaluation.score_figures import draw_reliability
-from passband.judge.sheet import Sheet, density_text, score_colours, sheet_parts
+from passband.judge.sheet import Sheet, density_text, grades, score_colours, sheet_parts
 from passband.judge.verdict import Verdict
 from passband.words import counted, number_text
 
@@ -24,6 +24,8 @@ TOLD = {"trust": "trusted", "review": "to review", "reject": "rejected"}
 SORTED_BY = "Estimated F1"
 TOOLTIP_BUDGET = 20_000
 """Outlines that get a tooltip each; a page with more joins them by score, or browsers choke."""
+SMALL, SMALLEST, MANY = 144, 72, 300
+"""Longer side of the picture in a row, pixels; with more than so many micrographs the smaller."""
 OPEN_SHEETS = 12
 """A page with at most this many micrographs shows them all unfolded."""
 
@@ -35,6 +37,7 @@ def report_page(
     subtitle: str = "",
     calibrated: HeldOutScores | None = None,
     notes: Sequence[str] = (),
+    headline: str = "",
 ) -> str:
     """The self-contained HTML page.
 
@@ -50,6 +53,8 @@ def report_page(
         What the calibration said of rows that it had not seen, to be drawn.
     notes
         What was made of the files given, a sentence each.
+    headline
+        In place of the number of micrographs.
 
     Returns
     -------
@@ -65,7 +70,8 @@ def report_page(
     return page(
         "judge/page.html",
         title=f"Passband: {counted(len(sheets), 'micrograph')}",
-        headline=counted(len(sheets) + len(errors), "micrograph"),
+        headline=headline or counted(len(sheets) + len(errors), "micrograph"),
+        unfinished=bool(headline),
         told=[f"{counts[v]} {word}" for v, word in TOLD.items() if counts[v]],
         subtitle=_subtitle(sheets, subtitle),
         counts=[(v, counts[v]) for v in TOLD if counts[v]],
@@ -78,7 +84,7 @@ def report_page(
         sheets=[sheet_parts(i, s, tooltips=tooltips) for i, s in ordered],
         unfolded=len(sheets) <= OPEN_SHEETS,
         reliability=_reliability(calibrated),
-        footer=_footer(tooltips),
+        footer=_footer(tooltips) if sheets else "",
         colours=score_colours(10),
     )
 
@@ -95,12 +101,13 @@ NONE = Cell("\N{EN DASH}", None)
 
 
 class Row(NamedTuple):
-    """A micrograph in the table; ``rank`` is what its verdict sorts by."""
+    """A micrograph in the table; ``rank`` is what its verdict sorts by, ``small`` its picture's address."""
 
     verdict: Verdict
     rank: int
     anchor: str
     name: str
+    small: str
     cells: list[Cell]
 
 
@@ -145,10 +152,14 @@ def _table(sheets: Sequence[tuple[int, Sheet]]) -> tuple[list[str], list[Row]]:
     all_cells = {name: [cell(v) for v in verdicts] for name, cell in COLUMNS.items()}
     shown = {n: c for n, c in all_cells.items() if any(cell.value is not None for cell in c)}
     _, names = short_paths([v.path for v in verdicts])
-    rows = [
-        Row(v, list(TOLD).index(v.verdict), f"m{i}", name, [cells[k] for cells in shown.values()])
-        for k, ((i, _), v, name) in enumerate(zip(sheets, verdicts, names, strict=True))
-    ]
+    side = SMALL if len(sheets) <= MANY else SMALLEST
+    rows, colours = [], score_colours(10)
+    for k, ((i, sheet), name) in enumerate(zip(sheets, names, strict=True)):
+        v = sheet.verdict
+        drawn = outlined(sheet.picture, [colours[grade] for grade in grades(v.detections.scores)], side)
+        small = data_address(drawn, "image/webp")
+        cells = [cells[k] for cells in shown.values()]
+        rows.append(Row(v, list(TOLD).index(v.verdict), f"m{i}", name, small, cells))
     return list(shown), rows
 
 
@@ -164,6 +175,10 @@ def _subtitle(sheets: Sequence[Sheet], subtitle: str) -> str:
 def _caption(sheets: Sequence[Sheet]) -> str:
     covers = {round(100 * v.verdict.estimates["f1"].coverage) for v in sheets if v.verdict.estimates}
     cover = f" Intervals are meant to hold the true value in {min(covers)} % of cases." if covers else ""
+    cover += (
+        " Those of diameter, density and swelling are of 90 % and allow for chance in what the image shows,"
+    )
+    cover += " not for what was missed or wrongly found."
     return "Scores are estimates made without labels, the worst F1 first; click a heading to sort." + cover
 
 

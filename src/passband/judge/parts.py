@@ -19,7 +19,7 @@ from passband.judge.verdict import Verdict, measure_sizes
 from passband.store.parts import read_part, write_part
 from passband.types import InstanceMask
 
-FORMAT = 2
+FORMAT = 3
 
 
 def save_part(path: Path, sheet: Sheet) -> None:
@@ -58,6 +58,7 @@ def save_part(path: Path, sheet: Sheet) -> None:
         "categories": d.categories,
         "masks": masks,
         "crowds": [rle_from_mask(m, d.image_shape)["counts"] for m in d.crowds],
+        "conditions": sheet.conditions,
         "picture": {
             "data": base64.b64encode(p.data).decode(),
             "width": p.width,
@@ -127,6 +128,7 @@ def _sheet(record: Mapping[str, Any], name: str) -> Sheet:
     picture = record["picture"]
     return Sheet(
         verdict=verdict,
+        conditions=tuple((str(name), str(words)) for name, words in record["conditions"]),
         picture=Picture(
             data=base64.b64decode(picture["data"], validate=True),
             width=picture["width"],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,14 +144,14 @@ def lost_manifest(folder: Path, kind: StoreKind) -> DatasetError:
 
 @contextlib.contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Hold a store's folder against other runs.
+    """Hold a folder against other runs; its lock says which process holds it.
 
     Raises
     ------
     DatasetError
         If another run is writing to it.
     """
-    with (folder / LOCK).open("w") as lock:
+    with (folder / LOCK).open("a+", encoding="utf-8") as lock:
         try:
             import fcntl
 
@@ -158,7 +160,15 @@ def sole_writer(folder: Path) -> Iterator[None]:
         except ImportError:  # a system without it: two runs would do the same work twice, no harm beyond
             pass
         except OSError as e:
-            raise DatasetError(f"another run is writing to {folder}; wait for it to end, or stop it") from e
+            lock.seek(0)
+            who = " ".join(lock.read(200).split())
+            holder = f" ({who})" if who else ""
+            raise DatasetError(
+                f"another run is writing to {folder}{holder}; wait for it to end, or stop it"
+            ) from e
+        with contextlib.suppress(OSError):  # a full disk: then it does not say who holds it
+            lock.truncate(0)
+            os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
 
 
