@@ -73,6 +73,11 @@ real: setup
 worst-domain: setup
 	$(PY) studies/worst_domain.py $(PASSBAND_DATA)/li2025/data_all_2.csv
 
+# Scale bars in published micrographs, beside what a person reads: a minute.
+.PHONY: scale-bars
+scale-bars: setup
+	$(PY) studies/scale_bars.py $(PASSBAND_DATA)/emps
+
 # Images like those of the calibration, never looked at before: two minutes.
 .PHONY: in-domain
 in-domain: setup
@@ -234,6 +239,6 @@ mutants: setup
 
 requirements:
 	.venv/bin/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-annotate --no-header --extra dev --extra oracle pyproject.toml -o requirements/dev.txt
+		--no-annotate --no-header --override requirements/overrides.txt --extra dev --extra oracle pyproject.toml -o requirements/dev.txt
 	.venv/bin/uv pip compile --quiet $(if $(UPGRADE),--upgrade) --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra paper --constraint requirements/dev.txt pyproject.toml -o requirements/paper.txt

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Complex64, Float32, Float64, Integer
@@ -20,6 +21,16 @@ Vector = Float64[np.ndarray, "n"]
 
 Progress = Callable[[str, int, int], None]
 """Called with what is begun, how many are done, and how many there are."""
+
+
+class Region(NamedTuple):
+    """Rows and columns of a part of an image, upper ends exclusive."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
 
 Lines = list[tuple[str, str]]
 """What is said of a thing: the name of each line, and its words."""

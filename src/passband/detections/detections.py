@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Integer
 
 from passband.errors import DetectionsError
-from passband.types import Boxes, InstanceMask, Vector
+from passband.types import Boxes, InstanceMask, Region, Vector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,27 @@ class Detections:
         """Those with a score at or above a threshold, which becomes the new one."""
         some = self._at(np.flatnonzero(self.scores >= score_threshold))
         return replace(some, score_threshold=max(score_threshold, self.score_threshold))
+
+    def outside(self, regions: Sequence[Region]) -> Detections:
+        """Those of which less than half lies in any of some regions of the image.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> boxes = np.array([[3.0, 4, 13, 16], [20, 20, 30, 30]])
+        >>> d = Detections(image_shape=(64, 64), boxes_xyxy=boxes, scores=np.ones(2))
+        >>> d.outside([Region(0, 0, 12, 64)]).boxes_xyxy.tolist()
+        [[20.0, 20.0, 30.0, 30.0]]
+        """
+        if not regions or not len(self):
+            return self
+        x0, y0, x1, y1 = self.boxes_xyxy.T
+        inside = np.zeros(len(self))
+        for r in regions:
+            width = np.minimum(x1, r.right) - np.maximum(x0, r.left)
+            height = np.minimum(y1, r.bottom) - np.maximum(y0, r.top)
+            inside = np.maximum(inside, width.clip(0) * height.clip(0))
+        return self._at(np.flatnonzero(2 * inside < (x1 - x0) * (y1 - y0)))
 
     def of(self, categories: Collection[str]) -> Detections:
         """Those of some classes; none where the classes are not told.

@@ -109,7 +109,8 @@ def detect(
         masks=[m for f in found for m in f.masks],
     )
     # Best first, and of two classes at one place the better.
-    return _in_own_pixels(micrograph, bundle, together.at(nms(together.boxes, together.scores, NMS_IOU)))
+    best = together.at(nms(together.boxes, together.scores, NMS_IOU))
+    return _in_own_pixels(micrograph, bundle, best).outside(micrograph.written)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

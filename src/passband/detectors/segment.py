@@ -78,7 +78,7 @@ def segment_objects(micrograph: Micrograph, bundle: Bundle, *, memory_gb: float 
     Detections
         In the micrograph's own pixels, best score first.
     """
-    return _objects(bundle, segment(micrograph, bundle, memory_gb=memory_gb))
+    return _objects(bundle, segment(micrograph, bundle, memory_gb=memory_gb)).outside(micrograph.written)
 
 
 def segment_with_evidence(
@@ -103,7 +103,7 @@ def segment_with_evidence(
     told = agreements(
         logits[None, :1], ((name, ask(image[0, 0].numpy())[None, :1]) for name, image in changed)
     )
-    found = _objects(bundle, _chances(micrograph, logits))
+    found = _objects(bundle, _chances(micrograph, logits)).outside(micrograph.written)
     return found, {name: float(value) for name, value in told.items()}
 
 

@@ -25,6 +25,7 @@ from passband.judge.parts import load_part, save_part
 from passband.judge.report import keep_parts, report_folder, write_report
 from passband.judge.sheet import Sheet
 from passband.judge.verdict import Judge, Verdict, without_detections
+from passband.micrographs import scale_bar
 from passband.micrographs.about import about_conditions
 from passband.micrographs.many import Errors, Reading, find_micrographs, without_name
 from passband.micrographs.readers import count_frames
@@ -407,6 +408,7 @@ def _key(item: _Item, reading: Reading, judge: Judge) -> str:
         "bundle": judge.digest,
         "frame": reading.frame,
         "permissive": reading.permissive,
+        "scale_bars": scale_bar.installed(),
         "pixel_size": reading.given_pixel_size(item.path),
         "defocus": reading.defocus,
         "instrument": reading.instrument,

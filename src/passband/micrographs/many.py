@@ -14,6 +14,7 @@ from passband.errors import ParameterError, PassbandError, ReadError
 from passband.micrographs.masks_beside import masks_beside
 from passband.micrographs.micrograph import GIVEN, Micrograph
 from passband.micrographs.readers import SUFFIXES, read_mean, read_micrograph
+from passband.micrographs.scale_bar import find_scale_bar
 from passband.micrographs.sidecar import not_listed, sidecar_pixel_size
 
 Errors = tuple[tuple[str, str], ...]
@@ -72,6 +73,14 @@ class Reading:
         listed = sidecar_pixel_size(self.sidecar, path)
         if self.pixel_size is None and listed is not None:
             return micrograph.calibrated(listed, "the sidecar table")
+        if micrograph.pixel_size is None and (bar := find_scale_bar(micrograph.pixels)) is not None:
+            words = (
+                f"{bar.words!r} on {bar.length:.0f} px, lettering read with confidence {bar.confidence:.2f}"
+            )
+            return replace(
+                micrograph.calibrated(bar.pixel_size, f"the scale bar in the image ({words})"),
+                written=(bar.bar, bar.label),
+            )
         return micrograph
 
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 import numpy as np
 
 from passband.errors import ParameterError
-from passband.types import Image
+from passband.types import Image, Region
 
 GIVEN = "given"
 """The source of what a person says of a micrograph."""
@@ -38,6 +38,8 @@ class Micrograph:
         For each known quantity ("pixel_size", "energy", "defocus"), where it came from.
     notes
         What reading changed or could not do, in words ("RGB converted to luminance").
+    written
+        Where a scale bar and its lettering hide the specimen: nothing there is an object of it.
 
     Raises
     ------
@@ -60,6 +62,7 @@ class Micrograph:
     instrument: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    written: tuple[Region, ...] = ()
 
     def __post_init__(self) -> None:
         p = self.pixels
