@@ -73,6 +73,11 @@ real: setup
 worst-domain: setup
 	$(PY) studies/worst_domain.py $(PASSBAND_DATA)/li2025/data_all_2.csv
 
+# What the detector that ships finds in 48 published micrographs of cavities, beside the authors' numbers.
+.PHONY: real-cavities
+real-cavities: setup
+	$(PY) studies/real_cavities.py $(PASSBAND_DATA)
+
 # Scale bars in published micrographs, beside what a person reads: a minute.
 .PHONY: scale-bars
 scale-bars: setup

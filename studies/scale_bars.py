@@ -1,6 +1,7 @@
 """Scale bars burned into published micrographs, read and compared with what a person reads.
 
     python studies/scale_bars.py ../shared/data/emps
+    python studies/scale_bars.py ../shared/data/emps every      all 366, to be looked at: five minutes
 
 Every ninth image of the EMPS set from the eighth on, 40 in all, was read by eye beforehand: the lettering of
 its scale bar, or none where no bar or no lettering can be made out. The choices were made on every ninth from
@@ -36,8 +37,9 @@ READ = {
 }  # fmt: skip
 
 
-def main(folder: Path) -> None:
-    files = sorted((folder / "images").iterdir())[FIRST::STEP][:COUNT]
+def main(folder: Path, every: bool) -> None:
+    files = sorted((folder / "images").iterdir())
+    files = files if every else files[FIRST::STEP][:COUNT]
     lines, tiles = [f"{'image':<12}{'by eye':>8}{'read':>10}{'bar, px':>9}{'nm/px':>9}"], []
     right = wrong = 0
     for path in files:
@@ -50,10 +52,15 @@ def main(folder: Path) -> None:
         lines.append(f"{path.stem:<12}{eye or '-':>8}{told}")
         if bar is not None:
             tiles.append(_tile(pixels, bar, path.stem))
-    lines.append(f"{len(READ)} of {len(files)} can be read by eye; {right} are read right, {wrong} wrong, "
-                 f"{len(READ) - right} left unknown")  # fmt: skip
+    if every:
+        lines.append(f"{len(tiles)} of {len(files)} are read")
+    else:
+        lines.append(
+            f"{len(READ)} of {len(files)} can be read by eye; {right} are read right, {wrong} wrong, "
+            f"{len(READ) - right} left unknown"
+        )
+        write_whole(RESULTS, "\n".join(lines) + "\n")
     print("\n".join(lines))
-    write_whole(RESULTS, "\n".join(lines) + "\n")
     sheet = Image.new("RGB", (4 * 390, -(-len(tiles) // 4) * 176))
     for i, tile in enumerate(tiles):
         sheet.paste(tile, (i % 4 * 390, i // 4 * 176))
@@ -79,6 +86,6 @@ def _tile(pixels: np.ndarray, bar: ScaleBar, name: str) -> Image.Image:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if not 2 <= len(sys.argv) <= 3:
         sys.exit(__doc__)
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), every=sys.argv[2:] == ["every"])

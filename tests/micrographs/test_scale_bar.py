@@ -64,9 +64,14 @@ def drawn(
 
 
 @needs_reader
-@pytest.mark.parametrize("look", LEVELS)
 @pytest.mark.parametrize(
-    ("text", "length", "angstrom"), [("100 nm", 150, 1000.0), ("20nm", 90, 200.0), ("0.5 um", 200, 5000.0)]
+    ("text", "length", "angstrom", "look"),
+    [
+        ("100 nm", 150, 1000.0, "white"),
+        ("20nm", 90, 200.0, "black"),
+        ("0.5 um", 200, 5000.0, "white on black"),
+        ("2 nm", 110, 20.0, "black on white"),
+    ],
 )
 def test_a_bar_tells_its_pixel_size_whatever_its_ink(text, length, angstrom, look):
     bar = find_scale_bar(drawn(text, length, look=look))
@@ -103,6 +108,27 @@ def test_lettering_without_its_bar_and_two_that_disagree_tell_nothing():
     other = drawn("100 nm", 100, seed=0)
     two[:300] = other[212:512]
     assert find_scale_bar(two) is None
+
+
+@needs_reader
+@pytest.mark.parametrize("cut", [40, 60])
+def test_half_of_a_parted_bar_is_not_taken_for_the_whole(cut):
+    """Its other half is cut short, by the edge of the image say."""
+    pixels = drawn("200 nm", 300, place="parted", look="white on black")
+    pixels[400:450, 640 - 40 - cut :] = 0
+    assert find_scale_bar(pixels) is None
+
+
+@needs_reader
+def test_the_ground_of_lettering_is_no_bar():
+    """A white box around bold letters, and no bar at all."""
+    image = foil(2)
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(36)
+    left, top, right, bottom = draw.textbbox((440, 400), "10 nm", font=font)
+    for margin in (3, 8, 14):
+        draw.rectangle((left - margin, top - margin, right + margin, bottom + margin), fill=255)
+        draw.text((440, 400), "10 nm", fill=0, font=font, stroke_width=1)
+        assert find_scale_bar(np.asarray(image, np.float32)) is None
 
 
 @needs_reader

@@ -29,9 +29,9 @@ LEAST_CONFIDENCE = 0.8
 """Of the lettering, as the library says."""
 _LEAST_CONTRAST = 40
 """Of lettering, in grey levels of 256."""
-_STEEP, _EVEN, _APART = 0.22, 0.06, 0.35
+_STEEP, _EVEN, _APART, _GROUND = 0.22, 0.06, 0.35, 0.35
 """Shares of the contrast of its lettering: how far a bar's pixels may lie from the level of the letters, how
-far from each other in the mean, and how far what is beside a bar must."""
+far from each other in the mean, how far what is beside a bar must, and how far what is above and below."""
 _EDGE, _LEVEL = 0.15, 12
 """Of a drawn edge: least step, as a share of the image's contrast; by how much neighbours along it differ."""
 _SHORTEST, _LONGEST = 12, 0.8
@@ -185,7 +185,7 @@ def bar_of(grey: Image, label: Label) -> ScaleBar | None:
     for level in (high, low):
         same = np.abs(grey[top:bottom] - level) <= _STEEP * (high - low)
         bars = [Region(b.top + top, b.left, b.bottom + top, b.right) for b in _runs(same)]
-        bars = [b for b in bars if _stands_out(grey, b, high - low)]
+        bars = [b for b in bars if _stands_out(grey, b, high - low, letters=_inside(b, box))]
         bars += _joined(bars, box)
         for b in bars:
             away = _away(b, box)
@@ -196,6 +196,8 @@ def bar_of(grey: Image, label: Label) -> ScaleBar | None:
     near.sort(key=lambda found: (found[0], -found[1]))
     _, length, bar = near[0]
     if any(not _within(b, bar) and not _same(b, bar) for _, _, b in near[1:]):
+        return None
+    if _goes_on(grey, bar, box, high - low):
         return None
     return ScaleBar(
         pixel_size=label.length / length,
@@ -240,8 +242,11 @@ def _middle(rows: list[tuple[int, int, int]], which: int) -> int:
     return int(np.median([row[which] for row in rows]))
 
 
-def _stands_out(grey: Image, bar: Region, contrast: float) -> bool:
-    """Whether it is long and thin, even, and all along and at both ends unlike what is beside it."""
+def _stands_out(grey: Image, bar: Region, contrast: float, *, letters: bool) -> bool:
+    """Whether it is long and thin, even, and all along and at both ends unlike what is beside it.
+
+    Among letters more so: what is left of their ground below them is no bar.
+    """
     thick, long = bar.bottom - bar.top, bar.right - bar.left
     if long < 2.5 * thick:
         return False
@@ -249,12 +254,15 @@ def _stands_out(grey: Image, bar: Region, contrast: float) -> bool:
     level = float(np.median(rows))
     if float(np.abs(rows - level).mean()) > _EVEN * contrast:
         return False
-    sides = [y for y in (bar.top - 3, bar.bottom + 2) if 0 <= y < len(grey)]
-    apart = [(np.abs(grey[y, bar.left : bar.right] - level) > _APART * contrast).mean() for y in sides]
+    sides = [grey[y, bar.left : bar.right] for y in (bar.top - 3, bar.bottom + 2) if 0 <= y < len(grey)]
+    apart = [(np.abs(side - level) > _APART * contrast).mean() for side in sides]
+    grounds = [float(np.median(side)) for side in sides]
+    if len(grounds) == 2 and abs(grounds[0] - grounds[1]) > _GROUND * contrast:
+        return False  # the strip between two things
     ends = [x for x in (bar.left - 4, bar.right + 3) if 0 <= x < grey.shape[1]]
     middle = (bar.top + bar.bottom) // 2
     beyond = [abs(float(grey[middle, x]) - level) > _APART * contrast for x in ends]
-    return bool(sides and min(apart) > 0.8 and len(ends) == 2 and all(beyond))
+    return bool(sides and min(apart) > (0.93 if letters else 0.8) and len(ends) == 2 and all(beyond))
 
 
 def _joined(bars: list[Region], label: Region) -> list[Region]:
@@ -270,6 +278,30 @@ def _joined(bars: list[Region], label: Region) -> list[Region]:
         and abs((a.right - a.left) - (b.right - b.left)) <= 0.1 * (b.right - b.left) + 2
         and abs((a.left + b.right) / 2 - middle) <= 0.3 * tall
     ]
+
+
+def _inside(bar: Region, label: Region) -> bool:
+    """Whether most of a bar lies within the lettering's box."""
+    height = min(bar.bottom, label.bottom) - max(bar.top, label.top)
+    width = min(bar.right, label.right) - max(bar.left, label.left)
+    return 2 * max(0, height) * max(0, width) > (bar.bottom - bar.top) * (bar.right - bar.left)
+
+
+def _goes_on(grey: Image, bar: Region, label: Region, contrast: float) -> bool:
+    """Whether a bar beside its lettering has a like on the other side of it: then it is half of one."""
+    middle = (bar.top + bar.bottom) // 2
+    if not label.top < middle < label.bottom - 1:
+        return False
+    level, tall = float(np.median(grey[middle, bar.left : bar.right])), label.bottom - label.top
+    if bar.right <= label.left + tall // 2:
+        columns = slice(label.right, label.right + 2 * tall)
+    elif bar.left >= label.right - tall // 2:
+        columns = slice(max(0, label.left - 2 * tall), label.left)
+    else:
+        return False
+    same = np.abs(grey[:, columns] - level) < _APART * contrast
+    around = [same[y] for y in (bar.top - 4, bar.bottom + 3) if 0 <= y < len(grey)]
+    return int((same[middle] & ~np.any(around, axis=0)).sum()) >= _SHORTEST // 2
 
 
 def _within(one: Region, other: Region) -> bool:
