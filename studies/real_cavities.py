@@ -6,7 +6,8 @@ The published table has for each of these images the counts, precision and recal
 which the number of annotated cavities follows (counts x precision / recall; the median of its rows). From it
 the rank correlation of the numbers and the mean of 2 min(n, n') / (n + n'), the most that F1 can be, over all
 images and over those of each set. Nothing was chosen on them. Draws every image with its boxes into
-out/real_cavities_0.png and so on, to be looked at. Leaves studies/results/real_cavities.csv.
+out/real_cavities_0.png and so on, to be looked at. Of the detector that ships it leaves
+studies/results/real_cavities.csv.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def main(data: Path, bundle: Path) -> None:
         most = 2 * min(n, there) / max(n + there, 1e-9)
         rows.append((path.name, image_set(path.name), n, round(there), round(most, 3)))
         tiles.append(tile(micrograph, found, f"{path.name[:30]}  {n} found, {there:.0f} annotated"))
-    write_whole(RESULTS, rows_csv(("image", "set", "found", "annotated", "most_f1"), rows))
+    if bundle == SHIPPED:
+        write_whole(RESULTS, rows_csv([("image", "set", "found", "annotated", "most_f1"), *rows]))
     for which in ("A", "B", "C", "ABC"):
         some = [r for r in rows if r[1] in which]
         n, there, most = (np.array([r[k] for r in some], float) for k in (2, 3, 4))
