@@ -23,7 +23,13 @@ class Focus(StrEnum):
 def simulate_cavities(
     out: Annotated[Path, typer.Option(help="Folder for the images, records and truth. Run again to resume.")],
     count: Annotated[int, typer.Option(min=1, help="How many images.")] = 10,
-    domain: Annotated[str, typer.Option(help="A: steels; B: helium bubbles, dense; C: faceted voids.")] = "A",
+    domain: Annotated[
+        str,
+        typer.Option(
+            help="A: steels; B: helium bubbles, dense; C: faceted voids; W: every size, foil and camera; "
+            "others by `passband info`."
+        ),
+    ] = "A",
     focus: Annotated[Focus, typer.Option(help="Side of focus.")] = Focus.under,
     seed: Annotated[int, typer.Option(min=0, help="Image i follows from the seed and i alone.")] = 0,
     size: Annotated[int, typer.Option(min=64, max=8192, help="Side of an image in pixels.")] = 512,
