@@ -101,6 +101,19 @@ def test_the_only_picture_among_spectra_is_read(tmp_path, make_dm, true_pixels, 
     np.testing.assert_array_equal(read_micrograph(path, frame=1).pixels, true_pixels)
 
 
+@pytest.mark.parametrize("name", ["grey8.png", "grey16.tif", "grey.jpg", "grey.mrc", "grey.ser", "grey.dm4"])
+def test_where_a_truncated_file_can_be_read_the_refusal_says_how(place, image_files, name):
+    """And where it says how, it can."""
+    data = image_files[name]
+    path = place(name, data[: int(0.7 * len(data))])
+    try:
+        read_micrograph(path, permissive=True)
+    except ReadError:
+        assert "--permissive" not in refusal(path)
+    else:
+        assert "--permissive" in refusal(path)
+
+
 def test_several_pictures_are_told_by_their_names(tmp_path, make_dm, true_pixels, place):
     path = tmp_path / "a.dm4"
     others = [(true_pixels + 1, "nm", "HAADF"), (true_pixels + 2, "nm", "BF")]

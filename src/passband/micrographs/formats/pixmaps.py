@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from passband.micrographs.picture import Pixels, RawImage, RefusalError, Request, check_image, choose_frame
+from passband.micrographs.picture import (
+    PERMISSIVE,
+    Pixels,
+    RawImage,
+    RefusalError,
+    Request,
+    check_image,
+    choose_frame,
+)
 
 # No deflate stream unpacks to more than this many times its length.
 _DEFLATE_RATIO = 1032
@@ -50,9 +58,11 @@ def _pillow(request: Request, kind: str) -> RawImage:
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         return _pillow_image(request, kind)
-    except (OSError, SyntaxError):  # Pillow's words for truncated and for damaged
+    except (OSError, SyntaxError) as e:  # Pillow's words for truncated and for damaged
         if not request.permissive:
-            raise
+            raise RefusalError(
+                f"it is truncated or damaged ({e}); get a complete copy, or read what is there, {PERMISSIVE}"
+            ) from e
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     picture = _pillow_image(request, kind)
     note = "truncated or damaged file: what could not be decoded was filled in"
