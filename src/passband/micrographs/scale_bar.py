@@ -288,17 +288,27 @@ def _inside(bar: Region, label: Region) -> bool:
 
 
 def _goes_on(grey: Image, bar: Region, label: Region, contrast: float) -> bool:
-    """Whether a bar beside its lettering has a like on the other side of it: then it is half of one."""
+    """Whether a bar beside its lettering is half of one: its like is beyond, or its outer end alone has a tick."""
     middle = (bar.top + bar.bottom) // 2
     if not label.top < middle < label.bottom - 1:
         return False
     level, tall = float(np.median(grey[middle, bar.left : bar.right])), label.bottom - label.top
     if bar.right <= label.left + tall // 2:
-        columns = slice(label.right, label.right + 2 * tall)
+        columns, outer, inner = slice(label.right, label.right + 2 * tall), bar.left, bar.right - 1
     elif bar.left >= label.right - tall // 2:
-        columns = slice(max(0, label.left - 2 * tall), label.left)
+        columns, outer, inner = slice(max(0, label.left - 2 * tall), label.left), bar.right - 1, bar.left
     else:
         return False
+    ticks = [
+        any(
+            (np.abs(grey[y, max(0, x - 2) : x + 3] - level) < _STEEP * contrast).any()
+            for y in (bar.top - 3, bar.bottom + 2)
+            if 0 <= y < len(grey)
+        )
+        for x in (outer, inner)
+    ]
+    if ticks == [True, False]:
+        return True
     same = np.abs(grey[:, columns] - level) < _APART * contrast
     around = [same[y] for y in (bar.top - 4, bar.bottom + 3) if 0 <= y < len(grey)]
     return int((same[middle] & ~np.any(around, axis=0)).sum()) >= _SHORTEST // 2
