@@ -288,7 +288,7 @@ def _inside(bar: Region, label: Region) -> bool:
 
 
 def _goes_on(grey: Image, bar: Region, label: Region, contrast: float) -> bool:
-    """Whether a bar beside its lettering is half of one: its like is beyond, or its outer end alone has a tick."""
+    """Whether a bar beside its lettering is half of one: more lies beyond, or one end alone has a tick."""
     middle = (bar.top + bar.bottom) // 2
     if not label.top < middle < label.bottom - 1:
         return False
