@@ -178,6 +178,25 @@ def test_lengths_of_lettering(words, angstrom):
     assert length_of(words) == (None if angstrom is None else pytest.approx(angstrom))
 
 
+@pytest.mark.parametrize(("gain", "offset"), [(1.0, 0.0), (257.0, 0.0), (0.001, -3.0), (1e-30, 0.0)])
+def test_whether_a_bar_may_be_there_does_not_depend_on_the_unit_nor_on_where_strips_end(gain, offset):
+    """Sixteen bits, counts below zero; and the bar on every row around the end of a strip."""
+    rng = np.random.default_rng(1)
+    plain = rng.normal(120, 12, (2 * scale_bar._STRIP, 64)).clip(0, 255).astype(np.float32)
+    plain[0, :2] = 0, 255
+    assert not may_hold_bar((plain * np.float32(gain) + np.float32(offset)).astype(np.float32))
+    for top in range(scale_bar._STRIP - 4, scale_bar._STRIP + 4):
+        pixels = plain.copy()
+        pixels[top : top + 3, 20:50] = 255
+        assert may_hold_bar((pixels * np.float32(gain) + np.float32(offset)).astype(np.float32)), top
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 40), (40, 2), (3, 3), (scale_bar._STRIP + 1, 5)])
+def test_the_smallest_images_hold_none(shape):
+    assert find_scale_bar(np.arange(np.prod(shape), dtype=np.float32).reshape(shape)) is None
+    assert find_scale_bar(np.full(shape, 7, np.float32)) is None
+
+
 def test_a_label_that_lies_on_nothing_has_no_bar():
     flat = np.full((60, 80), 90, np.float32)
     label = scale_bar.Label("1 nm", 10.0, 1.0, scale_bar.Region(20, 20, 40, 60))

@@ -34,6 +34,8 @@ _STEEP, _EVEN, _APART, _GROUND = 0.22, 0.06, 0.35, 0.35
 far from each other in the mean, how far what is beside a bar must, and how far what is above and below."""
 _EDGE, _LEVEL = 0.15, 12
 """Of a drawn edge: least step, as a share of the image's contrast; by how much neighbours along it differ."""
+_STRIP = 512
+"""Rows that are searched for such an edge at a time."""
 _SHORTEST, _LONGEST = 12, 0.8
 """A bar has at least so many pixels, and at most this share of the image's width."""
 _AGREE = 0.03
@@ -87,9 +89,9 @@ def find_scale_bar(pixels: Image) -> ScaleBar | None:
     ScaleBar or None
         None also where RapidOCR is not installed.
     """
-    grey = _grey(pixels)
-    if not installed() or not may_hold_bar(grey):
+    if not installed() or not may_hold_bar(pixels):
         return None
+    grey = _grey(pixels)
     found = [bar for label in read_lengths(grey) if (bar := bar_of(grey, label)) is not None]
     if not found:
         return None
@@ -104,8 +106,10 @@ def installed() -> bool:
     return find_spec("rapidocr") is not None and find_spec("onnxruntime") is not None
 
 
-def may_hold_bar(grey: Image) -> bool:
-    """Whether an image, 0 to 255, has a straight level edge as only something drawn has: soon told.
+def may_hold_bar(pixels: Image) -> bool:
+    """Whether an image of any range has a straight level edge as only something drawn has: soon told.
+
+    Looked at in strips, so that a large image takes no more memory than it has.
 
     Examples
     --------
@@ -115,10 +119,19 @@ def may_hold_bar(grey: Image) -> bool:
     >>> may_hold_bar(noise), may_hold_bar(drawn)
     (False, True)
     """
-    low, high = (float(v) for v in np.percentile(grey[::2, ::2], (1, 99)))
-    step = max(_LEAST_CONTRAST, _EDGE * (high - low))
-    for inner, outer in ((grey[2:], grey[:-2]), (grey[:-2], grey[2:])):
-        edge = (np.abs(inner - outer) > step)[:, 1:] & (np.abs(np.diff(inner, axis=1)) < _LEVEL)
+    every = max(2, max(pixels.shape) // 1024)
+    low, high = (float(v) for v in np.percentile(pixels[::every, ::every], (1, 99)))
+    one = _grey_level(pixels)
+    step = max(_LEAST_CONTRAST * one, _EDGE * (high - low))
+    return any(
+        _has_edge(pixels[top : top + _STRIP + 2], step, _LEVEL * one) for top in range(0, len(pixels), _STRIP)
+    )
+
+
+def _has_edge(strip: Image, step: float, level: float) -> bool:
+    """Whether a run of neighbours that are alike steps by more than so much from what is two rows away."""
+    for inner, outer in ((strip[2:], strip[:-2]), (strip[:-2], strip[2:])):
+        edge = (np.abs(inner - outer) > step)[:, 1:] & (np.abs(np.diff(inner, axis=1)) < level)
         run = edge[:, _SHORTEST - 1 :]
         for by in range(1, _SHORTEST):
             run = run & edge[:, _SHORTEST - 1 - by : -by]
@@ -353,10 +366,14 @@ def _measured(grey: Image, bar: Region) -> float:
 
 def _grey(pixels: Image) -> Image:
     """0 to 255; what lies in that range already is left as it is."""
+    one = _grey_level(pixels)
+    return pixels if one == 1.0 else (pixels - pixels.min()) / np.float32(one)
+
+
+def _grey_level(pixels: Image) -> float:
+    """How much of an image's own unit is one of 256 grey levels."""
     low, high = float(pixels.min()), float(pixels.max())
-    if low >= 0 and 128 <= high <= 255:
-        return pixels
-    return ((pixels - low) * np.float32(255 / max(high - low, 1e-30))).astype(np.float32)
+    return 1.0 if low >= 0 and 128 <= high <= 255 else max((high - low) / 255, 1e-30)
 
 
 @lru_cache(maxsize=1)
