@@ -28,6 +28,8 @@ from passband.store.columns import rows_csv
 from passband.store.files import write_whole
 
 STEPS, CROP, BATCH = 90, 64, 32
+BANDWIDTH = {"H100": 3.35e12, "H200": 4.8e12}
+"""Of a device's memory by its data sheet, bytes/s."""
 
 
 def seconds(work: Callable[[], object], device: str, times: int) -> float:
@@ -48,7 +50,7 @@ def waves_and_images(device: str, times: int) -> list[list[object]]:
     for points in (256, 512):
         side = points * 0.2
         ranges = SpecimenRanges(cell=(side, side), count=(1, 1), diameters=(20, 30), thickness=(20, 40))
-        specimens = [build_specimen(draw_specimen(ranges, seed)) for seed in range(8)]
+        specimens = [build_specimen(draw_specimen(ranges, seed=0))] * 8  # a batch has slices of one thickness
         for batch in (1, 8):
             took = seconds(lambda some=specimens[:batch]: exit_waves(some, device=device), device, times)
             rows.append(["exit waves", f"{points} points, batches of {batch}", f"{batch / took:.3g}", "1/s"])
@@ -116,7 +118,7 @@ def main() -> None:
     parser.add_argument("--stacks", default="1,8,64,256")
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument(
-        "--bandwidth", type=float, default=3.35e12, help="bytes/s of the device's memory; H100"
+        "--bandwidth", type=float, help="bytes/s of the device's memory, if it is no H100 or H200"
     )
     args = parser.parse_args()
     if args.device == "cuda" and not torch.cuda.is_available():
@@ -126,7 +128,8 @@ def main() -> None:
     rows = [["what", "of", "value", "unit"], ["device", name, "", ""]]
     rows += waves_and_images(args.device, args.times)
     stacks = tuple(int(n) for n in args.stacks.split(","))
-    rows += networks(args.device, args.steps, stacks, args.bandwidth if args.device == "cuda" else 0)
+    known = (rate for card, rate in BANDWIDTH.items() if card in name)
+    rows += networks(args.device, args.steps, stacks, args.bandwidth or next(known, 0.0))
     write_whole(args.out, rows_csv(rows))
     print("\n".join("  ".join(map(str, row)) for row in rows))
 
