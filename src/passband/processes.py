@@ -20,6 +20,30 @@ def core_count() -> int:
     return os.cpu_count() or 1
 
 
+def device_fault(device: str) -> str | None:
+    """Why networks cannot be trained on a device of this machine, in words; None if they can.
+
+    Parameters
+    ----------
+    device
+        "cpu" or "cuda".
+
+    Examples
+    --------
+    >>> device_fault("tpu")
+    "device must be cpu or cuda, got 'tpu'"
+    >>> device_fault("cpu")
+    """
+    if device == "cpu":
+        return None
+    if device != "cuda":
+        return f"device must be cpu or cuda, got {device!r}"
+    import torch
+
+    seen = torch.cuda.is_available()
+    return None if seen else "device cuda: torch sees no CUDA device on this machine; take cpu"
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Keep this process to one thread, as a worker has: last bits depend on how many share a sum.

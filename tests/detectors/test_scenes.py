@@ -51,6 +51,13 @@ def test_a_source_told_to_another_process_draws_the_same(dataset):
             np.testing.assert_array_equal(a, b)
 
 
+def test_waves_lie_where_images_are_calculated_also_in_another_process(dataset):
+    source = SceneImages(dataset, [0], device="meta")
+    for one in (source, pickle.loads(pickle.dumps(source))):
+        assert one._scene(0).wave.spectrum.device.type == "meta"
+    assert SceneImages(dataset, [0])._scene(0).wave.spectrum.device.type == "cpu"
+
+
 def test_conditions_are_drawn_from_the_ranges_that_are_given(dataset):
     own = SceneImages(dataset, [0])
     far = SceneImages(dataset, [0], ranges=replace(dataset.study.imaging, C10=Uniform(low=300, high=400)))

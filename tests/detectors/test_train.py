@@ -17,7 +17,14 @@ from passband.detectors.config import PAPER, SLIM
 from passband.detectors.crops import draw_crops
 from passband.detectors.infer import detect
 from passband.detectors.loop import schedule
-from passband.detectors.train import TrainConfig, _simulated_origin, simulate_all, train_detector
+from passband.detectors.train import (
+    TrainConfig,
+    _batches,
+    _by_all_cores,
+    _simulated,
+    _simulated_origin,
+    train_detector,
+)
 from passband.errors import ParameterError
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
@@ -416,16 +423,13 @@ def test_the_rate_rises_by_equal_steps_and_falls_as_a_cosine_to_a_hundredth():
 
 
 @pytest.mark.parametrize("count", [8, 9])
-def test_simulated_images_come_in_order_from_one_process_or_several(count):
-    records = list(draw_set(["A:under"], count, seed=0, shape=(64, 64)))
+def test_what_all_cores_make_comes_in_order(count):
     done = []
-    images = list(simulate_all(records, done.append, workers=1))
+    assert list(_by_all_cores(abs, range(-count, 0), done.append)) == list(range(count, 0, -1))
     assert done == list(range(1, count + 1))
-    for record, image in zip(records, images, strict=True):
-        np.testing.assert_array_equal(image.pixels, simulate_cavities(record).pixels)
 
 
-def test_few_images_are_simulated_here_and_many_in_other_processes(monkeypatch):
+def test_a_little_is_done_here_and_much_in_other_processes(monkeypatch):
     """To start a process takes longer than to simulate a few images."""
     pools = []
 
@@ -438,8 +442,40 @@ def test_few_images_are_simulated_here_and_many_in_other_processes(monkeypatch):
             pools.append(cancel_futures)
 
     monkeypatch.setattr("passband.detectors.train.ProcessPoolExecutor", Pool)
-    records = list(draw_set(["A:under"], 9, seed=0, shape=(64, 64)))
-    assert (len(list(simulate_all(records[:8]))), len(list(simulate_all(records, workers=1)))) == (8, 9)
-    assert pools == []
-    assert len(list(simulate_all(records))) == 9
+    for cores, jobs in ((2, 8), (1, 9), (2, 9)):
+        assert pools == []
+        monkeypatch.setattr("passband.detectors.train.core_count", lambda cores=cores: cores)
+        assert len(list(_by_all_cores(abs, range(jobs), lambda done: None))) == jobs
     assert pools == [2, True]
+
+
+def test_other_processes_cut_the_same_crops_for_a_gpu():
+    config = TrainConfig(images=2, batch=2, steps=5, crop=64, domains=("B:under", "B:over"))
+    samples = list(_simulated(config, lambda what, done, total: None))
+    here = list(_batches(samples, config, 2))
+    object.__setattr__(config, "device", "cuda")  # which is refused where there is none
+    there = list(_batches(samples, config, 2))
+    assert len(here) == len(there) == 3
+    for (seed, images, targets), (other_seed, others, other_targets) in zip(here, there, strict=True):
+        assert seed == other_seed
+        for a, b in zip(images, others, strict=True):
+            assert torch.equal(a, b)
+        for one, other in zip(targets, other_targets, strict=True):
+            assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_a_device_that_is_not_there_is_told_before_work_begins():
+    with pytest.raises(ParameterError, match="device must be cpu or cuda, got 'tpu'"):
+        TrainConfig(device="tpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ParameterError, match="torch sees no CUDA device"):
+            TrainConfig(device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_trains_and_goes_on(tmp_path):
+    config = TrainConfig(images=2, batch=2, steps=4, crop=64, domains=("B:under",), device="cuda")
+    bundle = train_detector(config, tmp_path)
+    assert all(torch.isfinite(v).all() and v.device.type == "cpu" for v in bundle.weights.values())
+    again = train_detector(config, tmp_path)
+    assert all(torch.equal(v, again.weights[k]) for k, v in bundle.weights.items())

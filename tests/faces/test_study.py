@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import passband.generalise.run
@@ -66,6 +67,15 @@ def test_failures_end_with_another_status_and_are_tried_again_when_asked(place: 
     assert "ValueError: no such focus" in said and "--retry-failed" in said
     Path("focus/cured").touch()
     assert json.loads(call(*words, "--retry-failed", "--json"))["done"] == 4
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
+def test_a_device_that_is_not_there_is_said_in_a_line(place: Path) -> None:
+    call("study", "run", "focus.toml", "--out", "focus", "--begin-only")
+    for words in (("run", "focus.toml", "--out", "other"), ("worker", "focus", "--shard", "1/1")):
+        said = call("study", *words, "--device", "cuda", status=2)
+        assert "torch sees no CUDA device on this machine; take cpu" in said
+    assert not Path("other").exists()
 
 
 def test_a_share_is_worked_after_the_folder_is_begun(place: Path) -> None:

@@ -68,6 +68,12 @@ def sometimes(study: dict[str, Any], run: dict[str, Any], folder: str) -> list[d
     return rows
 
 
+def told(study: dict[str, Any], run: dict[str, Any], folder: str) -> list[dict[str, Any]]:
+    """A score that tells what it was done on."""
+    share = {None: 0.25, "cuda": 0.75}[run.get("device")]
+    return [{"f1": share, "loss": 0.0} for _ in study_from_values(study).test_points()]
+
+
 def tenth(study: dict[str, Any], run: dict[str, Any], folder: str) -> list[dict[str, Any]]:
     """Trivial, a tenth of a second each."""
     time.sleep(0.1)

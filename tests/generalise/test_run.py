@@ -15,15 +15,20 @@ from pathlib import Path
 
 import fake_tasks
 import pytest
+import torch
 from made_study import TESTS, made_study, options, run, table
 
+from passband.engines.settings import EngineSettings
 from passband.errors import DatasetError, ParameterError, PassbandError
 from passband.generalise.export import export_csv, export_parquet
+from passband.generalise.folder import open_study
 from passband.generalise.ledger import LEDGER
+from passband.generalise.performing import job_of, perform
 from passband.generalise.run import RunOptions, Work, run_study, study_status
 from passband.generalise.shards import Shard, shard_from_text, work_shard
 from passband.generalise.study import RECIPE
 from passband.store.folders import sole_writer
+from passband.store.parts import read_part
 
 HERE = Path(fake_tasks.__file__).parent
 
@@ -246,6 +251,33 @@ def test_shards_together_do_every_run_once(tmp_path: Path) -> None:
     assert study_status(folder).done == 12
     run(made_study(), tmp_path / "whole")
     assert table(folder) == table(tmp_path / "whole")
+
+
+def test_a_task_is_told_of_a_device_that_is_no_cpu(tmp_path: Path) -> None:
+    """Every worker is, and a result is the same run's whatever it was made on."""
+    study = made_study([10.0], seeds=1)
+    run_study(study, tmp_path / "s", options("told", engine=None))
+    folder, values = open_study(tmp_path / "s"), next(study.runs()).values()
+    for device, share in (("cpu", 0.25), ("cuda", 0.75)):
+        name = perform(job_of(folder, device), values)
+        assert name == values["name"]
+        assert read_part(folder.result(name))["rows"][0]["f1"] == share
+        folder.result(name).unlink()
+
+
+def test_a_device_that_is_not_there_is_told_before_a_folder_is_made(tmp_path: Path) -> None:
+    with pytest.raises(ParameterError, match="device must be cpu or cuda, got 'tpu'"):
+        RunOptions(device="tpu")
+    if torch.cuda.is_available():
+        return
+    with pytest.raises(ParameterError, match="torch sees no CUDA device on this machine; take cpu"):
+        RunOptions(device="cuda")
+    run_study(made_study(), tmp_path / "s", options(engine=None))
+    with pytest.raises(ParameterError, match="torch sees no CUDA device"):
+        work_shard(tmp_path / "s", Shard(number=1, of=1), device="cuda")
+    assert (
+        RunOptions(device="cuda", engine=EngineSettings(engine="dask")).device == "cuda"
+    )  # the workers' own
 
 
 def test_a_shard_ends_before_its_time_is_over(tmp_path: Path) -> None:

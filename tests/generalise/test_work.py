@@ -233,3 +233,13 @@ def test_a_study_is_run_from_its_scenes_to_its_table(tmp_path):
     text = page.read_text()
     assert text.count("<figure>") == 3 and "defocus" in text
     assert {p.name for p in page.parent.iterdir()} == {"report.html", "map.png", "curves.png"}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_a_gpu_gives_the_same_but_for_noise(folder):
+    rows = work.train_and_test(STUDY.values(), run_values(), folder)
+    others = work.train_and_test(STUDY.values(), {**run_values(), "device": "cuda"}, folder)
+    for row, other in zip(rows, others, strict=True):
+        assert set(row) == set(other)
+        assert abs(row["spectrum_distance"] - other["spectrum_distance"]) < 0.1
+        assert abs(row["loss"] - other["loss"]) < 0.1

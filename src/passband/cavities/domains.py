@@ -167,6 +167,43 @@ DOMAINS: dict[str, CavityDomain] = {
         lines=(0.0, 50.0),
         dots=(0.0, 30.0),
     ),
+    "H": CavityDomain(
+        name="H",
+        about="magnified helium bubbles: wide Fresnel rings, speckle as large as small ones, blurred noise",
+        mean_inner_potential=24.0,
+        thickness=(150.0, 800.0),
+        pixel_size=(1.5, 4.5),
+        radius_pixels=(3.5, 16.0),
+        radius_spread=(0.2, 0.8),
+        coverage=(0.01, 0.25),
+        faceted=(0.0, 0.2),
+        defocus=(3e3, 4e4),
+        counts=(20.0, 800.0),
+        mtf_half=(0.05, 0.3),
+        speckle_phase=(0.02, 0.16),
+        speckle_length=(4.0, 20.0),
+        bend_depth=(0.0, 1.2),
+        mottle_depth=(0.01, 0.3),
+        lines=(0.0, 4.0),
+        dots=(0.0, 3.0),
+    ),
+    "T": CavityDomain(
+        name="T",
+        about="tiny voids by the hundred, of a few pixels each, in heavily irradiated steels",
+        thickness=(400.0, 1800.0),
+        pixel_size=(1.5, 6.8),
+        radius_pixels=(2.0, 5.0),
+        coverage=(0.005, 0.06),
+        faceted=(0.0, 0.5),
+        defocus=(2e3, 2e4),
+        counts=(100.0, 4000.0),
+        mtf_half=(0.15, 0.8),
+        speckle_phase=(0.0, 0.08),
+        bend_depth=(0.0, 1.2),
+        mottle_depth=(0.02, 0.4),
+        lines=(0.0, 30.0),
+        dots=(0.0, 12.0),
+    ),
 }
 """The simulated sets, an open dictionary: add your own."""
 
@@ -204,6 +241,7 @@ DOMAINS |= {
             lines=(0.0, 20.0),
         ),
         replace(DOMAINS["W"], name="W-empty", about="the wide set without a cavity", coverage=(0.0, 0.0)),
+        replace(DOMAINS["H"], name="H-empty", about="set H without a bubble", coverage=(0.0, 0.0)),
     )
 }
 

@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,6 +91,16 @@ def _stop(message: str, status: int) -> None:
 
 SHIPPED_BUNDLES = ("cavities", "hrtem")
 """By name; what reads them is slow to load."""
+
+
+class Device(StrEnum):
+    """Where networks and their images are calculated."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+DeviceOption = Annotated[Device, typer.Option(help="Where to train: cuda is an NVIDIA GPU.")]
 BundleOption = Annotated[
     Path | None,
     typer.Option(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from passband.cli.shell import SchedulerOption, progress_or_log
+from passband.cli.shell import Device, DeviceOption, SchedulerOption, progress_or_log
 from passband.words import counted
 
 Folder = Annotated[Path, typer.Argument(help="Folder made by `passband study run`.")]
@@ -52,6 +52,7 @@ def run(
             "--results", help="Take what `passband study pack` wrote, and train the rest; repeatable."
         ),
     ] = None,
+    device: DeviceOption = Device.cpu,
     json: Json = False,
 ) -> None:
     """Train every network of a study that is not trained yet, and test each under every condition.
@@ -61,7 +62,7 @@ def run(
 
     A run that was stopped, even killed, goes on with the same command, and a finished one does nothing. A
     network that fails, or kills its worker, holds up no other; `passband study status` says why it failed.
-    Results do not depend on engine and workers.
+    Results do not depend on engine and workers; on a GPU, which all workers share, the noise is another.
 
     Exit status: 0 all done, 2 some networks failed.
     """
@@ -78,6 +79,7 @@ def run(
         work=Work(),
         retry_failed=retry_failed,
         packs=tuple(results or ()),
+        device=device.value,
     )
     with progress_or_log("study") as progress:
         status = run_study(wanted, out, options, progress=progress)
@@ -92,6 +94,7 @@ def worker(
         float | None,
         typer.Option(help="Begin no network that would not end within so many seconds from now."),
     ] = None,
+    device: DeviceOption = Device.cpu,
 ) -> None:
     """Train one share of a study's networks, as one job of an array at a cluster.
 
@@ -104,7 +107,13 @@ def worker(
     from passband.generalise.shards import shard_from_text, work_shard
 
     with progress_or_log("training") as progress:
-        done = work_shard(folder, shard_from_text(shard), until_seconds=until_seconds, progress=progress)
+        done = work_shard(
+            folder,
+            shard_from_text(shard),
+            until_seconds=until_seconds,
+            device=device.value,
+            progress=progress,
+        )
     typer.echo(f"{done.ended}: {counted(done.done, 'network')} of this share done, {done.left} left")
 
 

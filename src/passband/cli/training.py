@@ -12,6 +12,8 @@ import typer
 
 from passband.cli.foreign import CategoryOption, StrictOption, labelled_images, print_notes
 from passband.cli.shell import (
+    Device,
+    DeviceOption,
     FrameOption,
     PermissiveOption,
     PixelSizeOption,
@@ -32,13 +34,6 @@ class Network(StrEnum):
     tiny = "tiny"
     small = "small"
     published = "published"
-
-
-class Device(StrEnum):
-    """Where to train."""
-
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 class Split(StrEnum):
@@ -103,6 +98,7 @@ def train_detector(
         int | None, typer.Option(min=1, help="Training steps.", show_default="2000; of simulated images 2300")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of split, images, crops and first weights.")] = 0,
+    device: DeviceOption = Device.cpu,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train a detector: on your own labelled micrographs, or on simulated ones.
@@ -153,6 +149,7 @@ def train_detector(
             active=active,
             steps=steps,
             seed=seed,
+            device=device,
             json=json,
         )
         return
@@ -168,6 +165,7 @@ def train_detector(
         steps=steps or TrainConfig.steps,
         seed=seed,
         start=_start(start or "none"),
+        device=device.value,
     )
     with progress_or_log("training") as progress:
         bundle = train_detector(config, out, progress=progress)
@@ -214,6 +212,7 @@ def _train_on_own(
     active: int,
     steps: int | None,
     seed: int,
+    device: Device,
     json: bool,
 ) -> None:
     from passband.detectors.train_labelled import (
@@ -231,6 +230,7 @@ def _train_on_own(
         split=split.value,
         suggest=active,
         seed=seed,
+        device=device.value,
     )
     with progress_or_log("training") as progress:
         trained = train_on_labelled(labelled, out, training, progress=progress)
@@ -267,7 +267,7 @@ def train_segmenter(
             min=0, help="Stop when so many looks at the validation scenes, one in 100 steps, were no better."
         ),
     ] = 0,
-    device: Annotated[Device, typer.Option(help="Where to train.")] = Device.cpu,
+    device: DeviceOption = Device.cpu,
 ) -> None:
     """Train a U-Net to segment, on a simulated dataset's training scenes, and write its bundle.
 

@@ -23,6 +23,8 @@ SCALE = 0.75
 SMOOTH = (9, 21)
 """Sides of the windows by whose majority an answer is made even, pixels."""
 RINGS = 12
+_TOGETHER = 32
+"""Images that a GPU is asked about at once."""
 EVIDENCE = (*SEGMENTER_FEATURES, "spectrum_distance", "feature_distance")
 """What `evidence` tells of each image."""
 
@@ -62,7 +64,7 @@ class Answers:
 
 @torch.inference_mode()
 def answers(model: UNet, images: Float[Tensor, "b 1 y x"]) -> Answers:
-    """Ask a network about images, one by one: so all that a layer makes stays in the cache.
+    """Ask a network about images; on a CPU one by one: so all that a layer makes stays in the cache.
 
     Parameters
     ----------
@@ -80,7 +82,8 @@ def answers(model: UNet, images: Float[Tensor, "b 1 y x"]) -> Answers:
     seen: list[Tensor] = []
     hook = model.down[-1].register_forward_hook(lambda _, __, out: seen.append(out.mean((2, 3)).float()))
     try:
-        each = [model(i[None].contiguous(memory_format=torch.channels_last))[:, :1] for i in images]
+        parts = torch.split(images, 1 if images.device.type == "cpu" else _TOGETHER)
+        each = [model(part.contiguous(memory_format=torch.channels_last))[:, :1] for part in parts]
     finally:
         hook.remove()
     return Answers(logits=torch.cat(each).float(), features=torch.cat(seen))

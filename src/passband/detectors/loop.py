@@ -91,7 +91,8 @@ def resume_training(
         log.resume([[], [], 0.0])
         return 0
     model.load_state_dict(kept.under("model."))
-    average.update(kept.under("average."))
+    device = next(model.parameters()).device
+    average.update({k: v.to(device) for k, v in kept.under("average.").items()})
     try:
         optimizer.load_state(kept.under("optimizer."))
     except KeyError as e:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,8 @@ class SceneImages:
         Numbers of the scenes to draw from: those of its training split, say.
     ranges
         What conditions are drawn from; the dataset's own if not given.
+    device
+        Where images are calculated: "cuda" draws thirty times as many, whose noise is another than on a CPU.
 
     Raises
     ------
@@ -45,18 +48,35 @@ class SceneImages:
     """
 
     def __init__(
-        self, dataset: Dataset, scenes: Sequence[int], *, ranges: ConditionRanges | None = None
+        self,
+        dataset: Dataset,
+        scenes: Sequence[int],
+        *,
+        ranges: ConditionRanges | None = None,
+        device: str = "cpu",
     ) -> None:
         if not scenes:
             raise ParameterError("no scene to draw images from; wanted a split that has some")
         self.dataset = dataset
         self.scenes = tuple(scenes)
         self.ranges = ranges or dataset.study.imaging
-        self._scene = lru_cache(maxsize=_IN_MEMORY)(dataset.scene)
+        self.device = device
+        self._scene = lru_cache(maxsize=_IN_MEMORY)(self._read)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """What another process is told: where the dataset is, not what was read of it."""
-        return _scene_images, (self.dataset.store.folder.absolute(), self.scenes, self.ranges)
+        return _scene_images, (
+            self.dataset.store.folder.absolute(),
+            self.scenes,
+            self.ranges,
+            self.device,
+        )
+
+    def _read(self, number: int) -> Scene:
+        scene = self.dataset.scene(number)
+        if self.device == "cpu":
+            return scene
+        return replace(scene, wave=replace(scene.wave, spectrum=scene.wave.spectrum.to(self.device)))
 
     def __call__(self, rng: np.random.Generator) -> tuple[Image, LabelImage]:
         """One image under conditions drawn anew, and its labels."""
@@ -67,7 +87,7 @@ class SceneImages:
         """The image of one scene that follows from a seed."""
         scene: Scene = self._scene(number)
         images, conditions = scene.draw_images(1, seed=seed, ranges=self.ranges)
-        return images[0].numpy(), scene.labels, conditions[0]
+        return images[0].cpu().numpy(), scene.labels, conditions[0]
 
     def each(self, *, seed: int) -> list[tuple[Image, LabelImage]]:
         """One image of every scene: to validate or to test on."""
@@ -177,5 +197,5 @@ def _varied(
     return vary(pixels, labels, variation)
 
 
-def _scene_images(folder: Path, scenes: Sequence[int], ranges: ConditionRanges) -> SceneImages:
-    return SceneImages(open_dataset(folder), scenes, ranges=ranges)
+def _scene_images(folder: Path, scenes: Sequence[int], ranges: ConditionRanges, device: str) -> SceneImages:
+    return SceneImages(open_dataset(folder), scenes, ranges=ranges, device=device)

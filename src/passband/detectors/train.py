@@ -9,18 +9,20 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from passband.adam import Adam
 from passband.cavities.domains import DOMAINS, draw_set
 from passband.cavities.export import draw_export, export_image
 from passband.cavities.files import truth_of
-from passband.cavities.image import CavityImage, CavityRecord, simulate_cavities
+from passband.cavities.image import CavityRecord, simulate_cavities
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, read_bundle
 from passband.detectors.config import SLIM, DetectorConfig
@@ -30,6 +32,7 @@ from passband.detectors.mask_rcnn import build_detector, input_channels
 from passband.errors import ParameterError
 from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.micrographs.micrograph import Micrograph
+from passband.processes import core_count, device_fault
 from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint, write_log
 from passband.store.sealed import digest
 from passband.types import Progress
@@ -44,6 +47,8 @@ LOOKS = 8
 """So often the network is measured on the way."""
 LOG_STEPS = 20
 """The log has a line of mean losses for each so many steps."""
+CROP_WORKERS = 6
+"""Processes that cut crops for a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,8 @@ class TrainConfig:
     start
         Start from the weights of this bundle file: of the same detector, or of one with other classes,
         anchors or outputs, of which all that fits is taken.
+    device
+        "cpu" or "cuda"; on a GPU other processes cut the crops.
     """
 
     detector: DetectorConfig = field(default=SLIM)
@@ -98,6 +105,7 @@ class TrainConfig:
     seed: int = 0
     coco_weights: bool = False
     start: str | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         faults = [f"{n} must be at least 1" for n in ("images", "batch", "steps") if getattr(self, n) < 1]
@@ -108,6 +116,8 @@ class TrainConfig:
                 faults.append(f"{share} is a share, 0 to 1, got {getattr(self, share)}")
         if not 0.25 <= self.zoom[0] <= self.zoom[1] <= 4:
             faults.append(f"zoom must lie between 0.25 and 4, the lower first, got {self.zoom}")
+        if fault := device_fault(self.device):
+            faults.append(fault)
         if faults:
             raise ParameterError("training: " + "; ".join(faults))
 
@@ -164,7 +174,7 @@ def train_detector(
     model = build_detector(config.detector, coco_weights=config.coco_weights)
     if config.start is not None:
         start_from(model, config)
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(config.device, memory_format=torch.channels_last)
     optimizer = Adam(model.parameters(), learning_rate=config.learning_rate, weight_decay=1e-4)
     average = {k: v.clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
     kept, log, looks_kept = out / "checkpoint.safetensors", TrainLog(out / "log.csv"), out / "looks.csv"
@@ -175,25 +185,16 @@ def train_detector(
     looks = list(checkpoint.state.get("looks", [])) if checkpoint else []
     write_log(looks_kept, looks)
     if given is None:
-        channels = input_channels(config.detector)
-        seen = [sample_of(m, t, channels) for m, t in _simulated(config, report)]
+        seen = list(_simulated(config, report))
         about = _simulated_origin(config)
     else:
         seen, about = given.samples, given.about
     model.train()
     kept_at = time.monotonic()
-    for step in range(first, config.steps):
-        rng = np.random.default_rng([config.seed, 1, step])  # a resumed run draws the same crops,
-        torch.manual_seed(int(rng.integers(2**62)))  # and torchvision's samplers the same regions
-        images, targets = draw_crops(
-            seen,
-            rng,
-            crop=config.crop,
-            count=config.batch,
-            on_objects=config.on_objects,
-            zoom=config.zoom,
-            masks=config.detector.masks,
-        )
+    for step, (seed, images, targets) in enumerate(_batches(seen, config, first), first):
+        torch.manual_seed(seed)  # torchvision's samplers take the same regions in a resumed run
+        images = [image.to(config.device) for image in images]
+        targets = [{k: v.to(config.device) for k, v in target.items()} for target in targets]
         optimizer.learning_rate = config.learning_rate * schedule(step, config.steps)
         losses = model(images, targets)
         loss = torch.stack(list(losses.values())).sum()
@@ -223,11 +224,40 @@ def train_detector(
     return _bundle(config, average, about)
 
 
+class _Steps(Dataset[Any]):
+    """What each step is trained on: a seed, crops and targets, which follow from the step's number."""
+
+    def __init__(self, samples: Sequence[Sample], config: TrainConfig) -> None:
+        self.samples, self.config = samples, config
+
+    def __getitem__(self, step: int) -> tuple[int, list[Tensor], list[dict[str, Tensor]]]:
+        config = self.config
+        rng = np.random.default_rng([config.seed, 1, step])
+        seed = int(rng.integers(2**62))
+        images, targets = draw_crops(
+            self.samples,
+            rng,
+            crop=config.crop,
+            count=config.batch,
+            on_objects=config.on_objects,
+            zoom=config.zoom,
+            masks=config.detector.masks,
+        )
+        return seed, images, targets
+
+
+def _batches(samples: Sequence[Sample], config: TrainConfig, first: int) -> Iterable[Any]:
+    """`_Steps` from the first on, in order; for a GPU other processes make them, or it would wait."""
+    workers = 0 if config.device == "cpu" else min(CROP_WORKERS, core_count())
+    steps = range(first, config.steps)
+    return DataLoader(_Steps(samples, config), sampler=steps, batch_size=None, num_workers=workers)
+
+
 def _bundle(config: TrainConfig, weights: Mapping[str, Tensor], about: Mapping[str, Any]) -> Bundle:
     return Bundle(
         name=config.name,
         detector=config.detector,
-        weights=weights,
+        weights={k: v.cpu() for k, v in weights.items()},
         score_threshold=0.5,
         training={
             **about,
@@ -237,16 +267,22 @@ def _bundle(config: TrainConfig, weights: Mapping[str, Tensor], about: Mapping[s
     )
 
 
-def _simulated(config: TrainConfig, report: Progress) -> Iterator[LabelledImage]:
-    """Images of the configuration's domains with their truth."""
-    records = list(draw_set(config.domains, config.images, seed=config.seed))
-    images = simulate_all(records, lambda done: report("simulate", done, len(records)))
-    for i, image in enumerate(images):
-        rng = np.random.default_rng([config.seed, 2, i])
-        if rng.random() < config.exported:
-            image = export_image(image, draw_export(rng, image.record.shape))
-        size = image.record.conditions.pixel_size
-        yield Micrograph(pixels=image.pixels, name="simulated", pixel_size=size), truth_of(image)
+def _simulated(config: TrainConfig, report: Progress) -> Iterator[Sample]:
+    """Samples of the configuration's domains."""
+    drawn = draw_set(config.domains, config.images, seed=config.seed)
+    sample = partial(_simulated_sample, input_channels(config.detector), config.exported, config.seed)
+    return _by_all_cores(sample, list(enumerate(drawn)), lambda n: report("simulate", n, config.images))
+
+
+def _simulated_sample(channels: int, exported: float, seed: int, job: tuple[int, CavityRecord]) -> Sample:
+    number, record = job
+    image = simulate_cavities(record)
+    rng = np.random.default_rng([seed, 2, number])
+    if rng.random() < exported:
+        image = export_image(image, draw_export(rng, record.shape))
+    size = record.conditions.pixel_size
+    micrograph = Micrograph(pixels=image.pixels, name="simulated", pixel_size=size)
+    return sample_of(micrograph, truth_of(image), channels)
 
 
 def _simulated_origin(config: TrainConfig) -> dict[str, Any]:
@@ -333,36 +369,17 @@ def start_from(model: nn.Module, config: TrainConfig) -> None:
     model.load_state_dict(fresh | fit)
 
 
-def simulate_all(
-    records: Sequence[CavityRecord], progress: Callable[[int], None] | None = None, workers: int = 2
-) -> Iterator[CavityImage]:
-    """Simulate records in several processes, in order.
-
-    Parameters
-    ----------
-    records
-        What to simulate.
-    progress
-        Called with the number done.
-    workers
-        Processes; 1 simulates here.
-
-    Examples
-    --------
-    >>> from passband.cavities.domains import draw_set
-    >>> records = list(draw_set(["A:under"], 2, seed=0, shape=(64, 64)))
-    >>> [image.pixels.shape for image in simulate_all(records, workers=1)]
-    [(64, 64), (64, 64)]
-    """
-    pool = ProcessPoolExecutor(workers) if workers > 1 and len(records) > 8 else None
+def _by_all_cores(
+    work: Callable[[Any], Any], jobs: Sequence[Any], progress: Callable[[int], None]
+) -> Iterator[Any]:
+    """What work makes of each job, in order, a process a core; a few are done here."""
+    workers = core_count()
+    pool = ProcessPoolExecutor(workers) if workers > 1 and len(jobs) > 8 else None
     try:
-        results = (
-            pool.map(simulate_cavities, records, chunksize=4) if pool else map(simulate_cavities, records)
-        )
-        for done, image in enumerate(results, 1):
-            if progress:
-                progress(done)
-            yield image
+        results = pool.map(work, jobs, chunksize=4) if pool else map(work, jobs)
+        for done, result in enumerate(results, 1):
+            progress(done)
+            yield result
     finally:
         if pool:
             pool.shutdown(cancel_futures=True)

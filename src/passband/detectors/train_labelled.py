@@ -55,6 +55,8 @@ class OwnTraining:
         So many of the images without labels are named that it would learn most from.
     seed
         Of the split, of crops and of first weights.
+    device
+        "cpu" or "cuda".
     """
 
     start: Path | None = None
@@ -63,6 +65,7 @@ class OwnTraining:
     split: Literal["image", "folder"] = "image"
     suggest: int = 0
     seed: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if not 0 <= self.validate < 1:
@@ -319,6 +322,7 @@ def config_for(
             zoom=(0.8, 1.25),
             seed=training.seed,
             start=None if training.start is None else str(training.start),
+            device=training.device,
         ),
         scale,
     )

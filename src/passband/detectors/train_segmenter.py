@@ -23,6 +23,7 @@ from passband.detectors.loop import TrainLog, resume_training, schedule, trainin
 from passband.detectors.segment import standardised
 from passband.detectors.unet import UNet, UNetConfig
 from passband.errors import ParameterError, TrainingError
+from passband.processes import device_fault
 from passband.store.runs import Checkpoint, arrays_sha256, read_checkpoint, write_checkpoint
 from passband.types import Image, LabelImage, Progress
 
@@ -107,10 +108,8 @@ class SegmenterConfig:
             faults.append(f"loss must be one of {', '.join(LOSSES)}, got {self.loss!r}")
         if self.precision not in ("auto", "float32", "bfloat16"):
             faults.append(f"precision must be auto, float32 or bfloat16, got {self.precision!r}")
-        if self.device not in ("cpu", "cuda"):
-            faults.append(f"device must be cpu or cuda, got {self.device!r}")
-        elif self.device == "cuda" and not torch.cuda.is_available():
-            faults.append("device cuda: torch sees no CUDA device on this machine; take cpu")
+        if fault := device_fault(self.device):
+            faults.append(fault)
         if faults:
             raise ParameterError("training: " + "; ".join(faults))
 

@@ -37,21 +37,25 @@ class Job:
         The study's, for the results.
     folder
         Of the study.
+    device
+        Where the task is to calculate; one that is no CPU is told to it among the run's values.
     """
 
     task: str
     study: str
     digest: str
     folder: str
+    device: str = "cpu"
 
 
-def job_of(folder: StudyFolder) -> Job:
+def job_of(folder: StudyFolder, device: str = "cpu") -> Job:
     """The job of a study's folder."""
     return Job(
         task=folder.work.task,
         study=json.dumps(folder.study.values()),
         digest=folder.digest,
         folder=str(folder.path.absolute()),
+        device=device,
     )
 
 
@@ -101,6 +105,8 @@ def perform(job: Job, run: Mapping[str, Any]) -> str:
         return name
     task, begun = named_function(job.task), time.perf_counter()
     values = {k: v for k, v in run.items() if k != "attempts"}
+    if job.device != "cpu":
+        values["device"] = job.device
     rows: list[dict[str, Any]] = []
     error, told = None, None
     try:

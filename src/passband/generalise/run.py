@@ -10,12 +10,13 @@ from pathlib import Path
 
 from passband.engines.settings import EngineSettings
 from passband.engines.tasks import run_tasks
-from passband.errors import DatasetError, PassbandError
+from passband.errors import DatasetError, ParameterError, PassbandError
 from passband.generalise.carrying import unpack
 from passband.generalise.folder import StudyFolder, Work, begin_study, open_study
 from passband.generalise.ledger import Ledger, open_ledger, read_ledger
 from passband.generalise.performing import job_of, named_function, perform
 from passband.generalise.study import Study
+from passband.processes import device_fault
 from passband.store.folders import sole_writer
 from passband.store.parts import write_part
 from passband.types import Progress
@@ -69,12 +70,27 @@ class RunOptions:
         Whether runs that failed before are tried again.
     packs
         Files of `passband.generalise.carrying.pack`, whose results are taken instead of made.
+    device
+        "cpu", or "cuda", which all workers of a machine share: images then have other noise than on a CPU,
+        and networks are the same but for chance.
+
+    Raises
+    ------
+    ParameterError
+        If there is no such device, here or, with Dask, anywhere.
     """
 
     engine: EngineSettings | None = field(default_factory=EngineSettings)
     work: Work = field(default_factory=Work)
     retry_failed: bool = False
     packs: tuple[Path, ...] = ()
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        elsewhere = self.device == "cuda" and self.engine is not None and self.engine.engine == "dask"
+        fault = None if elsewhere else device_fault(self.device)
+        if fault:
+            raise ParameterError(fault)
 
 
 def run_study(
@@ -115,7 +131,7 @@ def run_study(
         if ledger.counts()["pending"]:
             _prepare(begun, options.engine or EngineSettings(engine="processes"), progress)
             if options.engine is not None:
-                _do(begun, ledger, options.engine, progress)
+                _do(begun, ledger, options, progress)
         return _status(begun, ledger)
 
 
@@ -127,12 +143,14 @@ def _prepare(folder: StudyFolder, engine: EngineSettings, progress: Progress | N
         write_part(folder.path / PREPARED, {"study": folder.digest})
 
 
-def _do(folder: StudyFolder, ledger: Ledger, settings: EngineSettings, progress: Progress | None) -> None:
+def _do(folder: StudyFolder, ledger: Ledger, options: RunOptions, progress: Progress | None) -> None:
+    assert options.engine is not None
+    job = job_of(folder, options.device)
     counts = ledger.counts()
     ended, failed = counts["done"] + counts["failed"], counts["failed"]
     total = sum(counts.values())
     named_function(folder.work.task)  # a task that is not there is said once, not for every run
-    outcomes = run_tasks(partial(perform, job_of(folder)), ledger.begin_pending(), settings)
+    outcomes = run_tasks(partial(perform, job), ledger.begin_pending(), options.engine)
     with contextlib.closing(outcomes):
         for outcome in outcomes:
             name, failure = outcome.task["name"], outcome.failure

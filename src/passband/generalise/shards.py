@@ -23,6 +23,7 @@ from passband.errors import DatasetError, ParameterError
 from passband.generalise.folder import StudyFolder, open_study
 from passband.generalise.performing import Job, is_of, job_of, perform, record
 from passband.generalise.run import PREPARED
+from passband.processes import device_fault
 from passband.store.parts import read_part, write_part
 from passband.types import Progress
 
@@ -86,7 +87,12 @@ class ShardOutcome:
 
 
 def work_shard(
-    path: str | Path, shard: Shard, *, until_seconds: float | None = None, progress: Progress | None = None
+    path: str | Path,
+    shard: Shard,
+    *,
+    until_seconds: float | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
 ) -> ShardOutcome:
     """Do the runs of one shard that have no result yet, in this process.
 
@@ -98,6 +104,8 @@ def work_shard(
         Which runs.
     until_seconds
         From now; no run is begun that would last longer if it took as long as the longest before it.
+    device
+        As in `RunOptions`.
     progress
         Called with a few words, how many runs of the shard are done, and how many it has.
 
@@ -106,19 +114,21 @@ def work_shard(
     DatasetError
         If there is no study, or what its runs share was not made yet.
     ParameterError
-        If the time is not positive.
+        If the time is not positive, or there is no such device.
     """
     begun = time.monotonic()
     if until_seconds is not None and until_seconds <= 0:
         raise ParameterError(f"the time must be more than 0 s, got {until_seconds:g}")
+    if fault := device_fault(device):
+        raise ParameterError(fault)
     folder = open_study(path)
     if not (folder.path / PREPARED).exists():
         raise DatasetError(
             f"{path}: what the runs share is not made yet; "
             f"`passband study run FILE --out {path} --begin-only` makes it"
         )
-    job, total, longest = job_of(folder), len(range(shard.number, folder.study.run_count + 1, shard.of)), 0.0
-    done, ended = 0, "all done"
+    total, longest = len(range(shard.number, folder.study.run_count + 1, shard.of)), 0.0
+    job, done, ended = job_of(folder, device), 0, "all done"
     with _stoppable(), _journal(folder, job, shard) as begin:
         try:
             for values in itertools.islice(_values(folder), shard.number - 1, None, shard.of):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
     study
         Of `Study.values`.
     run
-        Of `Run.values`.
+        Of `Run.values`; and "device", where images and networks are calculated, if that is no CPU.
     folder
         That `prepare` simulated the scenes into.
 
@@ -117,24 +117,26 @@ def train_and_test(study: Mapping[str, Any], run: Mapping[str, Any], folder: str
     """
     of = study_from_values(study)
     point = point_from_values(run["train"])
-    scenes = _Scenes(folder, of.datasets)
+    device = str(run.get("device", "cpu"))
+    scenes = _Scenes(folder, of.datasets, device)
     dataset = scenes(point)
     _refuse_known(of, scenes, point)
     ranges = conditions_of(point, of.training)
-    config = training_config(run["network"], of.training, int(run["seed"]))
+    config = replace(training_config(run["network"], of.training, int(run["seed"])), device=device)
     with one_thread():
         keep_freed_memory()
-        source = SceneImages(dataset, dataset.split("train"), ranges=ranges)
+        source = SceneImages(dataset, dataset.split("train"), ranges=ranges, device=device)
         bundle = train_segmenter(config, source)
-        model = segmenter_of(bundle)
+        model = segmenter_of(bundle).to(device)
         known = None
         if of.evidence:
-            own = _training_images(source, of.structures.test_side)
+            own = _training_images(source, of.structures.test_side).to(device)
             known = familiar(own, answers(model, own))
         rows = []
         for to in of.test_points():
             images, objects = _test_images(scenes, to, of.training, of.structures)
-            rows.append({**to.columns("test"), **score_network(model, images, objects, known)})
+            scores = score_network(model, images.to(device), objects.to(device), known)
+            rows.append({**to.columns("test"), **scores})
         return rows
 
 
@@ -210,7 +212,9 @@ def score_network(
     scores = {"f1": float(dice(found[None], objects[None])), "loss": float(np.mean(losses))}
     more = {"image_f1": float(each.mean()), "one_f1": float(each[0])}
     if known is not None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision(SegmenterConfig())):
+        device = images.device.type
+        half = device == "cpu" and mixed_precision(SegmenterConfig())
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             told = evidence(model, images, said, known)
         more |= {name: float(values.mean()) for name, values in told.items()}
         more["frechet"] = frechet(said, known)
@@ -264,6 +268,7 @@ class _Scenes:
 
     folder: str
     datasets: tuple[tuple[str, str], ...]
+    device: str = "cpu"
 
     def __call__(self, point: Point) -> Dataset:
         return _dataset(self._place(point), point.dataset.rpartition("@")[2])
@@ -341,13 +346,13 @@ def _test_images(scenes: _Scenes, point: Point, training: Training, of: Structur
     if of.test_images:
         seed = int(key(asdict(point))[:12], 16)
         chosen = sorted(np.random.default_rng(seed).permutation(chosen)[: of.test_images].tolist())
-    source = SceneImages(dataset, chosen, ranges=conditions_of(point, training))
+    source = SceneImages(dataset, chosen, ranges=conditions_of(point, training), device=scenes.device)
     return windows(source, seed, of.test_side)
 
 
 def _training_images(source: SceneImages, side: int) -> Tensor:
     """Images of what a network was trained on, as the test images are."""
-    few = SceneImages(source.dataset, source.scenes[:_FAMILIAR], ranges=source.ranges)
+    few = SceneImages(source.dataset, source.scenes[:_FAMILIAR], ranges=source.ranges, device=source.device)
     return windows(few, TEST_SEED, side)[0]
 
 
