@@ -1,5 +1,6 @@
 """What is read of valid files, and the words for those that give no micrograph."""
 
+import math
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from passband.errors import ParameterError, ReadError
 from passband.micrographs import parser_process, readers
 from passband.micrographs.many import Reading, find_micrographs
 from passband.micrographs.micrograph import Micrograph
-from passband.micrographs.picture import named
+from passband.micrographs.picture import moment, named
 from passband.micrographs.readers import SUFFIXES, read_mean, read_micrograph
 from passband.micrographs.write_tiff import SIMULATED, imagej_tiff
 
@@ -238,6 +239,52 @@ def test_the_instrument_is_found_in_vendors_files(formats_folder, name, instrume
 
 
 @pytest.mark.parametrize(
+    ("name", "acquired"),
+    [
+        ("dm3_diffraction.dm3", "7/9/2014 6:56:37 PM"),
+        ("dm4_image.dm4", "5/14/2021 11:41:07 AM"),
+        ("haadf.mrc", "2022-12-05 12:13:07"),
+        ("tia_image_1.ser", "Mon Feb 22 18:57:51 2016"),
+        ("emd_velox_tem_stack.emd", "2019-12-05 10:03:44 UTC"),
+        ("tif_olympus.tif", "2018:11:15 19:42:31"),
+        ("tif_imagej.tif", ""),
+    ],
+)
+def test_the_date_is_found_in_vendors_files(formats_folder, name, acquired):
+    assert read_micrograph(formats_folder / name, frame=0, permissive=True).acquired == acquired
+
+
+@pytest.mark.parametrize(
+    ("tags", "acquired"),
+    [
+        ([(34682, "s", 0, "[User]\nDate=02/27/2016\nTime=02:05:11 PM\n", True)], "02/27/2016 02:05:11 PM"),
+        (
+            [(34118, "s", 0, "AP_DATE\nDate :27 Feb 2016\nAP_TIME\nTime :14:05:11\n", True)],
+            "27 Feb 2016 14:05:11",
+        ),
+        ([(34682, "s", 0, "[Beam]\nHV=200000\n", True)], "2020:01:02 03:04:05"),
+        ([], ""),  # when a file was written says nothing
+    ],
+)
+def test_the_date_of_a_tiff_is_the_microscopes(tmp_path, true_pixels, tags, acquired):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, true_pixels, datetime="2020:01:02 03:04:05", metadata=None, extratags=tags)
+    assert read_micrograph(path).acquired == acquired
+
+
+def test_the_date_of_an_ome_file(tmp_path, true_pixels):
+    path = tmp_path / "a.ome.tif"
+    xml = "<OME><Image><AcquisitionDate>2016-02-27T14:05:11</AcquisitionDate></Image></OME>"
+    tifffile.imwrite(path, true_pixels, description=xml, metadata=None)
+    assert read_micrograph(path).acquired == "2016-02-27T14:05:11"
+
+
+@pytest.mark.parametrize("seconds", [None, "", "soon", -5, 0, math.nan, math.inf, 1e300, {}, [1], 10**400])
+def test_a_moment_of_anything_is_a_moment_or_nothing(seconds):
+    assert moment(seconds) == ""
+
+
+@pytest.mark.parametrize(
     ("parts", "name"),
     [
         (("  Talos \n F200X\0", 7, None), "Talos F200X"),
@@ -263,7 +310,7 @@ def test_a_simulated_tiff_names_its_instrument_and_the_reader_may_be_told_better
 
 def test_what_files_do_not_say_is_unknown(place):
     m = read_micrograph(place("grey16.png"))
-    assert m.instrument == ""
+    assert (m.instrument, m.acquired) == ("", "")
     assert (m.pixel_size, m.energy, m.defocus, dict(m.sources)) == (None, None, None, {})
 
 

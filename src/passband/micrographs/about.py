@@ -53,4 +53,4 @@ def about_conditions(m: Micrograph) -> Lines:
         source = m.sources.get(name)
         said = "unknown" if words is None else words + (f", from {source}" if source else "")
         lines.append((name.replace("_", " "), said))
-    return [*lines, ("instrument", m.instrument or "unknown")]
+    return [*lines, ("instrument", m.instrument or "unknown"), ("acquired", m.acquired or "unknown")]

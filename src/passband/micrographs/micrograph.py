@@ -34,6 +34,8 @@ class Micrograph:
         Å, positive is underfocus, or None where unknown.
     instrument
         The microscope's name, empty where unknown.
+    acquired
+        When it was taken, as the file writes it, empty where unknown.
     sources
         For each known quantity ("pixel_size", "energy", "defocus"), where it came from.
     notes
@@ -60,6 +62,7 @@ class Micrograph:
     energy: float | None = None
     defocus: float | None = None
     instrument: str = ""
+    acquired: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     written: tuple[Region, ...] = ()

@@ -58,6 +58,8 @@ class Parsed:
         What reading changed.
     instrument
         The microscope's name, empty where it is not told.
+    acquired
+        When it was taken, as the file writes it.
     frames
         How many images it holds, of which one was to be chosen; 0 where that is not why there is an error.
     """
@@ -67,6 +69,7 @@ class Parsed:
     quantities: dict[str, tuple[float, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     instrument: str = ""
+    acquired: str = ""
     frames: int = 0
 
 
@@ -191,8 +194,9 @@ def _ask(child: _Child, request: Request, time_limit: float, memory_limit: int) 
             rest = rest[got:]
     quantities = {str(k): (float(v), str(source)) for k, (v, source) in header["quantities"].items()}
     notes = tuple(str(n) for n in header["notes"])
-    told = str(header["instrument"])
-    return Parsed(pixels=pixels, quantities=quantities, notes=notes, instrument=told), last
+    name, acquired = (str(header[what]) for what in ("instrument", "acquired"))
+    parsed = Parsed(pixels=pixels, quantities=quantities, notes=notes, instrument=name, acquired=acquired)
+    return parsed, last
 
 
 def _line(stdout: IO[bytes]) -> dict[str, Any]:

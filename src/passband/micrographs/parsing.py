@@ -89,6 +89,7 @@ def _answer(job: dict[str, Any], answers: BinaryIO) -> None:
                 "quantities": dict(picture.quantities),
                 "notes": notes,
                 "instrument": picture.instrument,
+                "acquired": picture.acquired,
             }
         except RefusalError as e:
             header = {"error": str(e), "frames": e.frames}

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -97,12 +98,15 @@ class RawImage:
         What was guessed, left out or changed, in words.
     instrument
         The microscope's name, empty where it is not told.
+    acquired
+        When it was taken, as the file writes it; empty where it is not told.
     """
 
     pixels: Pixels
     quantities: Quantities = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     instrument: str = ""
+    acquired: str = ""
 
 
 def check_image(shape: tuple[int, ...], request: Request, *, least_bytes: float = 0) -> None:
@@ -270,6 +274,27 @@ def named(*parts: object) -> str:
     texts = [p.decode("utf8", "replace") if isinstance(p, bytes) else p for p in parts]
     words = " ".join(t for t in texts if isinstance(t, str)).replace("\0", " ").split()
     return " ".join(words)[:_LONGEST_NAME]
+
+
+def moment(seconds: object) -> str:
+    """A time in words, of seconds since 1970 that a metadata field holds; empty where it holds none of use.
+
+    Examples
+    --------
+    >>> moment("1456581911"), moment(0), moment("soon")
+    ('2016-02-27 14:05:11 UTC', '', '')
+    """
+    try:
+        number = float(seconds)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return ""
+    if not 0 < number < _LAST_MOMENT:
+        return ""
+    return datetime.fromtimestamp(number, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+_LAST_MOMENT = 4e9
+"""Seconds since 1970: the year 2096."""
 
 
 def quantity(name: str, value: object, factor: float, source: str) -> dict[str, tuple[float, str]]:

@@ -279,6 +279,7 @@ def _micrograph(
             energy=values.get("energy"),
             defocus=values.get("defocus"),
             instrument=_clean(answer.instrument),
+            acquired=_clean(answer.acquired),
             sources=sources,
             notes=(*notes, *(_clean(note) for note in answer.notes)),
         )

@@ -155,12 +155,16 @@ def _dm_image(image: Any, frame: int, request: Request) -> RawImage:
     quantities, more = square_pixel(y, x, "DM tag Calibrations.Dimension")
     with contextlib.suppress(Exception):  # a damaged tag is no reason to lose the image
         quantities.update(quantity("energy", tags["Microscope Info"]["Voltage"], 1.0, "DM tag Voltage"))
-    instrument = ""
+    instrument = acquired = ""
     with contextlib.suppress(Exception):
         instrument = named(tags["Microscope Info"]["Name"])
+    with contextlib.suppress(Exception):
+        bar = tags["DataBar"]
+        acquired = named(bar.get("Acquisition Date"), bar.get("Acquisition Time"))
     return RawImage(
         pixels=picture.pixels,
         quantities=quantities,
         notes=(*notes, *picture.notes, *more),
         instrument=instrument,
+        acquired=acquired,
     )

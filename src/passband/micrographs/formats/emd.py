@@ -22,6 +22,7 @@ from passband.micrographs.picture import (
     choose_frame,
     in_angstrom,
     is_energy,
+    moment,
     named,
     quantity,
     refuse_units,
@@ -105,16 +106,22 @@ def _velox(data: Any, request: Request) -> RawImage:
     frame -= sum(counts[:which])
     check_image(values.shape[:2], request)
     quantities: dict[str, tuple[float, str]] = {}
-    instrument = ""
+    instrument = acquired = ""
     try:
         metadata = _velox_words(home, frame, request)
         quantities, notes = _velox_metadata(metadata)
         told = metadata.get("Instrument", {})
         instrument = named(told.get("InstrumentModel"), told.get("InstrumentId"))
+        begun = metadata.get("Acquisition", {}).get("AcquisitionStartDatetime", {})
+        acquired = moment(begun.get("DateTime"))
     except Exception:  # damaged metadata are no reason to lose the image
         notes = ["its Velox metadata are missing or could not be understood, and were left out"]
     return RawImage(
-        pixels=values[:, :, frame], quantities=quantities, notes=tuple(notes), instrument=instrument
+        pixels=values[:, :, frame],
+        quantities=quantities,
+        notes=tuple(notes),
+        instrument=instrument,
+        acquired=acquired,
     )
 
 

@@ -17,6 +17,7 @@ from passband.micrographs.picture import (
     check_image,
     choose_frame,
     in_angstrom,
+    moment,
     named,
     quantity,
     raw_image,
@@ -64,7 +65,7 @@ def read_mrc(request: Request) -> RawImage:
             in_angstrom(float(size.x), "Å"),
             "MRC header (cell over sampling)",
         )
-        more, instrument = _mrc_microscope(mrc, index)
+        more, instrument, acquired = _mrc_microscope(mrc, index)
         quantities.update(more)
         start = 1024 + max(int(header.nsymbt), 0)
     packed = mode == 101  # two 4-bit pixels a byte
@@ -74,22 +75,30 @@ def read_mrc(request: Request) -> RawImage:
     if packed:
         low = image.pixels.view(np.uint8)
         pixels = np.stack((low & 15, low >> 4), axis=-1).reshape(rows, -1)[:, :columns]
-    return RawImage(pixels=pixels, quantities=quantities, notes=(*image.notes, *notes), instrument=instrument)
+    return RawImage(
+        pixels=pixels,
+        quantities=quantities,
+        notes=(*image.notes, *notes),
+        instrument=instrument,
+        acquired=acquired,
+    )
 
 
-def _mrc_microscope(mrc: Any, index: int) -> tuple[dict[str, tuple[float, str]], str]:
-    """Energy, defocus and microscope from an extended header of Thermo Fisher's kind."""
+def _mrc_microscope(mrc: Any, index: int) -> tuple[dict[str, tuple[float, str]], str, str]:
+    """Energy, defocus, microscope and date from an extended header of Thermo Fisher's kind."""
     found: dict[str, tuple[float, str]] = {}
-    instrument = ""
+    instrument = acquired = ""
     with contextlib.suppress(Exception):  # many programs leave rubbish there
         if not mrc.header.exttyp.item().startswith(b"FEI"):
-            return found, instrument
+            return found, instrument, acquired
         entry = mrc.indexed_extended_header[index]
         found.update(quantity("energy", entry["HT"], 1.0, "MRC extended header (HT)"))
         if int(entry["Instrument mode"]) == 1:  # TEM; 2 is STEM. Their negative is underfocus.
             found.update(quantity("defocus", entry["Defocus"], -_METRE, "MRC extended header (Defocus)"))
         instrument = named(*(_told(entry[field]) for field in ("Microscope type", "D-Number")))
-    return found, instrument
+        # Days since the end of 1899, in the microscope's own time.
+        acquired = moment((float(entry["Timestamp"]) - 25569) * 86400).removesuffix(" UTC")
+    return found, instrument, acquired
 
 
 def _told(value: Any) -> object:

@@ -80,7 +80,7 @@ def read_ser(request: Request) -> RawImage:
         raise RefusalError(f"it holds a complex image of {rows} x {columns} (an FFT), not an image")
     picture = raw_image(request, offset + 50, (rows, columns), dtype)
     quantities, notes = square_pixel(abs(step_y) * _METRE, abs(step_x) * _METRE, "ser header")
-    more, mode, instrument = _emi(request)
+    more, mode, instrument, acquired = _emi(request)
     if "Diffraction" in mode and "STEM" not in mode:  # a STEM image is projected so, and is one
         refuse_units(("1/m",), request)
         quantities = {}
@@ -90,15 +90,16 @@ def read_ser(request: Request) -> RawImage:
         quantities={**quantities, **more},
         notes=(*picture.notes, *notes),
         instrument=instrument,
+        acquired=acquired,
     )
 
 
-def _emi(request: Request) -> tuple[dict[str, tuple[float, str]], str, str]:
-    """Energy, defocus, mode and microscope from NAME.emi beside NAME_1.ser; it is searched, not parsed."""
+def _emi(request: Request) -> tuple[dict[str, tuple[float, str]], str, str, str]:
+    """Energy, defocus, mode, microscope and date from NAME.emi beside NAME_1.ser, searched, not parsed."""
     ser = Path(request.path)
     path = ser.with_name(re.sub(r"_\d+$", "", ser.stem) + ".emi")
     if not path.is_file():
-        return {}, "", ""
+        return {}, "", "", ""
     with path.open("rb") as f:
         text = f.read(2**24).decode("latin-1")
     words: dict[str, tuple[str, str]] = {}
@@ -114,4 +115,6 @@ def _emi(request: Request) -> tuple[dict[str, tuple[float, str]], str, str]:
     if "STEM" not in words["Mode"][0] and defocus[1] == "um":  # negative is underfocus there
         quantities.update(quantity("defocus", defocus[0], -1e4, f"{path.name} (Defocus)"))
     microscope = re.search(r"<Label>Microscope</Label><Value>([^<]{0,200})</Value>", text)
-    return quantities, words["Mode"][0], named(microscope[1] if microscope else None)
+    date = re.search(r"<AcquireDate>([^<]{0,80})</AcquireDate>", text)
+    name, acquired = (named(found[1] if found else None) for found in (microscope, date))
+    return quantities, words["Mode"][0], name, acquired

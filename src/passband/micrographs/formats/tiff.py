@@ -58,6 +58,7 @@ def read_tiff(request: Request) -> RawImage:
                 notes=picture.notes,
                 quantities=_tiff_calibration(tif, first, request)[0],
                 instrument=_tiff_instrument(tif),
+                acquired=_tiff_date(tif, first),
             )
         choices = _tiff_images(tif, count)
         notes = []
@@ -71,6 +72,7 @@ def read_tiff(request: Request) -> RawImage:
             quantities=quantities,
             notes=(*notes, *picture.notes, *more),
             instrument=_tiff_instrument(tif),
+            acquired=_tiff_date(tif, page),
         )
 
 
@@ -186,6 +188,27 @@ def _tiff_instrument(tif: Any) -> str:
             return named(found[1] if found else None)
         fei = tif.fei_metadata or {}
         return named(fei.get("System", {}).get("Type"))
+    return ""
+
+
+_DATE = 306
+_VENDORS_TAGS = {33560, 34118, 34119, 34680, 34682, 37706, 65009}
+"""Of Olympus, Zeiss, Thermo Fisher, TVIPS and DigitalMicrograph: what saves a file anew drops them."""
+
+
+def _tiff_date(tif: Any, page: Any) -> str:
+    """When a microscope's program says that the image was taken; not when a file was written."""
+    with contextlib.suppress(Exception):  # a damaged tag is no reason to lose the image
+        sem, user = tif.sem_metadata or {}, (tif.fei_metadata or {}).get("User", {})
+        text = str(page.description or tif.pages[0].description)[: 2**16]
+        found = re.search(r"<(?:\w{1,40}:)?AcquisitionDate>([^<]{1,80})<", text)
+        tags = {tag.code: tag.value for tag in (*tif.pages[0].tags, *page.tags)}
+        return (
+            named(*(str(sem[name][1]) for name in ("ap_date", "ap_time") if name in sem))
+            or named(*(str(user[name]) for name in ("Date", "Time") if name in user))
+            or named(found[1] if found else None)
+            or named(tags.get(_DATE) if _VENDORS_TAGS & set(tags) else None)
+        )
     return ""
 
 

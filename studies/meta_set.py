@@ -1,0 +1,255 @@
+"""A meta-set: simulated foils taken again in other ways, with what the detector's answers on them tell.
+
+Every foil is drawn of a domain, and taken as it is and twice in other ways: with another defocus (other side
+too), dose, camera, magnification, with the negative, uneven illumination, or as people send it; what is there
+stays the same. Beside the measured scores stands what boxes tell, and what more can be asked without labels:
+of candidates down to a score of 0.05, of the answers on changed copies, and of the rims of what was found.
+
+    python studies/meta_set.py rows [COUNT] [BUNDLE]    COUNT foils a domain, resumable; 2 s an image and core
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from passband.cavities.domains import draw_set
+from passband.cavities.export import draw_export, export_image
+from passband.cavities.files import truth_of
+from passband.cavities.image import CavityRecord, simulate_cavities
+from passband.detections.detections import Detections
+from passband.detections.matching import OPTIMAL, match_boxes
+from passband.detections.scores import object_scores
+from passband.detectors.bundle import SHIPPED, Bundle, read_bundle
+from passband.detectors.infer import detect
+from passband.detectors.rescale import resized
+from passband.judge.calibrate import calibration_row
+from passband.micrographs.micrograph import Micrograph
+from passband.store.columns import rows_csv
+from passband.store.files import write_whole
+
+ROWS = Path("studies/results/meta_rows.csv")
+NAMES = (
+    *(f"{s}:{f}" for s in ("A", "B", "C", "W", "H", "T") for f in ("under", "over")),
+    *("A:in", "B:in", "C:in", "H:in"),
+    *("A-empty:under", "B-empty:over", "W-empty:over", "H-empty:under"),
+    *("A-starved:under", "B-starved:under", "A-cluttered:under", "A-cluttered:over"),
+    *("C-smeared:under", "C-smeared:over"),
+)
+SEED = 8003
+WEAKEST = 0.05
+LARGEST = 300
+"""Objects whose rims are looked at, the best ones."""
+SHRINK, NOISE, BLUR = 0.75, 0.5, 1.0
+Pair = tuple[Micrograph, Detections]
+
+
+def as_it_is(record: CavityRecord, rng: np.random.Generator) -> Pair:
+    return pair(record)
+
+
+def other_defocus(record: CavityRecord, rng: np.random.Generator) -> Pair:
+    factor = math.exp(rng.uniform(math.log(0.2), math.log(4))) * (-1 if rng.random() < 0.5 else 1)
+    conditions = replace(record.conditions, C10=factor * record.conditions.C10)
+    return pair(replace(record, conditions=conditions))
+
+
+def other_dose(record: CavityRecord, rng: np.random.Generator) -> Pair:
+    factor = math.exp(rng.uniform(math.log(0.02), math.log(5)))
+    return pair(replace(record, conditions=replace(record.conditions, dose=factor * record.conditions.dose)))
+
+
+def other_camera(record: CavityRecord, rng: np.random.Generator) -> Pair:
+    half = math.exp(rng.uniform(math.log(0.03), math.log(0.8)))
+    return pair(replace(record, conditions=replace(record.conditions, mtf_half=half)))
+
+
+def negative(record: CavityRecord, rng: np.random.Generator) -> Pair:
+    micrograph, truth = pair(record)
+    return replace(micrograph, pixels=micrograph.pixels.max() - micrograph.pixels), truth
+
+
+def unevenly_lit(record: CavityRecord, rng: np.random.Generator) -> Pair:
+    micrograph, truth = pair(record)
+    y, x = (np.linspace(-1, 1, n) for n in micrograph.shape)
+    depth, (across, down) = rng.uniform(0.2, 0.8), rng.uniform(-0.6, 0.6, 2)
+    light = 1 - depth * ((y[:, None] - down) ** 2 + (x[None, :] - across) ** 2) / 2
+    return replace(micrograph, pixels=(micrograph.pixels * light.clip(0.05)).astype(np.float32)), truth
+
+
+def other_scale(record: CavityRecord, rng: np.random.Generator) -> Pair:
+    """Of an unknown pixel size, so that nothing brings it back."""
+    micrograph, truth = pair(record)
+    factor = math.exp(rng.uniform(math.log(0.5), math.log(2)))
+    pixels = resized(micrograph.pixels, factor)
+    boxes = truth.boxes_xyxy * np.tile([pixels.shape[1] / 512, pixels.shape[0] / 512], 2)
+    return replace(micrograph, pixels=pixels, pixel_size=None), Detections(
+        image_shape=pixels.shape, boxes_xyxy=boxes, scores=np.ones(len(boxes))
+    )
+
+
+def as_people_send_it(record: CavityRecord, rng: np.random.Generator) -> Pair:
+    image = export_image(simulate_cavities(record), draw_export(rng, record.shape))
+    size = record.conditions.pixel_size
+    return Micrograph(pixels=image.pixels, name="", pixel_size=size), truth_of(image)
+
+
+WAYS: dict[str, Callable[[CavityRecord, np.random.Generator], Pair]] = {
+    "as it is": as_it_is,
+    "defocus": other_defocus,
+    "dose": other_dose,
+    "camera": other_camera,
+    "negative": negative,
+    "light": unevenly_lit,
+    "scale": other_scale,
+    "export": as_people_send_it,
+}
+
+
+def pair(record: CavityRecord) -> Pair:
+    image = simulate_cavities(record)
+    size = record.conditions.pixel_size
+    return Micrograph(pixels=image.pixels, name="", pixel_size=size), truth_of(image)
+
+
+LOOKS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, float]]] = {
+    "noise": lambda p: (noisier(p), 1.0),
+    "shrunk": lambda p: (resized(p, SHRINK), SHRINK),
+    "negative": lambda p: (p.max() - p, 1.0),
+    "blur": lambda p: (ndimage.gaussian_filter(p, BLUR), 1.0),
+}
+
+
+def noisier(pixels: np.ndarray) -> np.ndarray:
+    spread = float(np.subtract(*np.percentile(pixels, (75, 25)))) / 1.349
+    noise = np.random.default_rng(0).standard_normal(pixels.shape).astype(np.float32)
+    return np.asarray(pixels + NOISE * spread * noise, np.float32)
+
+
+def evidence(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, dict[str, float]]:
+    """The answer at the bundle's threshold, and what else tells of it."""
+    cut, weak = bundle.score_threshold, replace_threshold(bundle)
+    candidates = detect(micrograph, weak)
+    answer = candidates.above(cut)
+    n = len(answer)
+    told = {"soft": math.log((1 + float(candidates.scores.sum())) / (1 + n))}
+    for name, factor in (("far_below", 0.3), ("below", 0.6)):
+        told[f"nested_{name}"] = nested(n, int((candidates.scores >= factor * cut).sum()))
+    told["nested_above"] = nested(n, int((candidates.scores >= 1 - 0.3 * (1 - cut)).sum()))
+    for name, look in LOOKS.items():
+        pixels, scale = look(micrograph.pixels)
+        size = None if micrograph.pixel_size is None else micrograph.pixel_size / scale
+        other = detect(replace(micrograph, pixels=pixels, pixel_size=size), weak).above(cut)
+        boxes = other.boxes_xyxy / scale
+        same = object_scores(match_boxes(answer.boxes_xyxy, boxes, OPTIMAL))
+        told[f"same_{name}"] = same.f1 if n + len(other) else 1.0
+        told[f"more_{name}"] = math.log((1 + len(other)) / (1 + n))
+    return answer, told | rims(micrograph.pixels, answer)
+
+
+@lru_cache(maxsize=2)
+def replace_threshold(bundle: Bundle) -> Bundle:
+    return replace(bundle, score_threshold=WEAKEST)
+
+
+def nested(one: int, other: int) -> float:
+    """F1 of two answers of which one holds the other."""
+    return 2 * min(one, other) / (one + other) if one + other else 1.0
+
+
+def rims(pixels: np.ndarray, found: Detections) -> dict[str, float]:
+    """How much brighter objects are inside, and their rims, than what surrounds them; in local deviations."""
+    inside, rim = [], []
+    for x0, y0, x1, y1 in found.boxes_xyxy[:LARGEST]:
+        cy, cx, ry, rx = (y0 + y1) / 2, (x0 + x1) / 2, (y1 - y0) / 2 + 0.5, (x1 - x0) / 2 + 0.5
+        top, left = max(0, int(cy - 2.2 * ry)), max(0, int(cx - 2.2 * rx))
+        part = pixels[top : int(cy + 2.2 * ry) + 1, left : int(cx + 2.2 * rx) + 1]
+        if part.size < 9:
+            continue
+        y, x = (np.arange(n) + first + 0.5 for n, first in zip(part.shape, (top, left), strict=True))
+        r = np.hypot((y[:, None] - cy) / ry, (x[None, :] - cx) / rx)
+        around = part[r > 1.5]
+        middle, edge = part[r < 0.7], part[(r > 0.85) & (r < 1.3)]
+        if min(len(around), len(middle), len(edge)) < 2:
+            continue
+        spread = float(around.std()) + 1e-9
+        inside.append((float(middle.mean()) - float(around.mean())) / spread)
+        rim.append((float(edge.mean()) - float(around.mean())) / spread)
+    a, b = np.clip(inside or [0.0], -5, 5), np.clip(rim or [0.0], -5, 5)
+    return {
+        "inside": float(a.mean()),
+        "inside_spread": float(a.std()),
+        "rim": float(b.mean()),
+        "rim_spread": float(b.std()),
+        "ringed": float(np.mean(a * b < -0.1)),
+    }
+
+
+def jobs(count: int) -> list[tuple[str, int, str]]:
+    """Domain, number of the foil, and way, three for each foil."""
+    listed = []
+    for k, name in enumerate(NAMES):
+        for i in range(count):
+            rng = np.random.default_rng([SEED, 1, k, i])
+            others = rng.choice([w for w in WAYS if w != "as it is"], 2, replace=False)
+            listed += [(name, i, way) for way in ("as it is", *others.tolist())]
+    return sorted(listed, key=lambda job: job[1])  # every domain from the first hundred on
+
+
+def line(path: Path, job: tuple[str, int, str]) -> dict[str, str]:
+    """One image's row, as text."""
+    torch.set_num_threads(1)
+    name, i, way = job
+    k = NAMES.index(name)
+    (record,) = draw_set([name], 1, seed=SEED + 1000 * k + i)
+    micrograph, truth = WAYS[way](record, np.random.default_rng([SEED, 2, k, i, list(WAYS).index(way)]))
+    micrograph = replace(micrograph, name=f"{name}/{i}")
+    answer, told = evidence(micrograph, bundle_at(path))
+    row = calibration_row(micrograph, replace(answer, masks=None), replace(truth, masks=None), domain=name)
+    scores = {t: getattr(row, t) for t in ("f1", "precision", "recall")}
+    numbers = {**scores, "truth": len(truth), **row.features, **told}
+    return {"domain": name, "image": row.image, "way": way} | {k: f"{v:.6g}" for k, v in numbers.items()}
+
+
+@lru_cache(maxsize=1)
+def bundle_at(path: Path) -> Bundle:
+    return read_bundle(path)
+
+
+def read_rows(path: Path = ROWS) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.open(newline=""))) if path.exists() else []
+
+
+def write_rows(lines: Sequence[Mapping[str, str]], path: Path = ROWS) -> None:
+    write_whole(path, rows_csv([list(lines[0]), *(list(r.values()) for r in lines)]))
+
+
+def rows(count: int, bundle: Path) -> None:
+    """Detect in all images, two processes at a time; goes on where it stopped."""
+    done = read_rows()
+    held = {(r["image"], r["way"]) for r in done}
+    wanted = [job for job in jobs(count) if (f"{job[0]}/{job[1]}", job[2]) not in held]
+    with ProcessPoolExecutor(2) as pool:
+        for n, values in enumerate(pool.map(partial(line, bundle), wanted, chunksize=2), 1):
+            done.append(values)
+            if n % 20 == 0 or n == len(wanted):
+                write_rows(done)
+                print(f"rows {n}/{len(wanted)}", flush=True)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    words = sys.argv[1:]
+    if not words or words[0] != "rows":
+        sys.exit(__doc__)
+    rows(int(words[1]) if len(words) > 1 else 40, Path(words[2]) if len(words) > 2 else SHIPPED)
