@@ -478,7 +478,11 @@ def test_what_a_refusal_advises_can_be_done(call, tmp_path, discs) -> None:
     film = tmp_path / "film.npy"
     np.save(film, films)
     refused = call("assess", film, "--json")
-    assert refused.status == 2 and "give --frame 0 to 2, mean, or all" in refused.out
+    assert (
+        refused.status == 2
+        and "give --frame 0 to 2 or mean; assess, segment and particles extract take --frame all"
+        in refused.out
+    )
     one, each, mean = (call("assess", film, "--json", "--frame", f) for f in (1, "all", "mean"))
     names = [m["path"] for m in json.loads(each.out)["micrographs"]]
     assert names == [f"{film}#{i}" for i in range(3)]
@@ -488,7 +492,7 @@ def test_what_a_refusal_advises_can_be_done(call, tmp_path, discs) -> None:
     estimates = [json.loads(done.out)["micrographs"][0]["estimates"] for done in (mean, by_hand)]
     assert estimates[0] == estimates[1]
     wrong = call("assess", film, "--frame", "last")
-    assert wrong.status == 2 and "frame is a number from 0, or mean, got 'last'" in wrong.err
+    assert wrong.status == 2 and "frame is a number from 0, mean or all, got 'last'" in wrong.err
     assert (
         "goes" in (err := call("assess", film, "--frame", "1", "--frames", "all").err) or "go neither" in err
     )

@@ -16,6 +16,7 @@ from passband.errors import BundleError, DatasetError, ParameterError
 from passband.particles.bundle import read_particle_model
 from passband.particles.extraction.find import ExtractionSettings
 from passband.particles.fit import ParticleConfig
+from passband.particles.library.crop_pictures import thumbnails
 from passband.particles.library.fit import (
     classify_library,
     crops_of_library,
@@ -191,3 +192,17 @@ def test_a_bundle_that_does_not_fit_is_told(library, tmp_path):
     with pytest.raises(BundleError, match="cannot be read"):
         classify_library(library, tmp_path / "no.bundle")
     assert not (library / "classes.csv").exists() and not (small / "classes.csv").exists()
+
+
+def test_each_frame_of_a_film_gives_its_particles_and_is_found_again(tmp_path):
+    y, x = np.mgrid[:96, :96]
+    noise = np.random.default_rng(0).normal(0, 0.05, (3, 96, 96))
+    discs = [np.hypot(y - 40, x - c) < 14 for c in (30, 45, 60)]
+    film = tmp_path / "film.npy"
+    np.save(film, (noise - np.array(discs)).astype(np.float32))
+    words = ("extract", film, "--out", tmp_path / "lib", "--frame", "all", "--window-px", 40, "--json")
+    assert json.loads(call(*words).out)["particles"] == 3
+    assert json.loads(call(*words).out)["there"] == 3  # a second time nothing comes to it
+    library = open_library(tmp_path / "lib")
+    assert sorted(library.table["source"]) == [f"{film}#{i}" for i in range(3)]
+    assert [(t.missing, t.picture is None) for t in thumbnails(library, np.arange(3))] == [("", False)] * 3

@@ -60,6 +60,29 @@ def image(tmp_path):
     return path
 
 
+def test_each_frame_of_a_film_has_its_mask(call, bundle, image, tmp_path):
+    """As the same images by themselves have; a file of one image stays what it is."""
+    frames = [square(np.random.default_rng(seed))[0] for seed in (1, 2, 3)]
+    film = image.with_name("film.tif")
+    tifffile.imwrite(film, np.stack(frames), photometric="minisblack")
+    done = call(
+        "segment", image.parent, "--bundle", bundle, "--out", tmp_path / "out", "--frame", "all", "--json"
+    )
+    assert done.status == 0, done.err
+    told = json.loads(done.out)["images"]
+    assert [i["path"] for i in told] == [str(image), *(f"{film}#{i}" for i in range(3))]
+    for seed, frame in enumerate(frames, 1):
+        tifffile.imwrite(image.with_name(f"one{seed}.tif"), frame)
+    call("segment", image.parent, "--bundle", bundle, "--out", tmp_path / "alone")
+    for i in range(3):
+        frame, alone = tmp_path / "out" / f"film_{i}_mask.png", tmp_path / "alone" / f"one{i + 1}_mask.png"
+        assert frame.read_bytes() == alone.read_bytes()
+    refused = call("segment", film, "--bundle", bundle, "--out", tmp_path / "none")
+    assert refused.status == 2 and "--frame 0 to 2 or mean" in refused.err
+    words = ("segment", film, "--bundle", bundle, "--out", tmp_path / "none", "--frame")
+    assert "frame is a number from 0, mean or all, got 'some'" in call(*words, "some").err
+
+
 def test_a_mask_is_written_for_every_image(call, bundle, image, tmp_path):
     tifffile.imwrite(image.with_name("b.tif"), square(np.random.default_rng(2))[0])
     out = tmp_path / "out"

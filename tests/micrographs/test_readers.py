@@ -14,7 +14,7 @@ import tifffile
 
 from passband.errors import ParameterError, ReadError
 from passband.micrographs import parser_process, readers
-from passband.micrographs.many import Reading, find_micrographs
+from passband.micrographs.many import Reading, file_and_frame, find_micrographs
 from passband.micrographs.micrograph import Micrograph
 from passband.micrographs.picture import moment, named
 from passband.micrographs.readers import SUFFIXES, read_mean, read_micrograph
@@ -120,7 +120,7 @@ def test_several_pictures_are_told_by_their_names(tmp_path, make_dm, true_pixels
     others = [(true_pixels + 1, "nm", "HAADF"), (true_pixels + 2, "nm", "BF")]
     path.write_bytes(make_dm(true_pixels, version=4, beside=others))
     message = refusal(path)
-    for words in ("0: made 12 x 20", "1: HAADF", "2: BF", "--frame 0 to 2", "mean, or all"):
+    for words in ("0: made 12 x 20", "1: HAADF", "2: BF", "--frame 0 to 2", "or mean"):
         assert words in message
     np.testing.assert_array_equal(read_micrograph(path, frame=2).pixels, true_pixels + 2)
     assert "0 to 1: HAADF 12 x 20" in refusal(place("velox.emd"))
@@ -306,6 +306,22 @@ def test_a_simulated_tiff_names_its_instrument_and_the_reader_may_be_told_better
     path.write_bytes(imagej_tiff(true_pixels, 2.0, instrument="Jeol = 2100"))
     m = read_micrograph(path)
     assert (m.instrument, m.pixel_size) == ("Jeol = 2100", pytest.approx(2.0))
+
+
+def test_a_frame_is_read_by_its_name_with_its_films_calibration(tmp_path, true_pixels):
+    film = tmp_path / "film.npy"
+    np.save(film, np.stack([true_pixels, true_pixels + 1]))
+    reading = Reading(frame="all", sidecar={"film.npy": 2.0})
+    assert reading.images([str(film), "none.tif"]) == (f"{film}#0", f"{film}#1", "none.tif")
+    m = reading.read(f"{film}#1")
+    np.testing.assert_array_equal(m.pixels, true_pixels + 1)
+    assert (m.name, m.pixel_size) == (f"{film}#1", 2.0)
+    with pytest.raises(ReadError, match="it has no frame 2"):
+        reading.read(f"{film}#2")
+    named_so = tmp_path / "film.npy#7"  # a file of that very name comes first
+    named_so.write_bytes(film.read_bytes())
+    assert file_and_frame(str(named_so)) == (str(named_so), None)
+    assert Reading(frame=0).images([str(film)]) == (str(film),)
 
 
 def test_what_files_do_not_say_is_unknown(place):

@@ -153,7 +153,13 @@ def assess(
     plan = Plan(
         judge=JudgeFile(path=bundle, policy=policy, thickness=angstrom(thickness_nm))(),
         reading=reading_of(
-            pixel_size_nm, sidecar, frame, permissive, defocus_nm=defocus_nm, instrument=instrument
+            pixel_size_nm,
+            sidecar,
+            frame,
+            permissive,
+            defocus_nm=defocus_nm,
+            instrument=instrument,
+            each=True,
         ),
         detections=detections_file(detections, image_list, score_threshold, category, strict),
         frames=None if frames is None else frames_from_text(frames),

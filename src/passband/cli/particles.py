@@ -19,7 +19,7 @@ from passband.cli.foreign import (
     print_notes,
 )
 from passband.cli.shell import (
-    FrameOption,
+    FramesOption,
     PermissiveOption,
     PixelSizeOption,
     SidecarOption,
@@ -102,7 +102,7 @@ def extract(
     ] = False,
     pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
-    frame: FrameOption = None,
+    frame: FramesOption = None,
     permissive: PermissiveOption = False,
     json: Json = False,
 ) -> None:
@@ -141,13 +141,14 @@ def extract(
         window_px=window_px,
         hide_neighbours=hide_neighbours,
     )
-    reading = reading_of(pixel_size_nm, sidecar, frame, permissive)
+    reading = reading_of(pixel_size_nm, sidecar, frame, permissive, each=True)
     given = detections_file(detections, image_list, score_threshold, category, strict)
     notes: list[str] = []
     files, missing = find_micrographs(micrographs, notes)
     notes += reading.notes_on(files)
     with show_progress("extracting") as progress:
-        done = extend_library(out, files, settings, reading=reading, detections=given, progress=progress)
+        images = reading.images(files)
+        done = extend_library(out, images, settings, reading=reading, detections=given, progress=progress)
     skipped, notes = (*missing, *done.skipped), [*notes, *done.notes]
     print_notes(notes)
     if json:

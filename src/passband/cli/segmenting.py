@@ -10,7 +10,7 @@ import typer
 
 from passband.cli.foreign import print_notes
 from passband.cli.shell import (
-    FrameOption,
+    FramesOption,
     PermissiveOption,
     PixelSizeOption,
     SidecarOption,
@@ -30,7 +30,7 @@ def segment(
     ] = "hrtem",
     pixel_size_nm: PixelSizeOption = None,
     sidecar: SidecarOption = None,
-    frame: FrameOption = None,
+    frame: FramesOption = None,
     permissive: PermissiveOption = False,
     labels: Annotated[bool, typer.Option(help="Write label images of the objects too, as TIFF.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of lines.")] = False,
@@ -50,7 +50,7 @@ def segment(
     from passband.detectors.bundle import named_bundle
     from passband.detectors.segment_files import segment_files
 
-    reading = reading_of(pixel_size_nm, sidecar, frame, permissive)
+    reading = reading_of(pixel_size_nm, sidecar, frame, permissive, each=True)
     with show_progress("segmenting") as progress:
         outcome = segment_files(
             images, named_bundle(bundle), out, reading=reading, labels=labels, progress=progress

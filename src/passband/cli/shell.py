@@ -118,6 +118,11 @@ FrameOption = Annotated[
     str | None, typer.Option("--frame", help="Which image of a stack, from 0; or mean, of all of them.")
 ]
 
+FramesOption = Annotated[
+    str | None,
+    typer.Option("--frame", help="Which image of a stack, from 0; or mean, of all; or all, each by itself."),
+]
+
 PermissiveOption = Annotated[
     bool,
     typer.Option(
@@ -170,15 +175,16 @@ def reading_of(
     *,
     defocus_nm: float | None = None,
     instrument: str = "",
+    each: bool = False,
 ) -> Reading:
-    """How micrographs are read, as the options say."""
+    """How micrographs are read, as the options say; ``each``: where --frame may be all."""
     from passband.micrographs.many import Reading, frame_from_text
     from passband.micrographs.readers import read_sidecar
 
     return Reading(
         pixel_size=angstrom(pixel_size_nm),
         sidecar={} if sidecar is None else read_sidecar(sidecar),
-        frame=None if frame is None else frame_from_text(frame),
+        frame=None if frame is None else frame_from_text(frame, each=each),
         permissive=permissive,
         defocus=signed_angstrom(defocus_nm),
         instrument=instrument,

@@ -20,7 +20,7 @@ from passband.drawing.html import page
 from passband.drawing.parts import Box, scale_bar
 from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import ParameterError, PassbandError
-from passband.micrographs.many import Errors, Reading, find_micrographs, without_name
+from passband.micrographs.many import Errors, Reading, file_and_frame, find_micrographs, without_name
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
 from passband.types import Progress
@@ -111,8 +111,10 @@ def segment_files(
             "`passband assess` uses it"
         )
     notes: list[str] = []
+    reading = reading or Reading()
     files, errors = find_micrographs(paths, notes)
-    notes += (reading or Reading()).notes_on(files)
+    notes += reading.notes_on(files)
+    files = reading.images(files)
     failed = list(errors)
     done: list[Segmented] = []
     shown: list[_Shown] = []
@@ -123,7 +125,7 @@ def segment_files(
         if progress:
             progress(Path(path).name, i, len(files))
         try:
-            micrograph = (reading or Reading()).read(path)
+            micrograph = reading.read(path)
             found = segment_objects(micrograph, bundle, memory_gb=memory_gb)
         except PassbandError as e:
             failed.append((path, without_name(str(e), path)))
@@ -159,7 +161,7 @@ def file_names(paths: Sequence[str]) -> list[str]:
     >>> file_names(["a/x.tif", "a/y.tif", "b/x.tif", "b/x.png"])
     ['a_x', 'y', 'b_x', 'b_x.png']
     """
-    places = [Path(p) for p in paths]
+    places = [_frame_apart(p) for p in paths]
     stems = Counter(p.stem for p in places)
     names: list[str] = []
     for i, p in enumerate(places):
@@ -167,6 +169,13 @@ def file_names(paths: Sequence[str]) -> list[str]:
         ways = [p.stem, *inside] if stems[p.stem] == 1 else inside
         names.append(next(way for way in ways if way not in names))
     return names
+
+
+def _frame_apart(image: str) -> Path:
+    """film_3.mrc for the frame "film.mrc#3" of a film."""
+    file, frame = file_and_frame(image)
+    place = Path(file)
+    return place if frame is None else place.with_name(f"{place.stem}_{frame}{place.suffix}")
 
 
 def _shown(path: str, micrograph: Micrograph, found: Detections, share: float) -> _Shown:

@@ -13,7 +13,7 @@ from typing import Literal
 from passband.errors import ParameterError, PassbandError, ReadError
 from passband.micrographs.masks_beside import masks_beside
 from passband.micrographs.micrograph import GIVEN, Micrograph
-from passband.micrographs.readers import SUFFIXES, read_mean, read_micrograph
+from passband.micrographs.readers import SUFFIXES, count_frames, read_mean, read_micrograph
 from passband.micrographs.scale_bar import find_scale_bar
 from passband.micrographs.sidecar import not_listed, sidecar_pixel_size
 
@@ -32,7 +32,7 @@ class Reading:
     sidecar
         Pixel sizes in Å by file name, in place of what the files say.
     frame
-        Which image of a stack, from 0, or "mean" of all of them, or None.
+        Which image of a stack, from 0, or "mean" of all of them, or "all", each by itself, or None.
     permissive
         Accept what can be made sense of, as `read_micrograph` does.
     defocus
@@ -43,7 +43,7 @@ class Reading:
 
     pixel_size: float | None = None
     sidecar: Mapping[str, float] = field(default_factory=dict)
-    frame: int | Literal["mean"] | None = None
+    frame: int | Literal["mean", "all"] | None = None
     permissive: bool = False
     defocus: float | None = None
     instrument: str = ""
@@ -57,14 +57,24 @@ class Reading:
         lacking = "" if self.pixel_size else not_listed(self.sidecar, files)
         return (lacking,) if lacking else ()
 
+    def images(self, files: Sequence[str]) -> tuple[str, ...]:
+        """What is to be read of files: of a film each frame, as "film.mrc#0", where that was asked for."""
+        if self.frame != "all":
+            return tuple(files)
+        return tuple(image for file in files for image in _frames_of(file))
+
     def read(self, path: str) -> Micrograph:
-        """One micrograph, with the pixel size that holds for it."""
-        if self.frame == "mean":
+        """One micrograph, a file or a frame as `images` names it, with the pixel size that holds for it."""
+        path, own = file_and_frame(path)
+        frame = self.frame if own is None and self.frame != "all" else own
+        if frame == "mean":
             micrograph = read_mean(path, pixel_size=self.pixel_size, permissive=self.permissive)
         else:
             micrograph = read_micrograph(
-                path, frame=self.frame, pixel_size=self.pixel_size, permissive=self.permissive
+                path, frame=frame, pixel_size=self.pixel_size, permissive=self.permissive
             )
+        if own is not None:
+            micrograph = replace(micrograph, name=f"{micrograph.name}#{own}")
         if self.defocus is not None:
             sources = {**micrograph.sources, "defocus": GIVEN}
             micrograph = replace(micrograph, defocus=self.defocus, sources=sources)
@@ -82,6 +92,33 @@ class Reading:
                 written=(bar.bar, bar.label),
             )
         return micrograph
+
+
+def file_and_frame(image: str) -> tuple[str, int | None]:
+    """The file of an image and, of one named as a film's frame, which it is, from 0.
+
+    Examples
+    --------
+    >>> file_and_frame("a.tif")
+    ('a.tif', None)
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".mrc") as film:
+    ...     file_and_frame(f"{film.name}#12")[1]
+    12
+    """
+    found = re.fullmatch(r"(.+)#(\d{1,9})", image, re.DOTALL)
+    if not found or Path(image).exists() or not Path(found[1]).exists():
+        return image, None
+    return found[1], int(found[2])
+
+
+def _frames_of(file: str) -> Sequence[str]:
+    """Names of the frames of a film; a file of one image, or that gives none, stays what it is."""
+    try:
+        count = count_frames(file)
+    except PassbandError:
+        return [file]  # reading it says why
+    return [file] if count == 1 else [f"{file}#{i}" for i in range(count)]
 
 
 def find_micrographs(paths: Sequence[str], notes: list[str] | None = None) -> tuple[tuple[str, ...], Errors]:
@@ -125,8 +162,8 @@ def find_micrographs(paths: Sequence[str], notes: list[str] | None = None) -> tu
     return tuple(path for path in files.values() if path not in masks), tuple(errors)
 
 
-def frame_from_text(text: str) -> int | Literal["mean"]:
-    """Which image of a stack a number from 0, or "mean", names.
+def frame_from_text(text: str, *, each: bool = False) -> int | Literal["mean", "all"]:
+    """Which image of a stack a number from 0, or "mean", names; or "all", where each may be asked for.
 
     Raises
     ------
@@ -140,8 +177,11 @@ def frame_from_text(text: str) -> int | Literal["mean"]:
     """
     if text == "mean":
         return "mean"
+    if text == "all" and each:
+        return "all"
     if not text.isascii() or not text.isdigit():
-        raise ParameterError(f"frame is a number from 0, or mean, got {text!r}")
+        ways = "from 0, mean or all" if each else "from 0, or mean"
+        raise ParameterError(f"frame is a number {ways}, got {text!r}")
     return int(text)
 
 

@@ -145,8 +145,8 @@ def choose_frame(count: int, what: str, request: Request) -> int:
     frame = request.frame
     if frame is None and count > 1:
         refusal = RefusalError(
-            f"it holds {count} {what}; give --frame 0 to {count - 1}, mean, or all (in Python pass "
-            f"frame=0 to frame={count - 1} to read one of them)"
+            f"it holds {count} {what}; give --frame 0 to {count - 1} or mean; assess, segment and particles "
+            f"extract take --frame all (in Python pass frame=0 to frame={count - 1} to read one of them)"
         )
         refusal.frames = count
         raise refusal

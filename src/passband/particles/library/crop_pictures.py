@@ -16,6 +16,7 @@ from passband.detections.detections import Detections
 from passband.drawing.html import data_address
 from passband.drawing.thumbnails import Picture, picture_of, within_budget
 from passband.errors import PassbandError
+from passband.micrographs.many import file_and_frame
 from passband.micrographs.readers import read_micrograph
 from passband.particles.library.library import ParticleLibrary
 from passband.particles.library.store import MicrographRecord
@@ -200,11 +201,11 @@ def _thumbnail(record: MicrographRecord) -> Thumbnail:
     def missing(why: str) -> Thumbnail:
         return Thumbnail(record=record, picture=None, missing=why)
 
-    place = Path(record.place)
-    if not place.exists():
+    file, frame = file_and_frame(record.place)
+    if not Path(file).exists():
         return missing("the file is no longer where it was")
     try:
-        micrograph = read_micrograph(place)
+        micrograph = read_micrograph(file, frame=frame)
     except PassbandError as e:
         return missing(f"it cannot be read: {e}")
     if content_sha256(micrograph.pixels) != record.pixels_sha256:
