@@ -6,6 +6,7 @@ stays the same. Beside the measured scores stands what boxes tell, and what more
 of candidates down to a score of 0.05, of the answers on changed copies, and of the rims of what was found.
 
     python studies/meta_set.py rows [COUNT] [BUNDLE]    COUNT foils a domain, resumable; 2 s an image and core
+    python studies/meta_set.py table                    errors of held-out domains, with and without each cue
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy import ndimage
+from sklearn.ensemble import ExtraTreesRegressor
 
 from passband.cavities.domains import draw_set
 from passband.cavities.export import draw_export, export_image
@@ -33,6 +35,8 @@ from passband.detections.scores import object_scores
 from passband.detectors.bundle import SHIPPED, Bundle, read_bundle
 from passband.detectors.infer import detect
 from passband.detectors.rescale import resized
+from passband.estimate.evaluation.metrics import auroc
+from passband.estimate.features import PAPER_FEATURES
 from passband.judge.calibrate import calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.store.columns import rows_csv
@@ -247,9 +251,78 @@ def rows(count: int, bundle: Path) -> None:
                 print(f"rows {n}/{len(wanted)}", flush=True)
 
 
+CUES = {
+    "candidates": ("soft", "nested_far_below", "nested_below", "nested_above"),
+    **{name: (f"same_{name}", f"more_{name}") for name in LOOKS},
+    "rims": ("inside", "inside_spread", "rim", "rim_spread", "ringed"),
+}
+EVERY = tuple(name for names in CUES.values() for name in names)
+SETS = {
+    "boxes": (),
+    **{f"boxes + {name}": names for name, names in CUES.items()},
+    "all": EVERY,
+    **{f"all - {name}": tuple(c for c in EVERY if c not in names) for name, names in CUES.items()},
+}
+RESAMPLES = 1000
+
+
+def learn(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    trees = ExtraTreesRegressor(120, min_samples_leaf=3, max_features=0.5, random_state=0, n_jobs=1).fit(x, y)
+    return lambda at: np.asarray(trees.predict(at))
+
+
+def held_out(x: np.ndarray, y: np.ndarray, domain: np.ndarray, way: np.ndarray, meta: bool) -> np.ndarray:
+    """Estimates of a domain's images in a way from other domains and ways; or from foils as they are."""
+    value = np.full_like(y, np.nan)
+    for d in np.unique(domain):
+        for w in np.unique(way):
+            out = (domain == d) & (way == w)
+            known = domain != d
+            known &= (way != w) | (way == "as it is") if meta else way == "as it is"
+            if out.any():
+                value[out] = learn(x[known], y[known])(x[out])
+    return value
+
+
+def table() -> None:
+    """What each cue brings: errors with domain and way held out, bootstrap over foils."""
+    lines = read_rows()
+    domain, way, image = (np.array([r[n] for r in lines]) for n in ("domain", "way", "image"))
+    y = np.array([[float(r[t]) for t in ("f1", "precision", "recall")] for r in lines])
+    nothing = np.array([float(r["count"]) == 0 for r in lines])
+    foils, of = np.unique(image, return_inverse=True)
+    draws = np.random.default_rng(0).integers(0, len(foils), (RESAMPLES, len(foils)))
+    weights = np.array([np.bincount(d, minlength=len(foils)) for d in draws])[:, of]
+    counts = f"{len(lines)} images, {len(foils)} foils, {len(np.unique(domain))} domains"
+    print(f"{counts}; nothing found in {nothing.mean():.2f}")
+    heads = "".join(f"{h:>7}" for h in ("MAE", "prec.", "recall", "R2", "AUROC"))
+    print(f"{'inputs':<22}{heads}{'found 0':>9}{'its AUROC':>10}  MAE less that of boxes, 95 %")
+    base = None
+    for meta in (False, True):
+        for name, cues in SETS.items():
+            x = np.array([[float(r[n]) for n in (*PAPER_FEATURES, *cues)] for r in lines])
+            said = held_out(x, y, domain, way, meta)
+            off = np.abs(said - y)
+            base = off[:, 0] if base is None else base
+            change = off[:, 0] - base
+            spread = np.percentile((weights * change).sum(1) / weights.sum(1), (2.5, 97.5))
+            r2 = 1 - np.square(said[:, 0] - y[:, 0]).sum() / np.square(y[:, 0] - y[:, 0].mean()).sum()
+            blank = auroc(y[nothing, 0] > 0.5, said[nothing, 0])
+            print(
+                f"{('meta: ' if meta else '') + name:<22}"
+                + "".join(f"{v:7.3f}" for v in (*off.mean(0), r2))
+                + f"{auroc(y[:, 0] < 0.5, -said[:, 0]):7.3f}{off[nothing, 0].mean():9.3f}{blank:10.3f}"
+                + f"  {change.mean():+.4f} ({spread[0]:+.4f} to {spread[1]:+.4f})",
+                flush=True,
+            )
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     words = sys.argv[1:]
-    if not words or words[0] != "rows":
+    if not words or words[0] not in ("rows", "table"):
         sys.exit(__doc__)
-    rows(int(words[1]) if len(words) > 1 else 40, Path(words[2]) if len(words) > 2 else SHIPPED)
+    if words[0] == "table":
+        table()
+    else:
+        rows(int(words[1]) if len(words) > 1 else 40, Path(words[2]) if len(words) > 2 else SHIPPED)
