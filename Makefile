@@ -41,7 +41,7 @@ test: setup
 	$(MAKE) --no-print-directory lint
 	$(PY) -m pytest -q -m "not slow" $(PARALLEL)
 
-# What takes minutes: twenty kills of a simulation.
+# What takes minutes: twenty kills of a simulation, arrays killed again and again, very many boxes.
 test-slow: setup
 	$(PY) -m pytest -q -m slow
 

@@ -516,6 +516,7 @@ def test_classes_are_scored_each_and_together():
     assert {n: s.f1 for n, s in scores_by_class(truth, found).items()} == {"a": 0, "b": pytest.approx(2 / 3)}
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_boxes_are_read(tmp_path):
     row = {"image_id": "a", "bbox": [3, 4, 10, 12], "score": 0.5}
     (tmp_path / "r.json").write_text(json.dumps([row] * 100_000))

@@ -68,6 +68,7 @@ def ended(pid: int) -> bool:
         return True
 
 
+@pytest.mark.slow
 def test_an_array_that_is_killed_again_and_again_does_every_run_once(
     tmp_path: Path, batch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -432,6 +432,7 @@ def test_from_twenty_images_on_the_draw_is_within_three_strata(tmp_path, plan, d
     assert result.valid and not any("stratum" in words for words in result.notes)
 
 
+@pytest.mark.slow
 def test_many_boxes_are_read_and_doubted(folder, plan, truth, tmp_path) -> None:
     task = drawn(folder, plan, tmp_path / "t", count=3)
     name = f"{Path(task.drawn[0].name).stem}.npy"
