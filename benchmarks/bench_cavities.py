@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from passband.cavities.domains import draw_set
+from passband.cavities.draws import draw_set
 from passband.cavities.image import simulate_cavities
 
 taken, bare = {"A": [], "B": [], "C": []}, []

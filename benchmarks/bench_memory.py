@@ -16,7 +16,7 @@ def peak(side: int, backbone: str) -> None:
     import numpy as np
     import torch
 
-    from passband.cavities.domains import draw_set
+    from passband.cavities.draws import draw_set
     from passband.cavities.image import simulate_cavities
     from passband.detectors import infer
     from passband.detectors.bundle import Bundle, default_bundle

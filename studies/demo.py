@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from passband.cavities.domains import draw_set
+from passband.cavities.draws import draw_set
 from passband.cavities.files import TRUTH, write_simulated
 from passband.detections.files import read_detections
 from passband.detections.matching import OPTIMAL, match_boxes

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from evidence_features import EVIDENCE_FEATURES, detect_with_evidence
-from passband.cavities.domains import draw_set
+from passband.cavities.draws import draw_set
 from passband.cavities.image import CavityRecord
 from passband.detectors.bundle import default_bundle
 from passband.estimate.blend import fit_blend, guess_blend

@@ -117,7 +117,7 @@ def evidence(micrograph: Micrograph, candidates: Detections, score_threshold: fl
     if faults:
         raise ParameterError(f"{micrograph.name}: " + "; ".join(faults))
     answer = _count(candidates, score_threshold)
-    values = [_nested_f1(answer, _count(candidates, cut)) for cut in _cuts(score_threshold)]
+    values = [nested_f1(answer, _count(candidates, cut)) for cut in _cuts(score_threshold)]
     density = _AREA / micrograph.pixels.size
     eight, sixteen = (blob_counts(micrograph.pixels, halvings) for halvings in (2, 3))
     values.append(math.log1p(density * eight.dark))
@@ -134,7 +134,7 @@ def _count(candidates: Detections, cut: float) -> int:
     return int((candidates.scores >= cut - 1e-12).sum())  # 0.375 x 0.8 is a rounding above 0.3
 
 
-def _nested_f1(one: int, other: int) -> float:
+def nested_f1(one: int, other: int) -> float:
     """F1 of two answers of which one holds the other."""
     return 2 * min(one, other) / (one + other) if one + other else 1.0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from passband.cavities.domains import draw_set
+from passband.cavities.draws import draw_set
 from passband.cavities.image import CavityRecord
 from passband.detections.matching import OPTIMAL
 from passband.detections.measured import measured_scores

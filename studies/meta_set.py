@@ -25,7 +25,8 @@ import torch
 from scipy import ndimage
 from sklearn.ensemble import ExtraTreesRegressor
 
-from passband.cavities.domains import draw_set
+from evidence_features import nested_f1
+from passband.cavities.draws import draw_set
 from passband.cavities.export import draw_export, export_image
 from passband.cavities.files import truth_of
 from passband.cavities.image import CavityRecord, simulate_cavities
@@ -41,6 +42,7 @@ from passband.judge.calibrate import calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.store.columns import rows_csv
 from passband.store.files import write_whole
+from shipped_bundle import labelled
 
 ROWS = Path("studies/results/meta_rows.csv")
 NAMES = (
@@ -59,32 +61,32 @@ Pair = tuple[Micrograph, Detections]
 
 
 def as_it_is(record: CavityRecord, rng: np.random.Generator) -> Pair:
-    return pair(record)
+    return labelled(record, "")
 
 
 def other_defocus(record: CavityRecord, rng: np.random.Generator) -> Pair:
     factor = math.exp(rng.uniform(math.log(0.2), math.log(4))) * (-1 if rng.random() < 0.5 else 1)
     conditions = replace(record.conditions, C10=factor * record.conditions.C10)
-    return pair(replace(record, conditions=conditions))
+    return labelled(replace(record, conditions=conditions), "")
 
 
 def other_dose(record: CavityRecord, rng: np.random.Generator) -> Pair:
-    factor = math.exp(rng.uniform(math.log(0.02), math.log(5)))
-    return pair(replace(record, conditions=replace(record.conditions, dose=factor * record.conditions.dose)))
+    dose = math.exp(rng.uniform(math.log(0.02), math.log(5))) * record.conditions.dose
+    return labelled(replace(record, conditions=replace(record.conditions, dose=dose)), "")
 
 
 def other_camera(record: CavityRecord, rng: np.random.Generator) -> Pair:
     half = math.exp(rng.uniform(math.log(0.03), math.log(0.8)))
-    return pair(replace(record, conditions=replace(record.conditions, mtf_half=half)))
+    return labelled(replace(record, conditions=replace(record.conditions, mtf_half=half)), "")
 
 
 def negative(record: CavityRecord, rng: np.random.Generator) -> Pair:
-    micrograph, truth = pair(record)
+    micrograph, truth = labelled(record, "")
     return replace(micrograph, pixels=micrograph.pixels.max() - micrograph.pixels), truth
 
 
 def unevenly_lit(record: CavityRecord, rng: np.random.Generator) -> Pair:
-    micrograph, truth = pair(record)
+    micrograph, truth = labelled(record, "")
     y, x = (np.linspace(-1, 1, n) for n in micrograph.shape)
     depth, (across, down) = rng.uniform(0.2, 0.8), rng.uniform(-0.6, 0.6, 2)
     light = 1 - depth * ((y[:, None] - down) ** 2 + (x[None, :] - across) ** 2) / 2
@@ -93,7 +95,7 @@ def unevenly_lit(record: CavityRecord, rng: np.random.Generator) -> Pair:
 
 def other_scale(record: CavityRecord, rng: np.random.Generator) -> Pair:
     """Of an unknown pixel size, so that nothing brings it back."""
-    micrograph, truth = pair(record)
+    micrograph, truth = labelled(record, "")
     factor = math.exp(rng.uniform(math.log(0.5), math.log(2)))
     pixels = resized(micrograph.pixels, factor)
     boxes = truth.boxes_xyxy * np.tile([pixels.shape[1] / 512, pixels.shape[0] / 512], 2)
@@ -120,12 +122,6 @@ WAYS: dict[str, Callable[[CavityRecord, np.random.Generator], Pair]] = {
 }
 
 
-def pair(record: CavityRecord) -> Pair:
-    image = simulate_cavities(record)
-    size = record.conditions.pixel_size
-    return Micrograph(pixels=image.pixels, name="", pixel_size=size), truth_of(image)
-
-
 LOOKS: dict[str, Callable[[np.ndarray], tuple[np.ndarray, float]]] = {
     "noise": lambda p: (noisier(p), 1.0),
     "shrunk": lambda p: (resized(p, SHRINK), SHRINK),
@@ -142,14 +138,14 @@ def noisier(pixels: np.ndarray) -> np.ndarray:
 
 def evidence(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, dict[str, float]]:
     """The answer at the bundle's threshold, and what else tells of it."""
-    cut, weak = bundle.score_threshold, replace_threshold(bundle)
+    cut, weak = bundle.score_threshold, down_to_the_weakest(bundle)
     candidates = detect(micrograph, weak)
     answer = candidates.above(cut)
     n = len(answer)
     told = {"soft": math.log((1 + float(candidates.scores.sum())) / (1 + n))}
     for name, factor in (("far_below", 0.3), ("below", 0.6)):
-        told[f"nested_{name}"] = nested(n, int((candidates.scores >= factor * cut).sum()))
-    told["nested_above"] = nested(n, int((candidates.scores >= 1 - 0.3 * (1 - cut)).sum()))
+        told[f"nested_{name}"] = nested_f1(n, int((candidates.scores >= factor * cut).sum()))
+    told["nested_above"] = nested_f1(n, int((candidates.scores >= 1 - 0.3 * (1 - cut)).sum()))
     for name, look in LOOKS.items():
         pixels, scale = look(micrograph.pixels)
         size = None if micrograph.pixel_size is None else micrograph.pixel_size / scale
@@ -162,13 +158,8 @@ def evidence(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, dict[s
 
 
 @lru_cache(maxsize=2)
-def replace_threshold(bundle: Bundle) -> Bundle:
+def down_to_the_weakest(bundle: Bundle) -> Bundle:
     return replace(bundle, score_threshold=WEAKEST)
-
-
-def nested(one: int, other: int) -> float:
-    """F1 of two answers of which one holds the other."""
-    return 2 * min(one, other) / (one + other) if one + other else 1.0
 
 
 def rims(pixels: np.ndarray, found: Detections) -> dict[str, float]:

@@ -32,7 +32,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from passband.cavities.domains import draw_set
+from passband.cavities.draws import draw_set
 from passband.cavities.export import draw_export, export_image
 from passband.cavities.files import truth_of
 from passband.cavities.image import CavityRecord, simulate_cavities

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 
 from blobs import BlobConfig, detect_blobs, fit_blobs
-from passband.cavities.domains import PAIRS, draw_set
+from passband.cavities.domains import PAIRS
+from passband.cavities.draws import draw_set
 from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores

@@ -35,7 +35,7 @@ PUBLIC = {
     "classify_particles": "passband.particles.model",
     "default_bundle": "passband.detectors.bundle",
     "detect": "passband.detectors.infer",
-    "draw_cavities": "passband.cavities.domains",
+    "draw_cavities": "passband.cavities.draws",
     "draw_specimen": "passband.hrtem.specimen.specimen",
     "evaluate": "passband.estimate.evaluation.evaluate",
     "exit_wave": "passband.hrtem.wave.scattering",

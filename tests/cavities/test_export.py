@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passband.cavities.domains import draw_set
+from passband.cavities.draws import draw_set
 from passband.cavities.export import Export, Writing, draw_export, export_image
 from passband.cavities.image import CavityImage, simulate_cavities
 

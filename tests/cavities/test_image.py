@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passband.cavities.domains import DOMAINS, PAIRS, draw_cavities, draw_set, parse_domain
+from passband.cavities.domains import DOMAINS, PAIRS, parse_domain
+from passband.cavities.draws import draw_cavities, draw_set
 from passband.cavities.image import Body, CavityRecord, Foil, simulate_cavities
 from passband.errors import ParameterError
 from passband.optics.conditions import ImagingConditions

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from passband.cavities.domains import draw_set
+from passband.cavities.draws import draw_set
 from passband.cavities.files import truth_of
 from passband.cavities.image import simulate_cavities
 from passband.detections.detections import Detections

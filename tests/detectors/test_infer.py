@@ -8,7 +8,7 @@ import scipy.ndimage
 import torch
 from torchvision.models.detection import MaskRCNN
 
-from passband.cavities.domains import draw_set
+from passband.cavities.draws import draw_set
 from passband.cavities.image import simulate_cavities
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from passband.cavities.domains import draw_set
+from passband.cavities.draws import draw_set
 from passband.cavities.image import simulate_cavities
 from passband.detections.detections import Detections
 from passband.detections.labelled import LabelledImages

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torchvision.models.detection import MaskRCNN
 
-from passband.cavities.domains import DOMAINS, draw_set
+from passband.cavities.domains import DOMAINS
+from passband.cavities.draws import draw_set
 from passband.cavities.files import truth_of
 from passband.cavities.image import simulate_cavities
 from passband.detections.detections import Detections

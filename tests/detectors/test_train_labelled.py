@@ -10,7 +10,7 @@ import tifffile
 import torch
 from typer.testing import CliRunner
 
-from passband.cavities.domains import draw_set
+from passband.cavities.draws import draw_set
 from passband.cavities.image import simulate_cavities
 from passband.cli import app
 from passband.detections.detections import Detections

@@ -134,6 +134,7 @@ def _emds(folder, pixels):
                     "OperatingMode": "1",
                 },
                 "Instrument": {"InstrumentModel": "Titan", "InstrumentId": "3492"},
+                "Acquisition": {"AcquisitionStartDatetime": {"DateTime": "1456581911"}},
             }
         ).encode()
         column = np.frombuffer(words.ljust(1000, b"\0"), np.uint8)

@@ -272,6 +272,15 @@ def test_the_date_of_a_tiff_is_the_microscopes(tmp_path, true_pixels, tags, acqu
     assert read_micrograph(path).acquired == acquired
 
 
+def test_the_date_of_a_velox_file_and_of_a_series_with_its_emi(tmp_path, place, make_ser, true_pixels):
+    assert read_micrograph(place("velox.emd"), frame=0).acquired == "2016-02-27 14:05:11 UTC"
+    path = tmp_path / "a_1.ser"
+    path.write_bytes(make_ser([true_pixels]))
+    assert read_micrograph(path).acquired == ""
+    (tmp_path / "a.emi").write_text("<AcquireDate>Sat Feb 27 14:05:11 2016</AcquireDate>")
+    assert read_micrograph(path).acquired == "Sat Feb 27 14:05:11 2016"
+
+
 def test_the_date_of_an_ome_file(tmp_path, true_pixels):
     path = tmp_path / "a.ome.tif"
     xml = "<OME><Image><AcquisitionDate>2016-02-27T14:05:11</AcquisitionDate></Image></OME>"

@@ -8,7 +8,8 @@ from dataclasses import asdict, fields
 import numpy as np
 import pytest
 
-from passband.cavities.domains import DOMAINS, draw_cavities
+from passband.cavities.domains import DOMAINS
+from passband.cavities.draws import draw_cavities
 from passband.cavities.image import CavityRecord
 from passband.errors import ParameterError
 from passband.optics.conditions import (

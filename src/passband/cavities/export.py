@@ -178,7 +178,8 @@ def export_image(image: CavityImage, export: Export) -> CavityImage:
 
     Examples
     --------
-    >>> from passband.cavities.domains import DOMAINS, draw_cavities
+    >>> from passband.cavities.domains import DOMAINS
+    >>> from passband.cavities.draws import draw_cavities
     >>> from passband.cavities.image import simulate_cavities
     >>> record = draw_cavities(DOMAINS["B"], np.random.default_rng(0), shape=(64, 64))
     >>> sent = export_image(simulate_cavities(record), Export(data_bar=16))

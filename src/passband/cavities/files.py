@@ -67,7 +67,7 @@ def write_simulated(
     Examples
     --------
     >>> import tempfile
-    >>> from passband.cavities.domains import draw_set
+    >>> from passband.cavities.draws import draw_set
     >>> records = list(draw_set(["A:under"], 1, seed=0, shape=(64, 64)))
     >>> with tempfile.TemporaryDirectory() as out:
     ...     _ = write_simulated(out, records)

@@ -1,6 +1,6 @@
 """Fresnel-contrast cavities in a metal foil, with the mask of every one.
 
-Draw, record, apply: `draw_cavities` of `physics.cavity_domains` makes a `CavityRecord`, plain
+Draw, record, apply: `draw_cavities` of `cavities.draws` makes a `CavityRecord`, plain
 numbers and seeds; `simulate_cavities` turns a record into an image, the same bit for bit each time.
 
 A cavity is missing material. Where the projected thickness of the foil falls from t to t - T, the

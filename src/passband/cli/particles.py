@@ -147,8 +147,7 @@ def extract(
     files, missing = find_micrographs(micrographs, notes)
     notes += reading.notes_on(files)
     with show_progress("extracting") as progress:
-        images = reading.images(files)
-        done = extend_library(out, images, settings, reading=reading, detections=given, progress=progress)
+        done = extend_library(out, files, settings, reading=reading, detections=given, progress=progress)
     skipped, notes = (*missing, *done.skipped), [*notes, *done.notes]
     print_notes(notes)
     if json:

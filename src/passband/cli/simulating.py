@@ -38,7 +38,7 @@ def simulate_cavities(
 
     For example `passband simulate cavities --out demo --count 20 --domain B --focus over --seed 1`.
     """
-    from passband.cavities.domains import draw_set
+    from passband.cavities.draws import draw_set
     from passband.cavities.files import write_simulated
 
     records = list(draw_set([f"{domain}:{focus.value}"], count, seed=seed, shape=(size, size)))

@@ -39,7 +39,7 @@ class SceneImages:
     ranges
         What conditions are drawn from; the dataset's own if not given.
     device
-        Where images are calculated: "cuda" draws thirty times as many, whose noise is another than on a CPU.
+        Where images are calculated: "cuda" draws many more, whose noise is another than on a CPU.
 
     Raises
     ------

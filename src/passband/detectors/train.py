@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from passband.adam import Adam
-from passband.cavities.domains import DOMAINS, draw_set
+from passband.cavities.domains import DOMAINS
+from passband.cavities.draws import draw_set
 from passband.cavities.export import draw_export, export_image
 from passband.cavities.files import truth_of
 from passband.cavities.image import CavityRecord, simulate_cavities
@@ -179,7 +180,8 @@ def train_detector(
     average = {k: v.clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
     kept, log, looks_kept = out / "checkpoint.safetensors", TrainLog(out / "log.csv"), out / "looks.csv"
     given = None if samples is None else _given(samples, config, out)
-    depends = asdict(config) | ({} if given is None else {"labelled_images": given.sha256})
+    depends = {k: v for k, v in asdict(config).items() if k != "device"}  # a run may move to another
+    depends |= {} if given is None else {"labelled_images": given.sha256}
     checkpoint = read_checkpoint(kept, depends)
     first = resume_training(checkpoint, model, optimizer, average, log)
     looks = list(checkpoint.state.get("looks", [])) if checkpoint else []

@@ -27,8 +27,7 @@ from passband.judge.sheet import Sheet
 from passband.judge.verdict import Judge, Verdict, without_detections
 from passband.micrographs import scale_bar
 from passband.micrographs.about import about_conditions
-from passband.micrographs.many import Errors, Reading, find_micrographs, without_name
-from passband.micrographs.readers import count_frames
+from passband.micrographs.many import Errors, Reading, find_micrographs, frames_of, without_name
 from passband.processes import one_thread
 from passband.store.parts import key
 from passband.store.runs import arrays_sha256
@@ -250,7 +249,8 @@ class _Items:
 
     def __init__(self, *, files: Sequence[str], plan: Plan, given: Given | None) -> None:
         self._given = given
-        self._files = [(path, _frames(path, plan.frames)) for path in files]
+        wanted = plan.frames
+        self._files = [(path, [None] if wanted is None else frames_of(path, wanted)) for path in files]
         self._count = sum(len(frames) for _, frames in self._files)
         self.first = files[0] if files else ""
 
@@ -262,19 +262,6 @@ class _Items:
         for number, (path, frame) in enumerate(images):
             given = None if self._given is None else self._given.only(path)
             yield _Item(number=number, path=path, frame=frame, given=given)
-
-
-def _frames(path: str, wanted: slice | None) -> Sequence[int | None]:
-    """Which frames of a file are judged; [None] is the file as one micrograph, or what is wrong with it."""
-    if wanted is None:
-        return [None]
-    try:
-        count = count_frames(path)
-    except PassbandError:
-        return [None]  # reading it says why
-    if count == 1:
-        return [None]
-    return range(count)[wanted] or [count]  # reading the frame after the last says how many there are
 
 
 def _outcomes(

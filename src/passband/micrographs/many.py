@@ -61,7 +61,8 @@ class Reading:
         """What is to be read of files: of a film each frame, as "film.mrc#0", where that was asked for."""
         if self.frame != "all":
             return tuple(files)
-        return tuple(image for file in files for image in _frames_of(file))
+        frames = ((file, frame) for file in files for frame in frames_of(file, slice(None)))
+        return tuple(file if frame is None else f"{file}#{frame}" for file, frame in frames)
 
     def read(self, path: str) -> Micrograph:
         """One micrograph, a file or a frame as `images` names it, with the pixel size that holds for it."""
@@ -112,13 +113,15 @@ def file_and_frame(image: str) -> tuple[str, int | None]:
     return found[1], int(found[2])
 
 
-def _frames_of(file: str) -> Sequence[str]:
-    """Names of the frames of a film; a file of one image, or that gives none, stays what it is."""
+def frames_of(file: str, wanted: slice) -> Sequence[int | None]:
+    """Which frames of a film are meant; [None] is a file as one micrograph, or what is wrong with it."""
     try:
         count = count_frames(file)
     except PassbandError:
-        return [file]  # reading it says why
-    return [file] if count == 1 else [f"{file}#{i}" for i in range(count)]
+        return [None]  # reading it says why
+    if count == 1:
+        return [None]
+    return range(count)[wanted] or [count]  # reading the frame after the last says how many there are
 
 
 def find_micrographs(paths: Sequence[str], notes: list[str] | None = None) -> tuple[tuple[str, ...], Errors]:

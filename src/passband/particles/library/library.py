@@ -202,7 +202,8 @@ def extend_library(
     """
     from passband import __version__
 
-    folder, reading, paths = Path(folder), reading or Reading(), [os.fspath(p) for p in paths]
+    folder, reading = Path(folder), reading or Reading()
+    paths = reading.images([os.fspath(p) for p in paths])
     outlines = "threshold" if detections is None else "detections"
     known = None
     if is_begun(folder, LIBRARY):
