@@ -106,7 +106,7 @@ WIDENING = {
 """One after the other, each from the weights of the one before. The two of large batches were done on a GPU,
 in nine minutes each, and their rate followed the clock, not the steps."""
 SEEDS = {"validation": 1001, "test": 1002, "calibration": 2003, "wide validation": 1003, "sides": 7001}
-"""Training has seeds 0 to 2."""
+"""Training has seeds 0 to 5."""
 TESTED = (
     *(f"{s}:{f}" for f in ("under", "over", "in") for s in ("A", "B", "C", "W")),
     *("A-cluttered:under", "A-cluttered:over", "B-starved:under", "C-smeared:under"),

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Library = Annotated[Path, typer.Argument(help="Folder made by `passband particles extract`.")]
 ParticleBundle = Annotated[Path, typer.Argument(help="Made by `passband particles fit`.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+_SHOWN = 8
+"""Of many files so many are named."""
 
 
 class Polarity(StrEnum):
@@ -278,6 +280,7 @@ def _in_words(done: Extraction) -> str:
         total = counted(done.total, "particle")
         lines.append(f"{total} in all, {done.there} of the micrographs were there before")
     if done.empty:
-        lines.append(f"without a particle ({len(done.empty)}): {', '.join(done.empty)}")
+        more = f" and {len(done.empty) - _SHOWN} more" if len(done.empty) > _SHOWN else ""
+        lines.append(f"without a particle ({len(done.empty)}): {', '.join(done.empty[:_SHOWN])}{more}")
     lines += [f"{path} is the same micrograph as {other}: left out" for path, other in done.duplicates]
     return "\n".join(lines)
