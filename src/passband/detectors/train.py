@@ -180,8 +180,7 @@ def train_detector(
     average = {k: v.clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
     kept, log, looks_kept = out / "checkpoint.safetensors", TrainLog(out / "log.csv"), out / "looks.csv"
     given = None if samples is None else _given(samples, config, out)
-    depends = {k: v for k, v in asdict(config).items() if k != "device"}  # a run may move to another
-    depends |= {} if given is None else {"labelled_images": given.sha256}
+    depends = asdict(config) | ({} if given is None else {"labelled_images": given.sha256})
     checkpoint = read_checkpoint(kept, depends)
     first = resume_training(checkpoint, model, optimizer, average, log)
     looks = list(checkpoint.state.get("looks", [])) if checkpoint else []
