@@ -11,7 +11,7 @@ export PASSBAND_DATA ?= $(abspath ../shared/data)
 CORES ?= $(shell n=$$(env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1); echo $$((n < 8 ? n : 8)))
 PARALLEL := $(if $(filter-out 0 1,$(CORES)),-n $(CORES) --dist loadfile)
 
-.PHONY: setup demo cards hrtem realism test test-slow test-kernels lint bench real
+.PHONY: setup demo cards hrtem realism test suite test-slow test-kernels lint bench real
 
 setup: $(STAMP)
 
@@ -37,8 +37,11 @@ hrtem: setup
 realism: setup
 	$(PY) studies/realism.py out/realism
 
+# Both at once: what lint does takes one core for a while.
 test: setup
-	$(MAKE) --no-print-directory lint
+	$(MAKE) --no-print-directory -j 2 lint suite
+
+suite: setup
 	$(PY) -m pytest -q -m "not slow" $(PARALLEL)
 
 # What takes minutes: twenty kills of a simulation, arrays killed again and again, very many boxes.

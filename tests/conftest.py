@@ -21,6 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
         made_once.begin()
     if tests:
         gc.disable()  # until all is imported, which stays
+        # A test process is one of several, one a core: what it tests starts others only where it is told to.
+        importlib.import_module("passband.processes").core_count = lambda: 1  # type: ignore[attr-defined]
         fixtures = importlib.import_module("shared_fixtures")
         config.pluginmanager.register(fixtures)
         if draws := config.getoption("draws"):

@@ -15,7 +15,7 @@ from passband.detections.scores import object_scores
 from passband.detectors import infer
 from passband.detectors.bundle import default_bundle
 from passband.detectors.config import SLIM
-from passband.detectors.infer import detect
+from passband.detectors.infer import detect, detect_candidates
 from passband.detectors.rescale import rescaling, resized
 from passband.errors import BundleError, ParameterError
 from passband.micrographs.micrograph import Micrograph
@@ -89,6 +89,23 @@ def test_masks_lie_on_their_boxes_inside_the_image(scene, whole):
         assert np.abs(np.array(mask.box_xyxy) - box).max() <= 1.5
 
 
+def test_candidates_go_down_to_the_weakest_and_the_answer_among_them_stays_as_it_is(
+    scene, whole, monkeypatch
+):
+    answer, candidates = detect_candidates(scene[0], default_bundle())
+    np.testing.assert_array_equal(answer.boxes_xyxy, whole.boxes_xyxy)
+    np.testing.assert_array_equal(answer.scores, whole.scores)
+    assert len(answer.masks) == len(answer) and answer.score_threshold == whole.score_threshold
+    low = detect(scene[0], replace(default_bundle(), score_threshold=infer.WEAKEST))
+    np.testing.assert_array_equal(candidates.boxes_xyxy, low.boxes_xyxy)
+    assert candidates.masks is None and candidates.score_threshold == infer.WEAKEST
+    assert len(candidates) > len(answer) and candidates.scores.min() < answer.score_threshold
+    monkeypatch.setattr(infer, "TILES", (384,))  # put together from tiles, each has its own outline
+    tiled, _ = detect_candidates(scene[0], default_bundle())
+    for mask, box in zip(tiled.masks, tiled.boxes_xyxy, strict=True):
+        assert np.abs(np.array(mask.box_xyxy) - box).max() <= 1.5
+
+
 def test_a_finer_micrograph_is_rescaled_and_its_boxes_come_back_in_its_own_pixels(scene):
     micrograph, truth = scene
     fine = np.kron(micrograph.pixels, np.ones((2, 2), np.float32))
@@ -128,11 +145,50 @@ def test_weights_of_another_network_are_refused(scene):
         detect(scene[0], replace(default_bundle(), weights={"w": torch.zeros(2)}))
 
 
+class Heads:
+    """Heads of a network that find what they are told to, each object in all pixels of its box."""
+
+    def __init__(self, find):
+        self.find = find
+
+    def box_roi_pool(self, features, proposals, size):
+        return features
+
+    def box_head(self, pooled):
+        return pooled
+
+    def box_predictor(self, seen):
+        return seen, None
+
+    def postprocess_detections(self, seen, deltas, proposals, size):
+        boxes, scores = self.find(seen, *size[0])
+        return [boxes], [scores], [torch.ones(len(boxes), dtype=torch.int64)]
+
+    def has_mask(self):
+        return True
+
+    def mask_roi_pool(self, features, boxes, size):
+        return boxes[0]
+
+    def mask_head(self, pooled):
+        return pooled
+
+    def mask_predictor(self, boxes):
+        return torch.full((len(boxes), 2, 28, 28), 9.0)
+
+
+def patches_in(features, height, width):
+    places = scipy.ndimage.find_objects(scipy.ndimage.label(features[:height, :width] > 2)[0])
+    boxes = [[x.start, y.start, x.stop, y.stop] for y, x in places]
+    return torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4), torch.linspace(0.99, 0.9, len(boxes))
+
+
 class Seeing(MaskRCNN):
     """A network that finds each bright patch of what it is given, exactly."""
 
     def __init__(self):
         torch.nn.Module.__init__(self)
+        self.roi_heads = Heads(patches_in)
 
     def backbone(self, padded):
         assert padded.shape[2] % 32 == padded.shape[3] % 32 == 0
@@ -140,19 +196,6 @@ class Seeing(MaskRCNN):
 
     def rpn(self, images, features):
         return features, {}
-
-    def roi_heads(self, features, proposals, size):
-        height, width = size[0]
-        places = scipy.ndimage.find_objects(scipy.ndimage.label(features[:height, :width] > 2)[0])
-        boxes = [[x.start, y.start, x.stop, y.stop] for y, x in places]
-        n = len(boxes)
-        found = {
-            "labels": torch.ones(n, dtype=torch.int64),
-            "boxes": torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
-            "scores": torch.linspace(0.99, 0.9, n),
-            "masks": torch.ones(n, 1, 28, 28),
-        }
-        return [found], {}
 
 
 def seen_in_tiles(monkeypatch, pixels, tile):
@@ -183,14 +226,11 @@ def test_no_object_is_lost_between_two_tiles_wherever_their_sides_cut_it(monkeyp
         assert boxes == sorted(patches)
 
 
-def told(boxes, scores, masks=None):
+def told(boxes, scores):
     """A network that says this of every tile."""
     network = Seeing()
     boxes = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-    masks = torch.ones(len(boxes), 1, 28, 28) if masks is None else masks
-    labels = torch.ones(len(boxes), dtype=torch.int64)
-    answer = {"boxes": boxes, "labels": labels, "scores": torch.tensor(scores), "masks": masks}
-    network.roi_heads = lambda features, proposals, size: ([answer], {})
+    network.roi_heads = Heads(lambda *_: (boxes, torch.tensor(scores)))
     return network
 
 
@@ -198,7 +238,7 @@ def kept_boxes(boxes, at=(0, 0), whole=(100, 120), scores=None, threshold=0.5):
     """Boxes of a tile of 100 x 120 pixels that are kept, in the pixels of the whole image."""
     part = torch.zeros(2, 100, 120)
     network = told(boxes, scores or [0.9] * len(boxes))
-    found = infer._detect_tile(network, part, at, whole, threshold)
+    found = infer._detect_tile(network, part, at, whole, threshold, threshold)
     assert len(found.boxes) == len(found.masks)
     return found.boxes.tolist()
 
@@ -328,9 +368,8 @@ def test_boxes_and_masks_come_back_in_the_micrographs_own_pixels(scale):
     scores = torch.tensor([0.9, 0.8, 1.1, 0.6, 0.55])
     scaled = torch.from_numpy((scale * boxes).astype(np.float32))
     labels = torch.ones(len(boxes), dtype=torch.int64)
-    found = infer._in_own_pixels(
-        own, bundle, infer._Found(boxes=scaled, scores=scores, labels=labels, masks=masks)
-    )
+    there = infer._Found(boxes=scaled, scores=scores, labels=labels, masks=masks)
+    found = infer._in_own_pixels(own, bundle, there, bundle.score_threshold)
     expected = [[10, 20, 30, 44], [0, 0, 8, 10], [90, 70, 100, 80]]
     np.testing.assert_allclose(found.boxes_xyxy, expected)
     np.testing.assert_allclose(found.scores, [0.9, 0.8, 1.0], atol=1e-6)

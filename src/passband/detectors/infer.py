@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,6 +37,8 @@ STRIP_MARGIN = 200
 BYTES_PER_STRIP_PIXEL = 24
 """Peak memory of a row of tiles' input, per pixel of its rows and those around it."""
 NMS_IOU = 0.4
+WEAKEST = 0.05
+"""Score of the weakest candidate, as torchvision keeps them."""
 
 
 def detect(
@@ -77,20 +79,50 @@ def detect(
     >>> len(detect(flat, default_bundle()))
     0
     """
-    config = bundle.detector
-    if not isinstance(config, DetectorConfig):
+    if not isinstance(bundle.detector, DetectorConfig):
         return segment_objects(micrograph, bundle, memory_gb=memory_gb)
+    cut = bundle.score_threshold
+    return _in_own_pixels(micrograph, bundle, _find(micrograph, bundle, cut, memory_gb, progress), cut)
+
+
+def detect_candidates(
+    micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0, progress: Progress | None = None
+) -> tuple[Detections, Detections]:
+    """What a bundle's detector finds, and beside it all that it weighed, down to a score of `WEAKEST`.
+
+    Parameters
+    ----------
+    micrograph, bundle, memory_gb, progress
+        As in `detect`; not of a segmenter.
+
+    Returns
+    -------
+    tuple of Detections
+        The answer as `detect` gives it, and all candidates without outlines.
+    """
+    found = _find(micrograph, bundle, WEAKEST, memory_gb, progress)
+    cut = bundle.score_threshold
+    answer, boxes = found.at(torch.nonzero(found.scores >= cut)[:, 0]), replace(found, masks=None)
+    return _in_own_pixels(micrograph, bundle, answer, cut), _in_own_pixels(micrograph, bundle, boxes, WEAKEST)
+
+
+def _find(
+    micrograph: Micrograph, bundle: Bundle, weakest: float, memory_gb: float, progress: Progress | None
+) -> _Found:
+    """Objects of a score, those of the bundle's threshold outlined, in the pixels that the network saw."""
+    config = bundle.detector
+    assert isinstance(config, DetectorConfig)
     scale = rescaling(micrograph, bundle)
     larger = max(1.0, scale)
     tile = _tile_side(config, tuple(math.ceil(n * larger) for n in micrograph.shape), memory_gb)
     pixels = resized(micrograph.pixels, scale)
     if float(np.ptp(pixels)) == 0.0:
-        return _nothing(micrograph, bundle)
+        return _nothing(config)
     from torchvision.ops import nms
 
     from passband.detectors.mask_rcnn import grey_levels, input_channels, input_rows
 
-    model = _network(bundle)
+    model, cut = _network(bundle), bundle.score_threshold
     channels, levels = input_channels(config), grey_levels(pixels)
     found: list[_Found] = []
     height, width = pixels.shape
@@ -101,34 +133,42 @@ def detect(
             if progress and len(rows) * len(columns) > 1:
                 progress("tile", len(found), len(rows) * len(columns))
             part = strip[:, :, x : x + tile]
-            found.append(_detect_tile(model, part, (y, x), (height, width), bundle.score_threshold))
+            found.append(_detect_tile(model, part, (y, x), (height, width), cut, weakest))
     together = _Found(
         boxes=torch.cat([f.boxes for f in found]),
         scores=torch.cat([f.scores for f in found]),
         labels=torch.cat([f.labels for f in found]),
-        masks=[m for f in found for m in f.masks],
+        masks=[m for f in found for m in f.masks or []] if config.masks else None,
     )
     # Best first, and of two classes at one place the better.
-    best = together.at(nms(together.boxes, together.scores, NMS_IOU))
-    return _in_own_pixels(micrograph, bundle, best).outside(micrograph.written)
+    return together.at(nms(together.boxes, together.scores, NMS_IOU))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Found:
-    """Objects of a tile or of all; without masks the list is empty."""
+    """Objects of a tile or of all; without outlines, and of one that is weighed alone, there is no mask."""
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-    masks: list[InstanceMask]
+    masks: list[InstanceMask | None] | None
 
     def at(self, places: Tensor) -> _Found:
         return _Found(
             boxes=self.boxes[places],
             scores=self.scores[places],
             labels=self.labels[places],
-            masks=[self.masks[i] for i in places.tolist()] if self.masks else [],
+            masks=None if self.masks is None else [self.masks[i] for i in places.tolist()],
         )
+
+
+def _nothing(config: DetectorConfig) -> _Found:
+    return _Found(
+        boxes=torch.zeros(0, 4),
+        scores=torch.zeros(0),
+        labels=torch.zeros(0).long(),
+        masks=[] if config.masks else None,
+    )
 
 
 def _tile_side(config: DetectorConfig, shape: tuple[int, ...], memory_gb: float) -> int:
@@ -164,11 +204,9 @@ def _network(bundle: Bundle) -> FasterRCNN:
     keep_freed_memory()
     model = load_weights(build_detector(bundle.detector), bundle).eval()
     model = model.to(memory_format=torch.channels_last)
-    # What scores less is never kept, and cannot suppress what scores more: it need not be outlined.
-    model.roi_heads.score_thresh = max(model.roi_heads.score_thresh, bundle.score_threshold - 1e-6)
     # torchvision reads the strides of its pyramid off the first image, before padding, and keeps them.
     first = torch.zeros(input_channels(bundle.detector), 64, 64)
-    _detect_tile(model, first, (0, 0), (64, 64), bundle.score_threshold)
+    _detect_tile(model, first, (0, 0), (64, 64), bundle.score_threshold, bundle.score_threshold)
     return model
 
 
@@ -187,9 +225,14 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
 
 @torch.inference_mode()
 def _detect_tile(
-    model: FasterRCNN, part: Tensor, at: tuple[int, int], whole: tuple[int, int], threshold: float
+    model: FasterRCNN,
+    part: Tensor,
+    at: tuple[int, int],
+    whole: tuple[int, int],
+    threshold: float,
+    weakest: float,
 ) -> _Found:
-    """What is in one tile, in the whole image's pixels.
+    """What is in one tile, in the whole image's pixels; outlined from the threshold on.
 
     Objects that touch a side of the tile inside the image are left to the neighbour, which sees
     them whole, unless they are too long for what two tiles share.
@@ -199,12 +242,16 @@ def _detect_tile(
     height, width = part.shape[1:]
     padded = torch.nn.functional.pad(part, (0, -width % 32, 0, -height % 32))[None]
     size = [(height, width)]
-    images = ImageList(padded, size)
     features = model.backbone(padded)
-    proposals, _ = model.rpn(images, features)
-    result = model.roi_heads(features, proposals, size)[0][0]
-    boxes, scores = result["boxes"], result["scores"]
-    keep = scores >= threshold
+    proposals, _ = model.rpn(ImageList(padded, size), features)
+    heads = model.roi_heads
+    seen = heads.box_head(heads.box_roi_pool(features, proposals, size))
+    # What scores less is never kept, and cannot suppress what scores more.
+    heads.score_thresh = weakest - 1e-6
+    boxes, scores, labels = (
+        of[0] for of in heads.postprocess_detections(*heads.box_predictor(seen), proposals, size)
+    )
+    keep = scores >= weakest
     keep &= (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
     y, x = at
     # An object that is longer may be cut by both neighbours, and would be lost if each left it.
@@ -220,14 +267,29 @@ def _detect_tile(
     if y + height < whole[0]:
         touches |= boxes[:, 3] > height - 2
     keep &= ~touches | large
-    boxes = boxes[keep] + torch.tensor([x, y, x, y], dtype=boxes.dtype)
-    probability = result["masks"][keep, 0] if "masks" in result else []
-    return _Found(
-        boxes=boxes,
-        scores=scores[keep],
-        labels=result["labels"][keep],
-        masks=[_mask(b, p) for b, p in zip(boxes, probability, strict=True)] if len(probability) else [],
-    )
+    boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
+    shift = torch.tensor([x, y, x, y], dtype=boxes.dtype)
+    masks: list[InstanceMask | None] | None = None
+    if heads.has_mask():
+        sure = scores >= threshold
+        probability = _outlines(model, features, boxes[sure], labels[sure], size)
+        outlined = (_mask(b, p) for b, p in zip(boxes[sure] + shift, probability, strict=True))
+        masks = [next(outlined) if s else None for s in sure.tolist()]
+    return _Found(boxes=boxes + shift, scores=scores, labels=labels, masks=masks)
+
+
+def _outlines(
+    model: FasterRCNN, features: Any, boxes: Tensor, labels: Tensor, size: list[tuple[int, int]]
+) -> Tensor:
+    """How probable it is that a place of a box is of its object, shape (n, y, x)."""
+    from torchvision.models.detection.roi_heads import maskrcnn_inference
+
+    if not len(boxes):
+        return torch.zeros(0, 1, 1)
+    heads = model.roi_heads
+    seen = heads.mask_head(heads.mask_roi_pool(features, [boxes], size))
+    probability: Tensor = maskrcnn_inference(heads.mask_predictor(seen), [labels])[0]
+    return probability[:, 0]
 
 
 def _mask(box: Tensor, probability: Tensor) -> InstanceMask:
@@ -240,13 +302,8 @@ def _mask(box: Tensor, probability: Tensor) -> InstanceMask:
     return InstanceMask(y=y0, x=x0, pixels=pixels.numpy())
 
 
-def _nothing(micrograph: Micrograph, bundle: Bundle) -> Detections:
-    none = _Found(boxes=torch.zeros(0, 4), scores=torch.zeros(0), labels=torch.zeros(0).long(), masks=[])
-    return _in_own_pixels(micrograph, bundle, none)
-
-
-def _in_own_pixels(micrograph: Micrograph, bundle: Bundle, found: _Found) -> Detections:
-    """Detections scaled back to the micrograph's pixels and clipped to its extent."""
+def _in_own_pixels(micrograph: Micrograph, bundle: Bundle, found: _Found, cut: float) -> Detections:
+    """Detections scaled back to the micrograph's pixels and clipped to what the instrument wrote of it."""
     config = bundle.detector
     assert isinstance(config, DetectorConfig)
     height, width = micrograph.shape
@@ -255,18 +312,19 @@ def _in_own_pixels(micrograph: Micrograph, bundle: Bundle, found: _Found) -> Det
     own[:, [0, 2]] = own[:, [0, 2]].clip(0, width)
     own[:, [1, 3]] = own[:, [1, 3]].clip(0, height)
     kept = np.flatnonzero((own[:, 2] - own[:, 0] >= 1) & (own[:, 3] - own[:, 1] >= 1))
-    masks = (
-        tuple(_fitted(found.masks[i], own[i], scale, (height, width)) for i in kept) if config.masks else None
-    )
+    masks = None
+    if found.masks is not None:
+        chosen = ((i, mask) for i in kept if (mask := found.masks[i]) is not None)
+        masks = tuple(_fitted(mask, own[i], scale, (height, width)) for i, mask in chosen)
     names = tuple(config.classes[i - 1] for i in found.labels[kept].tolist()) if config.classes else None
     return Detections(
         image_shape=micrograph.shape,
         boxes_xyxy=own[kept],
         scores=found.scores.numpy().astype(np.float64)[kept].clip(0, 1),
         masks=masks,
-        score_threshold=bundle.score_threshold,
+        score_threshold=cut,
         categories=names,
-    )
+    ).outside(micrograph.written)
 
 
 def _fitted(mask: InstanceMask, box: np.ndarray, scale: float, shape: tuple[int, int]) -> InstanceMask:

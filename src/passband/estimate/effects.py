@@ -309,9 +309,9 @@ def radius(coverage: float, labelled: int = 0) -> float:
     >>> round(radius(0.9), 2), round(radius(0.9, labelled=1000), 2)
     (1.94, 1.65)
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.5 + coverage / 2, ALIKE + labelled))
+    return float(stdtrit(ALIKE + labelled, 0.5 + coverage / 2))
 
 
 def _parts(z: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:

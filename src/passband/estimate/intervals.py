@@ -258,7 +258,7 @@ def _levels(table: RowTable, fitted: FittedEstimator, said: ScoreTable, coverage
     """Of each score, the nominal coverage that nine of ten known domains want, a few images labelled."""
     if fitted.valid_for != NEW_DOMAINS or fitted.effect is None or not isinstance(fitted.regressor, Blend):
         return [coverage] * len(TARGETS)
-    from scipy.stats import t
+    from scipy.special import stdtr
 
     inputs, counts = standardise(fitted.regressor, table.inputs), np.maximum(counts_of(table), 1)
     errors = to_logit(table.scores) - to_logit(said)
@@ -277,7 +277,7 @@ def _levels(table: RowTable, fitted: FittedEstimator, said: ScoreTable, coverage
                 domain=str(name), inputs=inputs[shown], counts=counts[shown], errors=errors[shown]
             )
             shift, spread = learn(fitted.effect, labelled, inputs[rest], counts[rest])
-            shares.append(2 * t.cdf(np.abs(errors[rest] - shift) / spread, ALIKE + few) - 1)
+            shares.append(2 * stdtr(ALIKE + few, np.abs(errors[rest] - shift) / spread) - 1)
         needed.append(np.quantile(np.concatenate(shares), coverage, axis=0))
     if not needed:
         return [coverage] * len(TARGETS)

@@ -104,15 +104,15 @@ def quantile(mixture: Mixture, share: Float64[np.ndarray, " k"] | float) -> Floa
     share
         Inside (0, 1); one for all, or one for each score.
     """
-    from scipy.stats import t
+    from scipy.special import stdtr, stdtrit
 
     freedom = mixture.freedom[:, None, None]
     weights = np.stack([mixture.weight, 1 - mixture.weight])[:, None]
     # Beyond the quantiles of both laws there is no quantile of their mixture.
-    ends = mixture.center + mixture.spread * np.clip(t.ppf(share, freedom), -_FAR, _FAR)
+    ends = mixture.center + mixture.spread * np.clip(stdtrit(freedom, share), -_FAR, _FAR)
     low, high = ends.min(axis=0), ends.max(axis=0)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        below = (weights * t.cdf((middle - mixture.center) / mixture.spread, freedom)).sum(axis=0)
+        below = (weights * stdtr(freedom, (middle - mixture.center) / mixture.spread)).sum(axis=0)
         low, high = np.where(below < share, middle, low), np.where(below < share, high, middle)
     return np.asarray((low + high) / 2)

@@ -323,7 +323,7 @@ def _ends(ratio: Ratio, design: Design, value: float, residuals: Labels, k: int)
 
 def _half_width(design: Design, residuals: Labels, k: int, size: Vector | None) -> float:
     """Student's, of the weighted mean of residuals of which there were ``k``."""
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     sizes, labels = design.counted()
     strata = design.strata[design.labelled]
@@ -351,7 +351,7 @@ def _half_width(design: Design, residuals: Labels, k: int, size: Vector | None) 
         # A spread told by a few large members is known no better than by so few.
         few = float(drawn.sum() ** 2 / (drawn**2).sum()) * k / design.k - spare
         freedom = min(freedom, max(few, 1.0))
-    return float(t.ppf((1 + design.coverage) / 2, freedom)) * math.sqrt(variance)
+    return float(stdtrit(freedom, (1 + design.coverage) / 2)) * math.sqrt(variance)
 
 
 def _share_missed(ratio: Ratio, design: Design, k: int) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 
 from passband.errors import ParameterError
 from passband.generalise.conditions import Axes, Point, axes_faults
-from passband.optics.bands import grid_fault
+from passband.optics.grids import grid_fault
 from passband.store.parts import key
 from passband.units import NM
 

@@ -24,11 +24,13 @@ def mean_interval(values: Vector) -> Interval | None:
     >>> round(low, 2), round(high, 2)
     (0.31, 3.69)
     """
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
     if len(values) < 2:
         return None
-    reach = float(t.ppf((1 + COVERAGE) / 2, len(values) - 1)) * float(values.std(ddof=1)) / len(values) ** 0.5
+    reach = (
+        float(stdtrit(len(values) - 1, (1 + COVERAGE) / 2)) * float(values.std(ddof=1)) / len(values) ** 0.5
+    )
     return float(values.mean()) - reach, float(values.mean()) + reach
 
 
@@ -40,10 +42,10 @@ def count_interval(count: int) -> Interval:
     >>> [round(v, 2) for v in count_interval(10)], count_interval(0)[0]
     ([5.43, 16.96], 0.0)
     """
-    from scipy.stats import chi2
+    from scipy.special import gammaincinv
 
     low, high = (1 - COVERAGE) / 2, (1 + COVERAGE) / 2
-    return float(chi2.ppf(low, 2 * count)) / 2 if count else 0.0, float(chi2.ppf(high, 2 * count + 2)) / 2
+    return float(gammaincinv(count, low)) if count else 0.0, float(gammaincinv(count + 1, high))
 
 
 def density_interval(sizes: Sizes) -> Interval | None:
@@ -64,10 +66,10 @@ def swelling_interval(sizes: Sizes) -> Interval | None:
     if not sizes.swelling_percent:
         return None
     volumes = sizes.diameters**3
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
     relative = math.sqrt(float((volumes**2).sum())) / float(volumes.sum())
-    factor = math.exp(float(norm.ppf((1 + COVERAGE) / 2)) * relative)
+    factor = math.exp(float(ndtri((1 + COVERAGE) / 2)) * relative)
     return sizes.swelling_percent / factor, sizes.swelling_percent * factor
 
 

@@ -82,14 +82,18 @@ def find_starts(problem: RingProblem, reach: Reach, model: RingModel | None = No
 
 def different(found: list[Start]) -> list[Start]:
     """Starts of different focus or spherical aberration, the most striking of each."""
+    left = found[:300]
+    focus, spherical = (np.array([s.lens[i] for s in left]) for i in (0, SPHERICAL))
     kept: list[Start] = []
-    for s in found[:300]:
+    new = np.ones(len(left), bool)
+    for i, s in enumerate(left):
+        if not new[i]:
+            continue
+        kept.append(s)
+        near = np.abs(focus - focus[i]) <= SAME
         # Without spherical aberration a lens and its opposite have one spectrum.
-        focus, spherical = s.lens[0], s.lens[SPHERICAL]
-        foci = (focus,) if spherical else (focus, -focus)
-        same = [k for k in kept if min(abs(f - k.lens[0]) for f in foci) <= SAME]
-        if all(abs(spherical - k.lens[SPHERICAL]) > SAME_C30 for k in same):
-            kept.append(s)
+        near |= (spherical == 0) & (np.abs(focus + focus[i]) <= SAME)
+        new &= ~(near & (np.abs(spherical - spherical[i]) <= SAME_C30))
     return kept
 
 

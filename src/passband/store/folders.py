@@ -16,6 +16,8 @@ from passband.store.files import write_whole
 from passband.store.sealed import load
 
 LOCK = ".lock"
+_FAR = 2**30
+"""Place of the byte that is locked where a locked one cannot be read: beyond what a lock says."""
 # What `write_whole` and zarr's local store call a file until it is whole.
 _HALF_WRITTEN = r"\.(?:{stems}|zarr)\.(?:json|toml|csv)\.[a-z0-9_]{{8}}|\w+\.[0-9a-f]{{32}}\.partial"
 
@@ -153,12 +155,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """
     with (folder / LOCK).open("a+", encoding="utf-8") as lock:
         try:
-            import fcntl
-
-            # Let go of by the system when this process ends, however it ends.
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:  # a system without it: two runs would do the same work twice, no harm beyond
-            pass
+            _hold(lock.fileno())
         except OSError as e:
             lock.seek(0)
             who = " ".join(lock.read(200).split())
@@ -170,6 +167,20 @@ def sole_writer(folder: Path) -> Iterator[None]:
             lock.truncate(0)
             os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield
+
+
+def _hold(file: int) -> None:
+    """Lock a file, or raise an OSError; the system lets go of it when this process ends, however it ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, where nobody else may read a byte that is locked: one far beyond the end
+        import msvcrt
+
+        os.lseek(file, _FAR, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        os.lseek(file, 0, os.SEEK_SET)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager

@@ -16,8 +16,8 @@ from passband.hrtem.specimen.crystals import atomic_number
 from passband.hrtem.specimen.specimen import SpecimenRanges
 from passband.hrtem.wave.sampling import sampling_fault
 from passband.hrtem.wave.scattering import WaveSettings
-from passband.optics.bands import grid_fault
 from passband.optics.conditions import ConditionRanges, Grid, ImagingConditions, Normal, Range, Uniform
+from passband.optics.grids import grid_fault
 from passband.units import electron_wavelength
 
 SPLITS = ("train", "validation", "test")

@@ -15,9 +15,10 @@ from torch import Tensor
 from passband.errors import ParameterError
 from passband.hrtem.wave.focal_average import focal_factors, focal_nodes
 from passband.hrtem.wave.scattering import ExitWave
-from passband.optics.bands import Band, from_band, grid_fault, real_from_band, real_to_band
+from passband.optics.bands import Band, from_band, real_from_band, real_to_band
 from passband.optics.camera import Noise, blur, expose
 from passband.optics.conditions import ImagingConditions
+from passband.optics.grids import grid_fault
 from passband.optics.transfer import Lens, is_round, lens_of, motion_envelope, transfer_function
 from passband.units import electron_wavelength
 

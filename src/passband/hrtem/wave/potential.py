@@ -22,7 +22,8 @@ from passband.errors import ParameterError
 from passband.hrtem.specimen.specimen import Specimen
 from passband.hrtem.wave.absorption import diffuse_factor
 from passband.hrtem.wave.scattering_factors import scattering_factor
-from passband.optics.bands import Band, band_within, grid_fault
+from passband.optics.bands import Band, band_within
+from passband.optics.grids import grid_fault
 from passband.units import POTENTIAL_PER_SCATTERING_FACTOR
 
 CUTOFF = 0.87
