@@ -40,7 +40,7 @@ def test_large_and_small_masks_keep_their_places(monkeypatch):
     ]
     wanted = [qhull(m) for m in masks]
     assert hull_circularities(masks) == pytest.approx(wanted, rel=1e-12)
-    monkeypatch.setattr("passband.detections.hulls._MOST_PAIRS", 1)  # one mask at a time
+    monkeypatch.setattr("passband.detections.hulls._MOST_POINTS", 1)  # one mask at a time
     assert hull_circularities(masks) == pytest.approx(wanted, rel=1e-12)
 
 

@@ -23,6 +23,18 @@ Box = tuple[float, float, float, float]
 _MAX_OUTLINE = 2**23
 
 
+def hold_pixels(masks: Sequence[InstanceMask]) -> npt.NDArray[np.bool_]:
+    """Which masks have a pixel, shape (n,).
+
+    Examples
+    --------
+    >>> pixels = np.array([[[True, False]], [[False, False]]])
+    >>> hold_pixels([InstanceMask(y=0, x=0, pixels=p) for p in pixels]).tolist()
+    [True, False]
+    """
+    return np.array([np.count_nonzero(m.pixels) > 0 for m in masks], bool)
+
+
 def tight_mask(pixels: npt.NDArray[np.bool_], *, y: int = 0, x: int = 0) -> InstanceMask | None:
     """Crop an object's pixels to where they are.
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from passband.detections.hulls import hull_circularities
+from passband.detections.masks import hold_pixels
 from passband.detections.matching import Matches, MatchingRule
 from passband.errors import ParameterError
 from passband.types import InstanceMask, Vector
@@ -286,7 +287,7 @@ def swelling_percent(diameters: npt.ArrayLike, area: float, thickness: float) ->
 
 
 _TALL = 128
-"""A mask of more rows is measured by itself: pairs of its points would take too much memory."""
+"""A mask of more rows is measured by itself: a library's hull takes less time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,7 +324,7 @@ def _hull(mask: InstanceMask) -> _Hull:
 
 def _nonempty(instances: Sequence[InstanceMask]) -> Sequence[InstanceMask]:
     """Give the same masks, or an error naming those without a pixel."""
-    empty = [i for i, m in enumerate(instances) if not m.pixels.any()]
+    empty = np.flatnonzero(~hold_pixels(instances)).tolist()
     if empty:
         raise ParameterError(f"masks must hold a pixel to have a size; these are empty: {empty}")
     return instances

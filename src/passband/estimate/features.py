@@ -11,6 +11,7 @@ import math
 import numpy as np
 
 from passband.detections.detections import Detections
+from passband.detections.masks import hold_pixels
 from passband.micrographs.micrograph import Micrograph
 from passband.optics import spectra
 from passband.types import Vector
@@ -192,6 +193,7 @@ def _circularities(detections: Detections, kept: np.ndarray) -> Vector:
     if detections.masks is not None:
         from passband.detections.scores import heywood_circularities
 
-        seen = [i for i, k in enumerate(kept) if detections.masks[k].pixels.any()]
-        values[seen] = heywood_circularities([detections.masks[kept[i]] for i in seen])
+        masks = [detections.masks[k] for k in kept]
+        seen = np.flatnonzero(hold_pixels(masks))
+        values[seen] = heywood_circularities([masks[i] for i in seen])
     return values

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from passband.detections.detections import Detections
+from passband.detections.masks import hold_pixels
 from passband.detections.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
 from passband.detectors.bundle import Bundle
 from passband.detectors.infer import detect
@@ -287,7 +288,7 @@ def measure_sizes(detections: Detections, pixel_size: float | None, thickness: f
     """
     diameters = box_diameters(detections.boxes_xyxy)
     if detections.masks is not None:
-        seen = [i for i, mask in enumerate(detections.masks) if mask.pixels.any()]
+        seen = np.flatnonzero(hold_pixels(detections.masks))
         diameters[seen] = equivalent_diameters([detections.masks[i] for i in seen])
     density, swelling = None, None
     if pixel_size is not None:
