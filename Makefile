@@ -176,8 +176,10 @@ loops: setup
 label-next: setup
 	$(PY) studies/label_next.py $(PASSBAND_DATA)/emps
 
+# What candidates, answers on changed copies and rims tell of an answer beyond its boxes: half an hour.
 evidence: setup
-	$(PY) studies/evidence.py
+	$(PY) studies/meta_set.py rows
+	$(PY) studies/meta_set.py table
 
 strangers: setup
 	$(PY) studies/strangers.py

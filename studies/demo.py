@@ -2,8 +2,7 @@
 
     python studies/demo.py [FOLDER]      default out/demo
 
-The detector was trained on underfocused images. It knows the first condition; the second has the
-same foils on the other side of focus or in focus; in the third there are too few electrons to see by.
+The same foils on both sides of focus, which the detector knows, and others with too few electrons to see by.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ from passband.micrographs.readers import read_micrograph
 from score_figures import ScorePair, draw_parity
 
 CONDITIONS = {
-    "known": (("A:under", "B:under", "C:under"), 6),
-    "shifted": (("A:over", "B:over", "C:in"), 6),
-    "hopeless": (("A-starved:over", "B-starved:in"), 4),
+    "under": (("A:under", "B:under", "C:under"), 6),
+    "over": (("A:over", "B:over", "C:over"), 6),
+    "starved": (("A-starved:over", "B-starved:in"), 4),
 }
 SEED = 2024  # no image of training, choice of threshold, test or calibration has it
 
@@ -46,7 +45,7 @@ def main(folder: Path) -> None:
         report=folder / "report",
     )
     print(
-        f"\n{'micrograph':<27}{'verdict':<9}{'estimated F1':<22}{'measured F1':>11}{'found':>7}{'truth':>7}"
+        f"\n{'micrograph':<29}{'verdict':<9}{'estimated F1':<22}{'measured F1':>11}{'found':>7}{'truth':>7}"
     )
     pairs = []
     for v in outcome.verdicts:
@@ -56,7 +55,7 @@ def main(folder: Path) -> None:
         e = v.estimates["f1"]
         pairs.append(ScorePair(estimate=e, measured=measured, group=path.parent.name))
         print(
-            f"{path.parent.name + '/' + path.stem:<27}{v.verdict:<9}"
+            f"{path.parent.name + '/' + path.stem:<29}{v.verdict:<9}"
             f"{f'{e.value:.2f} ({e.low:.2f} to {e.high:.2f})':<22}{measured:>8.2f}"
             f"{'' if e.low <= measured <= e.high else ' !':<3}{len(v.detections):>7}{len(truth):>7}"
         )

@@ -5,8 +5,10 @@ too), dose, camera, magnification, with the negative, uneven illumination, or as
 stays the same. Beside the measured scores stands what boxes tell, and what more can be asked without labels:
 of candidates down to a score of 0.05, of the answers on changed copies, and of the rims of what was found.
 
-    python studies/meta_set.py rows [COUNT] [BUNDLE]    COUNT foils a domain, resumable; 2 s an image and core
-    python studies/meta_set.py table                    errors of held-out domains, with and without each cue
+    python studies/meta_set.py rows [COUNT] [BUNDLE]    COUNT foils a domain, 10 by default; 2 s an image
+    python studies/meta_set.py table                    errors of held-out domains, with and without cues
+
+What ships is calibrated on such images, of other foils, by what its boxes tell alone: `calibration_rows`.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import torch
 from scipy import ndimage
 from sklearn.ensemble import ExtraTreesRegressor
 
-from evidence_features import nested_f1
+from cavity_images import labelled
 from passband.cavities.draws import draw_set
 from passband.cavities.export import draw_export, export_image
 from passband.cavities.files import truth_of
@@ -34,17 +36,21 @@ from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors.bundle import SHIPPED, Bundle, read_bundle
-from passband.detectors.infer import detect
+from passband.detectors.infer import detect, detect_candidates
 from passband.detectors.rescale import resized
 from passband.estimate.evaluation.metrics import auroc
 from passband.estimate.features import PAPER_FEATURES
+from passband.estimate.in_domain import UNKNOWN, Taken
+from passband.estimate.regressor import TARGETS
+from passband.estimate.rows import CalibrationRow
 from passband.judge.calibrate import calibration_row
 from passband.micrographs.micrograph import Micrograph
+from passband.micrographs.write_tiff import SIMULATED
 from passband.store.columns import rows_csv
 from passband.store.files import write_whole
-from shipped_bundle import labelled
 
 ROWS = Path("studies/results/meta_rows.csv")
+CALIBRATION = Path("studies/results/calibration_rows.csv")
 NAMES = (
     *(f"{s}:{f}" for s in ("A", "B", "C", "W", "H", "T") for f in ("under", "over")),
     *("A:in", "B:in", "C:in", "H:in"),
@@ -52,8 +58,7 @@ NAMES = (
     *("A-starved:under", "B-starved:under", "A-cluttered:under", "A-cluttered:over"),
     *("C-smeared:under", "C-smeared:over"),
 )
-SEED = 8003
-WEAKEST = 0.05
+SEED, CALIBRATION_SEED = 8004, 2004
 LARGEST = 300
 """Objects whose rims are looked at, the best ones."""
 SHRINK, NOISE, BLUR = 0.75, 0.5, 1.0
@@ -138,10 +143,8 @@ def noisier(pixels: np.ndarray) -> np.ndarray:
 
 def evidence(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, dict[str, float]]:
     """The answer at the bundle's threshold, and what else tells of it."""
-    cut, weak = bundle.score_threshold, down_to_the_weakest(bundle)
-    candidates = detect(micrograph, weak)
-    answer = candidates.above(cut)
-    n = len(answer)
+    answer, candidates = detect_candidates(micrograph, bundle)
+    cut, n = bundle.score_threshold, len(answer)
     told = {"soft": math.log((1 + float(candidates.scores.sum())) / (1 + n))}
     for name, factor in (("far_below", 0.3), ("below", 0.6)):
         told[f"nested_{name}"] = nested_f1(n, int((candidates.scores >= factor * cut).sum()))
@@ -149,7 +152,7 @@ def evidence(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, dict[s
     for name, look in LOOKS.items():
         pixels, scale = look(micrograph.pixels)
         size = None if micrograph.pixel_size is None else micrograph.pixel_size / scale
-        other = detect(replace(micrograph, pixels=pixels, pixel_size=size), weak).above(cut)
+        other = detect(replace(micrograph, pixels=pixels, pixel_size=size), bundle)
         boxes = other.boxes_xyxy / scale
         same = object_scores(match_boxes(answer.boxes_xyxy, boxes, OPTIMAL))
         told[f"same_{name}"] = same.f1 if n + len(other) else 1.0
@@ -157,9 +160,9 @@ def evidence(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, dict[s
     return answer, told | rims(micrograph.pixels, answer)
 
 
-@lru_cache(maxsize=2)
-def down_to_the_weakest(bundle: Bundle) -> Bundle:
-    return replace(bundle, score_threshold=WEAKEST)
+def nested_f1(one: int, other: int) -> float:
+    """F1 of two answers of which one holds the other."""
+    return 2 * min(one, other) / (one + other) if one + other else 1.0
 
 
 def rims(pixels: np.ndarray, found: Detections) -> dict[str, float]:
@@ -201,18 +204,19 @@ def jobs(count: int) -> list[tuple[str, int, str]]:
     return sorted(listed, key=lambda job: job[1])  # every domain from the first hundred on
 
 
-def line(path: Path, job: tuple[str, int, str]) -> dict[str, str]:
-    """One image's row, as text."""
+def line(path: Path, looks: bool, job: tuple[str, int, str]) -> dict[str, str]:
+    """One image's row, as text; with what changed copies tell, or of the boxes alone."""
     torch.set_num_threads(1)
     name, i, way = job
-    k = NAMES.index(name)
-    (record,) = draw_set([name], 1, seed=SEED + 1000 * k + i)
-    micrograph, truth = WAYS[way](record, np.random.default_rng([SEED, 2, k, i, list(WAYS).index(way)]))
-    micrograph = replace(micrograph, name=f"{name}/{i}")
-    answer, told = evidence(micrograph, bundle_at(path))
-    row = calibration_row(micrograph, replace(answer, masks=None), replace(truth, masks=None), domain=name)
-    scores = {t: getattr(row, t) for t in ("f1", "precision", "recall")}
-    numbers = {**scores, "truth": len(truth), **row.features, **told}
+    k, seed = NAMES.index(name), SEED if looks else CALIBRATION_SEED
+    (record,) = draw_set([name], 1, seed=seed + 1000 * k + i)
+    micrograph, truth = WAYS[way](record, np.random.default_rng([seed, 2, k, i, list(WAYS).index(way)]))
+    micrograph, bundle = replace(micrograph, name=f"{name}/{i}"), bundle_at(path)
+    answer, told = evidence(micrograph, bundle) if looks else (detect(micrograph, bundle), {})
+    row = calibration_row(micrograph, answer, replace(truth, masks=None), domain=name)
+    scores = {t: getattr(row, t) for t in TARGETS}
+    size = record.conditions.pixel_size
+    numbers = {**scores, "pixel_size": size, "truth": len(truth), **row.features, **told}
     return {"domain": name, "image": row.image, "way": way} | {k: f"{v:.6g}" for k, v in numbers.items()}
 
 
@@ -221,27 +225,47 @@ def bundle_at(path: Path) -> Bundle:
     return read_bundle(path)
 
 
-def read_rows(path: Path = ROWS) -> list[dict[str, str]]:
+def read_rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(path.open(newline=""))) if path.exists() else []
 
 
-def write_rows(lines: Sequence[Mapping[str, str]], path: Path = ROWS) -> None:
+def write_rows(lines: Sequence[Mapping[str, str]], path: Path) -> None:
     write_whole(path, rows_csv([list(lines[0]), *(list(r.values()) for r in lines)]))
 
 
-def rows(count: int, bundle: Path) -> None:
+def rows(count: int, bundle: Path, *, looks: bool = True) -> None:
     """Detect in all images, two processes at a time; goes on where it stopped."""
-    done = read_rows()
+    path = ROWS if looks else CALIBRATION
+    done = read_rows(path)
     held = {(r["image"], r["way"]) for r in done}
     wanted = [job for job in jobs(count) if (f"{job[0]}/{job[1]}", job[2]) not in held]
     with ProcessPoolExecutor(2) as pool:
-        for n, values in enumerate(pool.map(partial(line, bundle), wanted, chunksize=2), 1):
+        for n, values in enumerate(pool.map(partial(line, bundle, looks), wanted, chunksize=2), 1):
             done.append(values)
             if n % 20 == 0 or n == len(wanted):
-                write_rows(done)
+                write_rows(done, path)
                 print(f"rows {n}/{len(wanted)}", flush=True)
 
 
+def calibration_rows() -> list[CalibrationRow]:
+    """What the boxes tell of each image, for a calibration. Only foils as they are are of the instrument."""
+    told = []
+    for r in read_rows(CALIBRATION):
+        of_boxes = {k: float(v) for k, v in r.items() if k not in SAID}
+        plain = Taken(instrument=SIMULATED, pixel_size=float(r["pixel_size"]))
+        told.append(
+            CalibrationRow(
+                features=of_boxes,
+                **{t: float(r[t]) for t in TARGETS},
+                domain=r["domain"],
+                image=r["image"],
+                taken=plain if r["way"] == "as it is" else UNKNOWN,
+            )
+        )
+    return told
+
+
+SAID = ("domain", "image", "way", "pixel_size", "truth", *TARGETS)
 CUES = {
     "candidates": ("soft", "nested_far_below", "nested_below", "nested_above"),
     **{name: (f"same_{name}", f"more_{name}") for name in LOOKS},
@@ -277,9 +301,9 @@ def held_out(x: np.ndarray, y: np.ndarray, domain: np.ndarray, way: np.ndarray, 
 
 def table() -> None:
     """What each cue brings: errors with domain and way held out, bootstrap over foils."""
-    lines = read_rows()
+    lines = read_rows(ROWS)
     domain, way, image = (np.array([r[n] for r in lines]) for n in ("domain", "way", "image"))
-    y = np.array([[float(r[t]) for t in ("f1", "precision", "recall")] for r in lines])
+    y = np.array([[float(r[t]) for t in TARGETS] for r in lines])
     nothing = np.array([float(r["count"]) == 0 for r in lines])
     foils, of = np.unique(image, return_inverse=True)
     draws = np.random.default_rng(0).integers(0, len(foils), (RESAMPLES, len(foils)))
@@ -316,4 +340,4 @@ if __name__ == "__main__":
     if words[0] == "table":
         table()
     else:
-        rows(int(words[1]) if len(words) > 1 else 40, Path(words[2]) if len(words) > 2 else SHIPPED)
+        rows(int(words[1]) if len(words) > 1 else 10, Path(words[2]) if len(words) > 2 else SHIPPED)

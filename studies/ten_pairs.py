@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from blobs import BlobConfig, detect_blobs, fit_blobs
+from cavity_images import exported, labelled
 from passband.cavities.domains import PAIRS
 from passband.cavities.draws import draw_set
 from passband.detections.detections import Detections
@@ -42,7 +43,6 @@ from passband.judge.calibrate import calibration_row
 from passband.micrographs.micrograph import Micrograph
 from passband.store.files import write_whole
 from score_tables import format_table
-from shipped_bundle import exported, labelled
 
 OUT = Path("out/pairs")
 RESULTS = Path("studies/results")

@@ -73,9 +73,21 @@ def test_detection_does_not_depend_on_gain_and_offset(scene, whole):
 
 
 def test_tiled_inference_equals_whole_inference_away_from_the_tiles_sides(scene, whole, monkeypatch):
-    monkeypatch.setattr(infer, "TILES", (384,))
-    tiled = detect(scene[0], default_bundle())
-    assert f1(whole.boxes_xyxy, tiled) > 0.93
+    for side in (384, 256):
+        monkeypatch.setattr(infer, "TILES", (side,))
+        assert f1(whole.boxes_xyxy, detect(scene[0], default_bundle())) > 0.9
+
+
+def test_an_image_among_others_of_its_kind_has_the_objects_that_it_has_alone(scene, whole):
+    """What is looked at in a tile does not depend on how much else there is."""
+    micrograph, (height, width) = scene[0], scene[0].shape
+    pair = np.concatenate([micrograph.pixels, micrograph.pixels[:, ::-1]], axis=1)
+    four = replace(micrograph, pixels=np.concatenate([pair, pair[::-1]]))
+    boxes = detect(four, default_bundle()).boxes_xyxy
+    here = boxes[(boxes[:, 2] < width) & (boxes[:, 3] < height)]
+    alone = whole.boxes_xyxy[(whole.boxes_xyxy[:, 2:] < np.array([width, height]) - 1).all(axis=1)]
+    matches = match_boxes(alone, here, OPTIMAL)
+    assert object_scores(matches).f1 > 0.9
 
 
 def test_masks_lie_on_their_boxes_inside_the_image(scene, whole):

@@ -376,14 +376,16 @@ def test_a_training_makes_its_folder_and_begins_its_log_anew(tmp_path, monkeypat
     assert (tmp_path / "a" / "b" / "checkpoint.safetensors").exists()
 
 
-def test_the_default_configuration_is_the_one_that_the_shipped_bundle_was_made_with():
-    """First from nothing, as the defaults say; then refined on other crops, for fewer steps."""
+def test_the_shipped_bundle_is_the_default_network_trained_on_both_sides_of_focus_and_empty_foils():
+    """First from nothing, as the defaults say; then on other foils, each time from the weights before."""
     shipped, config = default_bundle(), TrainConfig()
-    assert (shipped.name, shipped.detector) == (config.name, config.detector)
-    for name in ("images", "crop", "batch"):
-        assert shipped.training[name] == getattr(config, name), name
-    assert shipped.training["domains"] == list(config.domains)
-    assert shipped.training["pixel_size"] == _simulated_origin(config)["pixel_size"]
+    looked_at = {n: getattr(shipped.detector, n) for n in ("objectness", "proposals", "max_detections")}
+    assert shipped.detector == replace(config.detector, **looked_at) and shipped.name == config.name
+    assert shipped.training["crop"] == config.crop and shipped.training["batch"] == config.batch
+    domains = tuple(shipped.training["domains"])
+    assert {f"{s}:{f}" for s in "ABC" for f in ("under", "over", "in")} < set(domains)
+    assert any("empty" in name for name in domains)
+    assert shipped.training["pixel_size"] == _simulated_origin(replace(config, domains=domains))["pixel_size"]
     assert (config.steps, config.learning_rate, config.average, config.seed) == (2300, 1.5e-3, 0.998, 0)
     assert not config.coco_weights and config.start is None
 

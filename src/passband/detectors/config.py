@@ -27,6 +27,9 @@ class DetectorConfig:
         Kept in one tile.
     proposals
         Kept in one tile after non-maximum suppression.
+    objectness
+        Least chance, by the proposal stage, that a proposal is an object; those of less are not looked at.
+        Where it alone decides, and not ``proposals``, a tile of any size finds the same.
     classes
         Names of what is told apart; with none there is one class without a name.
     masks
@@ -40,6 +43,7 @@ class DetectorConfig:
     box_iou: float = 0.5
     max_detections: int = 400
     proposals: int = 600
+    objectness: float = 0.0
     classes: tuple[str, ...] = ()
     masks: bool = True
 

@@ -204,6 +204,7 @@ def _network(bundle: Bundle) -> FasterRCNN:
     keep_freed_memory()
     model = load_weights(build_detector(bundle.detector), bundle).eval()
     model = model.to(memory_format=torch.channels_last)
+    model.rpn.score_thresh = bundle.detector.objectness  # in training every proposal teaches
     # torchvision reads the strides of its pyramid off the first image, before padding, and keeps them.
     first = torch.zeros(input_channels(bundle.detector), 64, 64)
     _detect_tile(model, first, (0, 0), (64, 64), bundle.score_threshold, bundle.score_threshold)

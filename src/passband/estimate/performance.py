@@ -25,6 +25,7 @@ from passband.estimate.effects import LabelledRows, expected_spread, learn, radi
 from passband.estimate.in_domain import InDomain, Taken, ends, fit_in_domain
 from passband.estimate.intervals import (
     FOLDS,
+    MIN_DOMAIN_ROWS,
     NEW_DOMAINS,
     WIDEST,
     counts_of,
@@ -334,8 +335,9 @@ def _like_images(
     table: RowTable, reference: novelty.Reference, valid_for: str, coverage: float, seed: int
 ) -> InDomain | None:
     """What tells of images taken as these were, where that is known and intervals are for new domains."""
-    some = table.select(found_something(table))
-    if valid_for != NEW_DOMAINS or not any(one.known for one in some.taken):
+    known = np.array([one.known for one in table.taken], bool)
+    some = table.select(found_something(table) & known)
+    if valid_for != NEW_DOMAINS or len(some.taken) < MIN_DOMAIN_ROWS:
         return None
     return fit_in_domain(
         novelty.scaled(reference, some.features),
