@@ -73,7 +73,7 @@ def what_moved(
     >>> from passband.detectors.bundle import default_bundle
     >>> known = from_record(default_bundle().calibration)
     >>> features = known.reference.center.copy()
-    >>> features[known.features.index("mean_score")] = 0.82
+    >>> features[known.features.index("mean_score")] = 0.55
     >>> moved = what_moved(known, features)
     >>> moved[0].feature, moved[0].effect < 0, moved[1].effect
     ('mean_score', True, 0.0)
