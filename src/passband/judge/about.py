@@ -50,7 +50,7 @@ def about_bundle(bundle: Bundle) -> Lines:
         if name == "pixel_size":
             lines.append(("pixel size", f"{value[0] / NM:.3g} to {value[1] / NM:.3g} nm in training"))
         elif name == "domains":
-            lines.append(("trained on", ", ".join(str(d) for d in value)))
+            lines.append(("trained on", ", ".join(dict.fromkeys(map(str, value)))))  # each once
         elif name == "held_out" and isinstance(value, Mapping):
             told = ", ".join(f"{k} {v:.2f}" for k, v in value.items() if isinstance(v, (int, float)))
             lines.append(("images held out", f"{told} in the mean"))
