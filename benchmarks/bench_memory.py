@@ -1,7 +1,8 @@
 """Peak memory of inference by side of the tile, which the constants of `detectors.infer` must bound.
 
 The image is dense with objects and noise, so that proposals and masks are as many as they get.
-Each size runs in a process of its own: a peak cannot be taken back.
+Each size runs in a process of its own: a peak cannot be taken back. With the word "large", what a micrograph
+of 8,000 x 8,000 pixels takes, of time and of memory.
 """
 
 import os
@@ -45,8 +46,33 @@ def peak(side: int, backbone: str) -> None:
     )
 
 
+def large(side: int = 8000) -> None:
+    import time
+
+    import numpy as np
+    import torch
+
+    from passband.cavities.draws import draw_set
+    from passband.cavities.image import simulate_cavities
+    from passband.detectors.bundle import default_bundle
+    from passband.detectors.infer import detect
+    from passband.micrographs.micrograph import Micrograph
+
+    torch.set_num_threads(1)
+    (record,) = draw_set(["A:under"], 1, seed=77)
+    foil = simulate_cavities(record).pixels
+    copies = -(-side // len(foil))
+    pixels = np.ascontiguousarray(np.tile(foil, (copies, copies))[:side, :side])
+    start = time.process_time()
+    found = detect(Micrograph(pixels=pixels, name="large"), default_bundle())
+    taken, most = time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"{side} x {side}: {len(found)} objects, {taken:.0f} s of one core, peak {most:.1f} GB")
+
+
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
+    if sys.argv[1:] == ["large"]:
+        large()
+    elif len(sys.argv) == 3:
         peak(int(sys.argv[1]), sys.argv[2])
     else:
         for kind in ("slim", "resnet50"):

@@ -34,6 +34,7 @@ BYTES_PER_TILE_PIXEL = {"slim": 350, "resnet50": 500}
 BYTES_PER_PIXEL = 5
 """Memory of the micrograph itself, per pixel."""
 STRIP_MARGIN = 200
+MOST_SHARED = 208
 BYTES_PER_STRIP_PIXEL = 24
 """Peak memory of a row of tiles' input, per pixel of its rows and those around it."""
 NMS_IOU = 0.4
@@ -212,8 +213,8 @@ def _network(bundle: Bundle) -> FasterRCNN:
 
 
 def _overlap(tile: int) -> int:
-    """Pixels that two neighbouring tiles share at least."""
-    return tile // 4
+    """Pixels that two neighbouring tiles share at least; hardly an object that is found is longer."""
+    return min(tile // 4, MOST_SHARED)
 
 
 def _starts(length: int, tile: int, overlap: int) -> list[int]:
