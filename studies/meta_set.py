@@ -36,7 +36,7 @@ from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors.bundle import SHIPPED, Bundle, read_bundle
-from passband.detectors.infer import detect, detect_candidates
+from passband.detectors.infer import detect
 from passband.detectors.rescale import resized
 from passband.estimate.evaluation.metrics import auroc
 from passband.estimate.features import PAPER_FEATURES
@@ -59,6 +59,8 @@ NAMES = (
     *("C-smeared:under", "C-smeared:over"),
 )
 SEED, CALIBRATION_SEED = 8004, 2004
+WEAKEST = 0.05
+"""Score of the weakest candidate, as torchvision keeps them."""
 LARGEST = 300
 """Objects whose rims are looked at, the best ones."""
 SHRINK, NOISE, BLUR = 0.75, 0.5, 1.0
@@ -143,8 +145,10 @@ def noisier(pixels: np.ndarray) -> np.ndarray:
 
 def evidence(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, dict[str, float]]:
     """The answer at the bundle's threshold, and what else tells of it."""
-    answer, candidates = detect_candidates(micrograph, bundle)
-    cut, n = bundle.score_threshold, len(answer)
+    cut = bundle.score_threshold
+    candidates = detect(micrograph, down_to_the_weakest(bundle))
+    answer = candidates.above(cut)
+    n = len(answer)
     told = {"soft": math.log((1 + float(candidates.scores.sum())) / (1 + n))}
     for name, factor in (("far_below", 0.3), ("below", 0.6)):
         told[f"nested_{name}"] = nested_f1(n, int((candidates.scores >= factor * cut).sum()))
@@ -158,6 +162,11 @@ def evidence(micrograph: Micrograph, bundle: Bundle) -> tuple[Detections, dict[s
         told[f"same_{name}"] = same.f1 if n + len(other) else 1.0
         told[f"more_{name}"] = math.log((1 + len(other)) / (1 + n))
     return answer, told | rims(micrograph.pixels, answer)
+
+
+@lru_cache(maxsize=2)
+def down_to_the_weakest(bundle: Bundle) -> Bundle:
+    return replace(bundle, score_threshold=WEAKEST)
 
 
 def nested_f1(one: int, other: int) -> float:

@@ -15,7 +15,7 @@ from passband.detections.scores import object_scores
 from passband.detectors import infer
 from passband.detectors.bundle import default_bundle
 from passband.detectors.config import SLIM
-from passband.detectors.infer import detect, detect_candidates
+from passband.detectors.infer import detect
 from passband.detectors.rescale import rescaling, resized
 from passband.errors import BundleError, ParameterError
 from passband.micrographs.micrograph import Micrograph
@@ -104,16 +104,17 @@ def test_masks_lie_on_their_boxes_inside_the_image(scene, whole):
 def test_candidates_go_down_to_the_weakest_and_the_answer_among_them_stays_as_it_is(
     scene, whole, monkeypatch
 ):
-    answer, candidates = detect_candidates(scene[0], default_bundle())
+    bundle = default_bundle()
+    weak = replace(bundle, score_threshold=0.05)
+    candidates = detect(scene[0], weak)
+    answer = candidates.above(bundle.score_threshold)
     np.testing.assert_array_equal(answer.boxes_xyxy, whole.boxes_xyxy)
     np.testing.assert_array_equal(answer.scores, whole.scores)
     assert len(answer.masks) == len(answer) and answer.score_threshold == whole.score_threshold
-    low = detect(scene[0], replace(default_bundle(), score_threshold=infer.WEAKEST))
-    np.testing.assert_array_equal(candidates.boxes_xyxy, low.boxes_xyxy)
-    assert candidates.masks is None and candidates.score_threshold == infer.WEAKEST
+    assert candidates.score_threshold == 0.05
     assert len(candidates) > len(answer) and candidates.scores.min() < answer.score_threshold
     monkeypatch.setattr(infer, "TILES", (384,))  # put together from tiles, each has its own outline
-    tiled, _ = detect_candidates(scene[0], default_bundle())
+    tiled = detect(scene[0], weak).above(bundle.score_threshold)
     for mask, box in zip(tiled.masks, tiled.boxes_xyxy, strict=True):
         assert np.abs(np.array(mask.box_xyxy) - box).max() <= 1.5
 
@@ -250,7 +251,7 @@ def kept_boxes(boxes, at=(0, 0), whole=(100, 120), scores=None, threshold=0.5):
     """Boxes of a tile of 100 x 120 pixels that are kept, in the pixels of the whole image."""
     part = torch.zeros(2, 100, 120)
     network = told(boxes, scores or [0.9] * len(boxes))
-    found = infer._detect_tile(network, part, at, whole, threshold, threshold)
+    found = infer._detect_tile(network, part, at, whole, threshold)
     assert len(found.boxes) == len(found.masks)
     return found.boxes.tolist()
 
@@ -381,7 +382,7 @@ def test_boxes_and_masks_come_back_in_the_micrographs_own_pixels(scale):
     scaled = torch.from_numpy((scale * boxes).astype(np.float32))
     labels = torch.ones(len(boxes), dtype=torch.int64)
     there = infer._Found(boxes=scaled, scores=scores, labels=labels, masks=masks)
-    found = infer._in_own_pixels(own, bundle, there, bundle.score_threshold)
+    found = infer._in_own_pixels(own, bundle, there)
     expected = [[10, 20, 30, 44], [0, 0, 8, 10], [90, 70, 100, 80]]
     np.testing.assert_allclose(found.boxes_xyxy, expected)
     np.testing.assert_allclose(found.scores, [0.9, 0.8, 1.0], atol=1e-6)

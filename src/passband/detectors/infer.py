@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,11 @@ BYTES_PER_TILE_PIXEL = {"slim": 350, "resnet50": 500}
 BYTES_PER_PIXEL = 5
 """Memory of the micrograph itself, per pixel."""
 STRIP_MARGIN = 200
-MOST_SHARED = 208
 BYTES_PER_STRIP_PIXEL = 24
 """Peak memory of a row of tiles' input, per pixel of its rows and those around it."""
 NMS_IOU = 0.4
-WEAKEST = 0.05
-"""Score of the weakest candidate, as torchvision keeps them."""
+MOST_SHARED = 208
+"""Pixels that two tiles share at most; hardly an object that is found is longer."""
 
 
 def detect(
@@ -82,35 +81,12 @@ def detect(
     """
     if not isinstance(bundle.detector, DetectorConfig):
         return segment_objects(micrograph, bundle, memory_gb=memory_gb)
-    cut = bundle.score_threshold
-    return _in_own_pixels(micrograph, bundle, _find(micrograph, bundle, cut, memory_gb, progress), cut)
+    found = _find(micrograph, bundle, memory_gb, progress)
+    return _in_own_pixels(micrograph, bundle, found).outside(micrograph.written)
 
 
-def detect_candidates(
-    micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0, progress: Progress | None = None
-) -> tuple[Detections, Detections]:
-    """What a bundle's detector finds, and beside it all that it weighed, down to a score of `WEAKEST`.
-
-    Parameters
-    ----------
-    micrograph, bundle, memory_gb, progress
-        As in `detect`; not of a segmenter.
-
-    Returns
-    -------
-    tuple of Detections
-        The answer as `detect` gives it, and all candidates without outlines.
-    """
-    found = _find(micrograph, bundle, WEAKEST, memory_gb, progress)
-    cut = bundle.score_threshold
-    answer, boxes = found.at(torch.nonzero(found.scores >= cut)[:, 0]), replace(found, masks=None)
-    return _in_own_pixels(micrograph, bundle, answer, cut), _in_own_pixels(micrograph, bundle, boxes, WEAKEST)
-
-
-def _find(
-    micrograph: Micrograph, bundle: Bundle, weakest: float, memory_gb: float, progress: Progress | None
-) -> _Found:
-    """Objects of a score, those of the bundle's threshold outlined, in the pixels that the network saw."""
+def _find(micrograph: Micrograph, bundle: Bundle, memory_gb: float, progress: Progress | None) -> _Found:
+    """What a detector finds, in the pixels that it sees."""
     config = bundle.detector
     assert isinstance(config, DetectorConfig)
     scale = rescaling(micrograph, bundle)
@@ -123,7 +99,7 @@ def _find(
 
     from passband.detectors.mask_rcnn import grey_levels, input_channels, input_rows
 
-    model, cut = _network(bundle), bundle.score_threshold
+    model = _network(bundle)
     channels, levels = input_channels(config), grey_levels(pixels)
     found: list[_Found] = []
     height, width = pixels.shape
@@ -134,7 +110,7 @@ def _find(
             if progress and len(rows) * len(columns) > 1:
                 progress("tile", len(found), len(rows) * len(columns))
             part = strip[:, :, x : x + tile]
-            found.append(_detect_tile(model, part, (y, x), (height, width), cut, weakest))
+            found.append(_detect_tile(model, part, (y, x), (height, width), bundle.score_threshold))
     together = _Found(
         boxes=torch.cat([f.boxes for f in found]),
         scores=torch.cat([f.scores for f in found]),
@@ -147,12 +123,12 @@ def _find(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Found:
-    """Objects of a tile or of all; without outlines, and of one that is weighed alone, there is no mask."""
+    """Objects of a tile or of all; of a network without outlines there is no mask."""
 
     boxes: Tensor
     scores: Tensor
     labels: Tensor
-    masks: list[InstanceMask | None] | None
+    masks: list[InstanceMask] | None
 
     def at(self, places: Tensor) -> _Found:
         return _Found(
@@ -208,12 +184,12 @@ def _network(bundle: Bundle) -> FasterRCNN:
     model.rpn.score_thresh = bundle.detector.objectness  # in training every proposal teaches
     # torchvision reads the strides of its pyramid off the first image, before padding, and keeps them.
     first = torch.zeros(input_channels(bundle.detector), 64, 64)
-    _detect_tile(model, first, (0, 0), (64, 64), bundle.score_threshold, bundle.score_threshold)
+    _detect_tile(model, first, (0, 0), (64, 64), bundle.score_threshold)
     return model
 
 
 def _overlap(tile: int) -> int:
-    """Pixels that two neighbouring tiles share at least; hardly an object that is found is longer."""
+    """Pixels that two neighbouring tiles share at least."""
     return min(tile // 4, MOST_SHARED)
 
 
@@ -227,14 +203,9 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
 
 @torch.inference_mode()
 def _detect_tile(
-    model: FasterRCNN,
-    part: Tensor,
-    at: tuple[int, int],
-    whole: tuple[int, int],
-    threshold: float,
-    weakest: float,
+    model: FasterRCNN, part: Tensor, at: tuple[int, int], whole: tuple[int, int], threshold: float
 ) -> _Found:
-    """What is in one tile, in the whole image's pixels; outlined from the threshold on.
+    """What is in one tile, in the whole image's pixels.
 
     Objects that touch a side of the tile inside the image are left to the neighbour, which sees
     them whole, unless they are too long for what two tiles share.
@@ -249,11 +220,11 @@ def _detect_tile(
     heads = model.roi_heads
     seen = heads.box_head(heads.box_roi_pool(features, proposals, size))
     # What scores less is never kept, and cannot suppress what scores more.
-    heads.score_thresh = weakest - 1e-6
+    heads.score_thresh = threshold - 1e-6
     boxes, scores, labels = (
         of[0] for of in heads.postprocess_detections(*heads.box_predictor(seen), proposals, size)
     )
-    keep = scores >= weakest
+    keep = scores >= threshold
     keep &= (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
     y, x = at
     # An object that is longer may be cut by both neighbours, and would be lost if each left it.
@@ -271,12 +242,10 @@ def _detect_tile(
     keep &= ~touches | large
     boxes, scores, labels = boxes[keep], scores[keep], labels[keep]
     shift = torch.tensor([x, y, x, y], dtype=boxes.dtype)
-    masks: list[InstanceMask | None] | None = None
+    masks = None
     if heads.has_mask():
-        sure = scores >= threshold
-        probability = _outlines(model, features, boxes[sure], labels[sure], size)
-        outlined = (_mask(b, p) for b, p in zip(boxes[sure] + shift, probability, strict=True))
-        masks = [next(outlined) if s else None for s in sure.tolist()]
+        probability = _outlines(model, features, boxes, labels, size)
+        masks = [_mask(b, p) for b, p in zip(boxes + shift, probability, strict=True)]
     return _Found(boxes=boxes + shift, scores=scores, labels=labels, masks=masks)
 
 
@@ -304,8 +273,8 @@ def _mask(box: Tensor, probability: Tensor) -> InstanceMask:
     return InstanceMask(y=y0, x=x0, pixels=pixels.numpy())
 
 
-def _in_own_pixels(micrograph: Micrograph, bundle: Bundle, found: _Found, cut: float) -> Detections:
-    """Detections scaled back to the micrograph's pixels and clipped to what the instrument wrote of it."""
+def _in_own_pixels(micrograph: Micrograph, bundle: Bundle, found: _Found) -> Detections:
+    """Detections scaled back to the micrograph's pixels and clipped to its extent."""
     config = bundle.detector
     assert isinstance(config, DetectorConfig)
     height, width = micrograph.shape
@@ -316,17 +285,16 @@ def _in_own_pixels(micrograph: Micrograph, bundle: Bundle, found: _Found, cut: f
     kept = np.flatnonzero((own[:, 2] - own[:, 0] >= 1) & (own[:, 3] - own[:, 1] >= 1))
     masks = None
     if found.masks is not None:
-        chosen = ((i, mask) for i in kept if (mask := found.masks[i]) is not None)
-        masks = tuple(_fitted(mask, own[i], scale, (height, width)) for i, mask in chosen)
+        masks = tuple(_fitted(found.masks[i], own[i], scale, (height, width)) for i in kept)
     names = tuple(config.classes[i - 1] for i in found.labels[kept].tolist()) if config.classes else None
     return Detections(
         image_shape=micrograph.shape,
         boxes_xyxy=own[kept],
         scores=found.scores.numpy().astype(np.float64)[kept].clip(0, 1),
         masks=masks,
-        score_threshold=cut,
+        score_threshold=bundle.score_threshold,
         categories=names,
-    ).outside(micrograph.written)
+    )
 
 
 def _fitted(mask: InstanceMask, box: np.ndarray, scale: float, shape: tuple[int, int]) -> InstanceMask:
