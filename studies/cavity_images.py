@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -22,12 +21,11 @@ def labelled(record: CavityRecord, name: str) -> tuple[Micrograph, Detections]:
     return micrograph, truth_of(image)
 
 
-def exported(micrograph: Micrograph, seed: int) -> Micrograph:
-    """The micrograph as people export it: stretched to eight bits, up to 4 % of the pixels clipped."""
-    share = np.random.default_rng(seed).uniform(0, 2)
-    low, high = np.percentile(micrograph.pixels, (share, 100 - share))
-    stretched = np.clip((micrograph.pixels - low) / max(float(high - low), 1e-6), 0, 1)
-    return replace(micrograph, pixels=np.round(255 * stretched).astype(np.float32))
+def sent(record: CavityRecord, name: str, rng: np.random.Generator) -> tuple[Micrograph, Detections]:
+    """The same as people send it: in eight bits, clipped, packed, scratched, written upon."""
+    image = export_image(simulate_cavities(record), draw_export(rng, record.shape))
+    micrograph = Micrograph(pixels=image.pixels, name=name, pixel_size=record.conditions.pixel_size)
+    return micrograph, truth_of(image)
 
 
 def pairs(names: Sequence[str], count: int, seed: int) -> list[tuple[str, int, CavityRecord]]:
@@ -41,8 +39,6 @@ def pairs(names: Sequence[str], count: int, seed: int) -> list[tuple[str, int, C
 
 def seen(name: str, i: int, record: CavityRecord, seed: int) -> tuple[Micrograph, Detections]:
     """An image with its truth; every other one as people send it."""
-    image = simulate_cavities(record)
     if i % 2:
-        image = export_image(image, draw_export(np.random.default_rng([seed, i]), record.shape))
-    micrograph = Micrograph(pixels=image.pixels, name=f"{name}/{i}", pixel_size=record.conditions.pixel_size)
-    return micrograph, truth_of(image)
+        return sent(record, f"{name}/{i}", np.random.default_rng([seed, i]))
+    return labelled(record, f"{name}/{i}")

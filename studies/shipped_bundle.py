@@ -21,7 +21,7 @@ import json
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from passband.cavities.image import CavityRecord
 from passband.detections.detections import Detections
 from passband.detections.matching import OPTIMAL, PAPER, match_boxes
 from passband.detections.scores import object_scores
-from passband.detectors.bundle import SHIPPED, Bundle, read_bundle, write_bundle
+from passband.detectors.bundle import SHIPPED, read_bundle, write_bundle
 from passband.detectors.config import DetectorConfig
 from passband.detectors.infer import detect
 from passband.detectors.train import TrainConfig, train_detector
@@ -144,7 +144,7 @@ def _progress(what: str, done: int, total: int) -> None:
 def _found(path: Path, seed: int, job: tuple[str, int, CavityRecord]) -> tuple[str, Detections, Detections]:
     torch.set_num_threads(1)
     micrograph, truth = seen(*job, seed=seed)
-    return job[0], detect(micrograph, _bundle(path)), truth
+    return job[0], detect(micrograph, meta_set.bundle_at(path)), truth
 
 
 def threshold() -> None:
@@ -212,11 +212,6 @@ def _by_domain(told: dict[str, list[tuple[float, ...]]]) -> str:
             f"{false / len(every):>16.2f}"
         )
     return "\n".join(lines) + "\n"
-
-
-@lru_cache
-def _bundle(path: Path) -> Bundle:
-    return read_bundle(path)
 
 
 def rows() -> None:

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from blobs import BlobConfig, detect_blobs, fit_blobs
-from cavity_images import exported, labelled
+from cavity_images import labelled
 from passband.cavities.domains import PAIRS
 from passband.cavities.draws import draw_set
 from passband.detections.detections import Detections
@@ -67,6 +67,14 @@ SEEDS = {"training": 101, "validation": 8001, "test": 7001}
 """Of the first set of each kind; the next has the next. What ships was trained and tested on others."""
 DETECTORS = ("network", "blobs", "shipped")
 LabelledImage = tuple[Micrograph, Detections]
+
+
+def exported(micrograph: Micrograph, seed: int) -> Micrograph:
+    """The micrograph as people export it: stretched to eight bits, up to 4 % of the pixels clipped."""
+    share = np.random.default_rng(seed).uniform(0, 2)
+    low, high = np.percentile(micrograph.pixels, (share, 100 - share))
+    stretched = np.clip((micrograph.pixels - low) / max(float(high - low), 1e-6), 0, 1)
+    return replace(micrograph, pixels=np.round(255 * stretched).astype(np.float32))
 
 
 def name_of(domains: Domains, sets: Mapping[str, Domains]) -> str:
