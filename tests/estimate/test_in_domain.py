@@ -102,6 +102,16 @@ def test_rows_of_which_it_is_not_known_with_what_they_were_taken_make_no_narrowe
         assert calibration.in_domain is None
 
 
+def test_like_images_are_those_of_which_it_is_known_with_what_they_were_taken():
+    """Others count for what a new domain may do; a few known ones are too few."""
+    some, others = rows(), rows(seed=1, taken=Taken())
+    known = fit_calibration([*some, *others], score_threshold=0.1, matching=OPTIMAL).in_domain
+    shown = [[r.f1, r.precision, r.recall] for r in some if r.features["count"] > 0]
+    np.testing.assert_array_equal(known.scores, shown)
+    few = fit_calibration([*some[:20], *others], score_threshold=0.1, matching=OPTIMAL)
+    assert few.in_domain is None
+
+
 def test_one_domain_alone_makes_none():
     """Its intervals are for new images of it already."""
     calibration = fit_calibration(rows(domains=1, each=60), score_threshold=0.1, matching=OPTIMAL)
