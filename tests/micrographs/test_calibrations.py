@@ -73,6 +73,23 @@ def test_damaged_velox_metadata_are_left_out_and_said(tmp_path, image_files):
     assert m.pixel_size is None and "Velox metadata" in m.notes[0]
 
 
+def test_a_damaged_name_in_velox_metadata_does_not_speak_against_the_calibration(tmp_path, image_files):
+    import h5py
+
+    path = tmp_path / "a.emd"
+    path.write_bytes(image_files["velox.emd"])
+    with h5py.File(path, "r+") as f:
+        words = f["Data/Image/0123456789abcdef/Metadata"]
+        text = (
+            words[:, 0]
+            .tobytes()
+            .replace(b'{"InstrumentModel": "Titan", "InstrumentId": "3492"}', b"7" + b" " * 51)
+        )
+        words[:] = np.stack(2 * [np.frombuffer(text, np.uint8)], -1)
+    m = read_micrograph(path, frame=0)
+    assert m.pixel_size and m.instrument == "" and not any("left out" in note for note in m.notes)
+
+
 def ome(path, xml, pages=1):
     with tifffile.TiffWriter(path) as tif:
         for i in range(pages):

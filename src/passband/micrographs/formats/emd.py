@@ -105,17 +105,19 @@ def _velox(data: Any, request: Request) -> RawImage:
     values, home = found[which]
     frame -= sum(counts[:which])
     check_image(values.shape[:2], request)
+    metadata: dict[str, Any] = {}
     quantities: dict[str, tuple[float, str]] = {}
     instrument = acquired = ""
     try:
         metadata = _velox_words(home, frame, request)
         quantities, notes = _velox_metadata(metadata)
+    except Exception:  # damaged metadata are no reason to lose the image
+        notes = ["its Velox metadata are missing or could not be understood, and were left out"]
+    with contextlib.suppress(Exception):  # nor is a damaged name or date one to lose the calibration
         told = metadata.get("Instrument", {})
         instrument = named(told.get("InstrumentModel"), told.get("InstrumentId"))
         begun = metadata.get("Acquisition", {}).get("AcquisitionStartDatetime", {})
         acquired = moment(begun.get("DateTime"))
-    except Exception:  # damaged metadata are no reason to lose the image
-        notes = ["its Velox metadata are missing or could not be understood, and were left out"]
     return RawImage(
         pixels=values[:, :, frame],
         quantities=quantities,
