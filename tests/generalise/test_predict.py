@@ -103,6 +103,74 @@ def test_no_score_of_a_condition_that_is_left_out_is_learned_from(monkeypatch, b
     assert (found.score == 0).all() and len(learned) > 3
 
 
+def of_another_study(rows: list[dict]) -> list[dict]:
+    """The same networks in conditions of which every other one is none of theirs."""
+    moved = {-20.0: -20.0, 10.0: 10.0, 30.0: 35.0, 60.0: 65.0}
+    sides = ("train_defocus_nm", "test_defocus_nm")
+    return [{**row, **{side: moved[row[side]] for side in sides}} for row in rows]
+
+
+def test_networks_of_another_study_teach_what_those_of_the_own_do_not_show():
+    """Where the own study has low scores under one test defocus alone, which is left out."""
+
+    def told(row):
+        return 0.2 + 0.7 * row["agree_noise"]
+
+    own = rows_of(lambda row: 0.5)
+    for row in own:
+        low = row["test_defocus_nm"] == -20
+        row["agree_noise"] = 0.3 * row["agree_noise"] + (0 if low else 0.7)
+        row["image_f1"] = told(row)
+    pairs = pairs_of([*own, *of_another_study(rows_of(told))])
+    asked = np.arange(len(pairs.score)) < len(own)
+    low = np.array([row["test_defocus_nm"] == -20 for row in own])
+    alone = predict_held_out(pairs_of(own), "images").score
+    found = predict_held_out(pairs, "images", of=asked)
+    assert found.score.shape == found.low.shape == (len(own),)
+    off = [np.abs(score - pairs.score[asked])[low].mean() for score in (alone, found.score)]
+    assert off[1] < 0.7 * off[0]
+
+
+def test_nothing_that_another_study_says_of_a_condition_left_out_is_learned_from(monkeypatch):
+    rows = [*rows_of(lambda row: 0.5), *of_another_study(rows_of(lambda row: 0.5))]
+    marks = np.array(
+        [[r[f"{s}_{n}"] for s in ("train", "test") for n in ("defocus_nm", "cs_mm")] for r in rows]
+    )
+    pairs, own = pairs_of(rows), np.arange(len(rows)) < len(rows) // 2
+    monkeypatch.setattr(predict.Pairs, "inputs", lambda self, group: marks)
+    shared = []
+
+    def watched(x, score, *, seed=0):
+        def check(asked):
+            for side in (slice(0, 2), slice(2, 4)):
+                assert not {tuple(r) for r in x[:, side]} & {tuple(r) for r in asked[:, side]}
+            shared.append(np.isin(x[:, 0], (35.0, 65.0)).mean())
+            return np.zeros(len(asked))
+
+        return check
+
+    monkeypatch.setattr(predict, "learn", watched)
+    predict_held_out(pairs, "all", of=own)
+    assert min(shared) > 0.2
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "kept"),
+    [
+        (50, 0, (50, 0)),
+        (50, 30, (50, 30)),
+        (500, 500, (60, 30)),
+        (70, 500, (60, 30)),
+        (20, 500, (20, 70)),
+        (500, 10, (80, 10)),
+    ],
+)
+def test_of_many_rows_a_third_are_of_other_studies_while_the_own_suffice(monkeypatch, own, others, kept):
+    monkeypatch.setattr(predict, "MOST_ROWS", 90)
+    few = predict._thinned(np.arange(own), own + np.arange(others), 0)
+    assert ((few < own).sum(), (few >= own).sum()) == kept and len(set(few.tolist())) == len(few)
+
+
 def test_no_error_of_a_pairs_own_conditions_sets_its_interval(monkeypatch):
     monkeypatch.setattr(predict, "learn", lambda x, score, *, seed=0: lambda asked: np.full(len(asked), 0.5))
     pairs = pairs_of(rows_of(lambda row: 0.3 + 0.5 * row["agree_noise"], spread=0.05))
