@@ -25,10 +25,11 @@ from passband.detections.measured import measured_scores
 from passband.detectors.bundle import default_bundle
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.in_domain import Taken
+from passband.estimate.look import unlike
 from passband.estimate.performance import estimate_scores
 from passband.estimate.records import from_record
 from passband.judge.policy import DEFAULT_POLICY, Evidence, weigh
-from passband.judge.verdict import found_and_told
+from passband.judge.verdict import answer_of
 from passband.micrographs.write_tiff import SIMULATED
 from passband.store.columns import rows_csv
 from passband.store.files import write_whole
@@ -57,13 +58,15 @@ def told(job: tuple[str, int, CavityRecord]) -> list[object]:
     bundle = default_bundle()
     assert bundle.calibration is not None
     calibration = from_record(bundle.calibration)
-    found, _ = found_and_told(micrograph, bundle)
+    answer = answer_of(micrograph, bundle)
+    found = answer.detections
     features = {**detection_features(found), **image_features(micrograph)}
     wanted = {name: features[name] for name in calibration.features}
+    strange = unlike(bundle.look, answer.seen) if bundle.look and answer.seen is not None else 0.0
     line: list[object] = [domain, i, len(found), measured_scores(truth, found, OPTIMAL).f1]
     for instrument in ("", SIMULATED):
         taken = Taken(instrument=instrument, pixel_size=micrograph.pixel_size)
-        outlook = estimate_scores(calibration, wanted, taken)
+        outlook = estimate_scores(calibration, wanted, taken, unlike=strange)
         evidence = Evidence(
             detections=found,
             outlook=outlook,

@@ -210,19 +210,34 @@ def jobs(count: int) -> list[tuple[str, int, str]]:
     return sorted(listed, key=lambda job: job[1])  # so that a part of them has every domain
 
 
+def foil(name: str, i: int, seed: int) -> CavityRecord:
+    (record,) = draw_set([name], 1, seed=seed + 1000 * NAMES.index(name) + i)
+    return record
+
+
+def taken_again(name: str, i: int, way: str, seed: int) -> Pair:
+    """A foil of a domain in one of the ways, and what is there."""
+    rng = np.random.default_rng([seed, 2, NAMES.index(name), i, list(WAYS).index(way)])
+    micrograph, truth = WAYS[way](foil(name, i, seed), rng)
+    return replace(micrograph, name=f"{name}/{i}"), truth
+
+
 def line(path: Path, looks: bool, job: tuple[str, int, str]) -> dict[str, str]:
     """One image's row, as text; with what changed copies tell, or of the boxes alone."""
     torch.set_num_threads(1)
     name, i, way = job
-    k, seed = NAMES.index(name), SEED if looks else CALIBRATION_SEED
-    (record,) = draw_set([name], 1, seed=seed + 1000 * k + i)
-    micrograph, truth = WAYS[way](record, np.random.default_rng([seed, 2, k, i, list(WAYS).index(way)]))
-    micrograph, bundle = replace(micrograph, name=f"{name}/{i}"), bundle_at(path)
+    seed, bundle = SEED if looks else CALIBRATION_SEED, bundle_at(path)
+    micrograph, truth = taken_again(name, i, way, seed)
     answer, told = evidence(micrograph, bundle) if looks else (detect(micrograph, bundle), {})
     row = calibration_row(micrograph, answer, replace(truth, masks=None), domain=name)
     scores = {t: getattr(row, t) for t in TARGETS}
-    size = record.conditions.pixel_size
-    numbers = {**scores, "pixel_size": size, "truth": len(truth), **row.features, **told}
+    numbers = {
+        **scores,
+        "pixel_size": foil(name, i, seed).conditions.pixel_size,
+        "truth": len(truth),
+        **row.features,
+        **told,
+    }
     return {"domain": name, "image": row.image, "way": way} | {k: f"{v:.6g}" for k, v in numbers.items()}
 
 

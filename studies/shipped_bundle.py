@@ -10,7 +10,9 @@ one; training goes on from its checkpoint and calibration from the rows it has.
     python studies/shipped_bundle.py threshold   on 180 validation images
     python studies/shipped_bundle.py test        on 1,040 images that no choice was made on
     python studies/shipped_bundle.py rows        detect in 3,120 images of foils, each taken in three ways
-    python studies/shipped_bundle.py fit         fit, write the bundle, print the protocols' table
+    python studies/shipped_bundle.py look        what the network sees in them, so that strangers are told
+    python studies/shipped_bundle.py fit         fit, and write the bundle
+    python studies/shipped_bundle.py protocols   print how well it tells with domains left out
     python studies/shipped_bundle.py curve       draw the losses
 """
 
@@ -36,11 +38,12 @@ from passband.detections.matching import OPTIMAL, PAPER, match_boxes
 from passband.detections.scores import object_scores
 from passband.detectors.bundle import SHIPPED, read_bundle, write_bundle
 from passband.detectors.config import DetectorConfig
-from passband.detectors.infer import detect
+from passband.detectors.infer import detect, detect_and_see
 from passband.detectors.train import TrainConfig, train_detector
 from passband.drawing.saving import save_figure
 from passband.estimate.evaluation.evaluate import OF_DETECTIONS, evaluate
 from passband.estimate.evaluation.protocols import PROTOCOLS
+from passband.estimate.look import fit_look
 from passband.judge.calibrate import calibrate_bundle
 from passband.store.files import write_whole
 from score_tables import format_table
@@ -219,12 +222,37 @@ def rows() -> None:
     meta_set.rows(FOILS, TRAINED, looks=False)
 
 
+def look() -> None:
+    """Remember what the network sees in the images that it is calibrated on."""
+    jobs = meta_set.jobs(FOILS)
+    seen = []
+    with ProcessPoolExecutor(2) as pool:
+        for n, one in enumerate(pool.map(partial(_seen, TRAINED), jobs, chunksize=4), 1):
+            seen.append(one)
+            if n % 100 == 0 or n == len(jobs):
+                print(f"seen {n}/{len(jobs)}", flush=True)
+    known = fit_look(np.array(seen), [name for name, _, _ in jobs])
+    print(f"edge {known.edge:.3f}")
+    write_bundle(replace(read_bundle(TRAINED), look=known), TRAINED)
+
+
+def _seen(path: Path, job: tuple[str, int, str]) -> np.ndarray:
+    torch.set_num_threads(1)
+    micrograph, _ = meta_set.taken_again(*job, meta_set.CALIBRATION_SEED)
+    return detect_and_see(micrograph, meta_set.bundle_at(path))[1]
+
+
 def fit() -> None:
-    """Fit the calibration on these rows, write the bundle, and print what the protocols say."""
+    """Fit the calibration on these rows, and write the bundle."""
     table = meta_set.calibration_rows()
     trained = read_bundle(TRAINED if TRAINED.exists() else SHIPPED)  # the same network, if not trained here
     digest = write_bundle(calibrate_bundle(trained, table), SHIPPED)
     print(f"{SHIPPED.name}: {SHIPPED.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
+
+
+def protocols() -> None:
+    """Print what is told of images whose domain, or which themselves, were left out."""
+    table = meta_set.calibration_rows()
     held_out = evaluate(table, model="passband", protocol="leave-one-domain-out", repeats=1)
     some = [row for row in table if int(row.image.rsplit("/", 1)[1]) < EVALUATED]
     results = [
@@ -273,7 +301,7 @@ def _table(name: str, head: tuple[str, ...], lines: list[tuple[object, ...]]) ->
     write_whole(RESULTS / name, text + "\n")
 
 
-STEPS = {f.__name__: f for f in (train, refine, widen, threshold, test, rows, fit, curve)}
+STEPS = {f.__name__: f for f in (train, refine, widen, threshold, test, rows, look, fit, protocols, curve)}
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

@@ -1,4 +1,8 @@
-"""Pictures that are no micrographs of cavities: photographs, drawings, diffraction patterns, spectra."""
+"""Pictures that are no micrographs of cavities.
+
+Photographs, drawings, diffraction patterns, spectra; and two kinds that no choice was made on: maps of
+grains, and lattices of particles in HRTEM.
+"""
 
 from __future__ import annotations
 
@@ -84,6 +88,27 @@ def patterns() -> Iterator[tuple[str, Image]]:
 
 def spectra() -> Iterator[tuple[str, Image]]:
     return drawn("spectrum", draw_spectrum, MANY // 2, len(KINDS) + 1)
+
+
+def grains() -> Iterator[tuple[str, Image]]:
+    return drawn("grains", draw_grains, MANY // 2, len(KINDS) + 2)
+
+
+def lattices() -> Iterator[tuple[str, Image]]:
+    """Particles on carbon at the resolution of atoms, two foci of each."""
+    from passband.hrtem.specimen.specimen import SpecimenRanges, build_specimen, draw_specimen
+    from passband.hrtem.wave.imaging import simulate_micrographs
+    from passband.hrtem.wave.scattering import exit_waves
+    from passband.optics.conditions import ConditionRanges, Uniform, draw_conditions
+
+    side = SIDE * 0.2
+    ranges = SpecimenRanges(cell=(side, side), count=(1, 6), diameters=(20, 45), thickness=(20, 60))
+    focus = ConditionRanges(C10=Uniform(low=-900, high=900), dose=Uniform(low=100, high=2000), pixel_size=0.2)
+    for i in range(MANY // 4):
+        wave = exit_waves([build_specimen(draw_specimen(ranges, seed=SEED + i))])[0]
+        made = simulate_micrographs(wave, draw_conditions(focus, 2, seed=SEED + i), seed=i)
+        for j, pixels in enumerate(made):
+            yield f"lattice {2 * i + j + 1}", pixels.numpy().astype(np.float32)
 
 
 def drawn(name: str, draw: Draw, count: int, k: int) -> Iterator[tuple[str, Image]]:
@@ -226,6 +251,26 @@ def draw_spectrum(rng: np.random.Generator, i: int) -> np.ndarray:
         (axes.fill_between if i % 8 > 3 else axes.plot)(energy, noisy, color=str(rng.uniform(0, 0.8)))
     axes.set_yscale("log" if i % 6 == 0 else "linear")
     return printed(figure)
+
+
+def draw_grains(rng: np.random.Generator, i: int) -> np.ndarray:
+    """Grains, each of its own grey, etched or not, polished well or badly, as by a light microscope."""
+    from scipy.spatial import cKDTree
+
+    places = rng.uniform(0, SIDE, (int(rng.integers(20, 400)), 2))
+    near, which = cKDTree(places).query(np.indices((SIDE, SIDE)).reshape(2, -1).T, k=2)
+    pixels = rng.uniform(60, 200, len(places))[which[:, 0]].reshape(SIDE, SIDE)
+    if i % 2:
+        pixels[(near[:, 1] - near[:, 0]).reshape(SIDE, SIDE) < rng.uniform(1, 4)] = rng.uniform(0, 60)
+    for _ in range(int(rng.integers(0, 8)) * (i % 3)):
+        y, x, turn = *rng.uniform(0, SIDE, 2), rng.uniform(0, np.pi)
+        off = (np.indices((SIDE, SIDE))[0] - y) * np.cos(turn) - (np.indices((SIDE, SIDE))[1] - x) * np.sin(
+            turn
+        )
+        pixels[np.abs(off) < 1] += rng.uniform(-60, 60)
+    return ndimage.gaussian_filter(pixels, rng.uniform(0.4, 1.5)) + rng.normal(
+        0, rng.uniform(1, 15), pixels.shape
+    )
 
 
 Draw = Callable[[np.random.Generator, int], np.ndarray]

@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from made_discs import detect_discs
+from made_discs import detect_discs, detect_discs_and_see
 from passband.errors import ParameterError
 from passband.judge.verdict import Judge
 from passband.kinds import JudgeFile
@@ -44,4 +44,5 @@ class DiscsJudge:
         from passband.judge import verdict
 
         verdict.detect = detect_discs
+        verdict.detect_and_see = detect_discs_and_see
         return replace(JudgeFile(path=self.bundle)(), source=self)

@@ -13,7 +13,7 @@ import torch
 import typer.testing
 from hypothesis import HealthCheck, settings
 
-from made_discs import detect_discs
+from made_discs import detect_discs, detect_discs_and_see
 from passband.cavities.image import simulate_cavities
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle, read_bundle, write_bundle
@@ -133,3 +133,4 @@ def simulated_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def fake_detector(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `assess` and `calibrate` find discs without a network."""
     monkeypatch.setattr("passband.judge.verdict.detect", detect_discs)
+    monkeypatch.setattr("passband.judge.verdict.detect_and_see", detect_discs_and_see)

@@ -12,7 +12,11 @@ from hypothesis import strategies as st
 from passband.detectors.bundle import SHIPPED, Bundle, CalibrationRecord, read_bundle, write_bundle
 from passband.detectors.config import PAPER, SLIM, DetectorConfig
 from passband.errors import BundleError
-from passband.store.tensors import FORMAT
+from passband.estimate.look import fit_look, unlike
+from passband.store.tensors import FORMAT, read_sealed, write_sealed
+
+SEEN = np.random.default_rng(0).normal(size=(180, 128))
+"""What a network might see in images."""
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +30,7 @@ def written(tmp_path_factory):
         score_threshold=0.35,
         training={"pixel_size": [2.0, 5.0], "domains": ["A:under"]},
         calibration=CalibrationRecord(settings={"coverage": 0.9}, arrays=arrays),
+        look=fit_look(SEEN, ["a", "b", "c"] * 60),
     )
     digest = write_bundle(bundle, path)
     return path, bundle, digest
@@ -43,6 +48,15 @@ def test_write_then_read_is_identity(written):
     for name, values in bundle.calibration.arrays.items():
         np.testing.assert_array_equal(again.calibration.arrays[name], values)
         assert again.calibration.arrays[name].dtype == values.dtype
+    for row in SEEN[:5] + 1.0:
+        assert unlike(again.look, row) == pytest.approx(unlike(bundle.look, row), rel=1e-3)
+
+
+def test_a_bundle_from_before_looks_were_kept_has_none(written, tmp_path):
+    sealed = read_sealed(written[0])
+    header = {k: v for k, v in sealed.header.items() if k not in ("look", "digest")}
+    write_sealed(header, sealed.tensors, tmp_path / "old.safetensors")
+    assert read_bundle(tmp_path / "old.safetensors").look is None
 
 
 @given(data=st.data())

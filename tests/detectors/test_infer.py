@@ -18,6 +18,7 @@ from passband.detectors.config import SLIM
 from passband.detectors.infer import detect
 from passband.detectors.rescale import rescaling, resized
 from passband.errors import BundleError, ParameterError
+from passband.estimate.look import unlike
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask
 
@@ -165,7 +166,7 @@ class Heads:
         self.find = find
 
     def box_roi_pool(self, features, proposals, size):
-        return features
+        return features["0"][0, 0].numpy()
 
     def box_head(self, pooled):
         return pooled
@@ -205,7 +206,7 @@ class Seeing(MaskRCNN):
 
     def backbone(self, padded):
         assert padded.shape[2] % 32 == padded.shape[3] % 32 == 0
-        return padded[0, 0].numpy()
+        return {"0": padded[:, :1]}
 
     def rpn(self, images, features):
         return features, {}
@@ -251,7 +252,7 @@ def kept_boxes(boxes, at=(0, 0), whole=(100, 120), scores=None, threshold=0.5):
     """Boxes of a tile of 100 x 120 pixels that are kept, in the pixels of the whole image."""
     part = torch.zeros(2, 100, 120)
     network = told(boxes, scores or [0.9] * len(boxes))
-    found = infer._detect_tile(network, part, at, whole, threshold)
+    found, _ = infer._detect_tile(network, part, at, whole, threshold)
     assert len(found.boxes) == len(found.masks)
     return found.boxes.tolist()
 
@@ -419,3 +420,36 @@ def test_what_was_looked_at_first_changes_nothing_in_what_is_found_next(scene, s
     after = detect(scene[0], default_bundle())
     assert len(before) > 0
     np.testing.assert_array_equal(after.boxes_xyxy, before.boxes_xyxy)
+
+
+def test_what_a_network_sees_is_nearly_the_same_in_tiles(scene, monkeypatch):
+    """And of the image laid out twice each way: how familiar it looks hardly changes."""
+    bundle, micrograph = default_bundle(), scene[0]
+    told = unlike(bundle.look, infer.detect_and_see(micrograph, bundle)[1])
+    twice = replace(micrograph, pixels=np.tile(micrograph.pixels, (2, 2)))
+    for image, tile, apart in ((twice, 1024, 0.12), (twice, 384, 0.25), (micrograph, 384, 0.25)):
+        monkeypatch.setattr(infer, "TILES", (tile,))
+        assert unlike(bundle.look, infer.detect_and_see(image, bundle)[1]) == pytest.approx(told, abs=apart)
+    assert told < 1
+
+
+def test_what_lies_beside_an_image_is_not_seen():
+    """Tiles are padded; sums are of places where the image is."""
+    level = torch.arange(2.0)[:, None, None] + torch.zeros(2, 3, 4)
+    level[:, 2:] = 100.0
+    level[:, :, 3:] = 100.0
+    sums = infer._sums(level, torch.zeros(1, 1, 96, 128), ((0, 64), (0, 90)))
+    assert sums[0].tolist() == [6, 6] and sums[1].tolist() == [0, 6] and sums[2].tolist() == [0, 6]
+
+
+@pytest.mark.parametrize("kind", ["checks", "text", "a gradient"])
+def test_what_no_micrograph_looks_like_is_strange_to_the_shipped_detector(kind):
+    y, x = np.mgrid[:256, :256]
+    pixels = {
+        "checks": (y // 16 + x // 16) % 2,
+        "text": np.random.default_rng(0).integers(0, 2, (32, 32)).repeat(8, 0).repeat(8, 1),
+        "a gradient": x / 255 + (y > 128),
+    }[kind]
+    micrograph = Micrograph(pixels=pixels.astype(np.float32), name=kind, pixel_size=3.0)
+    bundle = default_bundle()
+    assert unlike(bundle.look, infer.detect_and_see(micrograph, bundle)[1]) > 1

@@ -69,6 +69,10 @@ def test_trust_needs_everything_and_says_why() -> None:
         ({"own": "adapted", "detections": confident(4, score=0.3)}, "Only 4 objects"),
         ({"own": "adapted", "outlook": None}, "had none: they are another detector's"),
         ({"outlook": outlook(0.92, 0.8, 1.0, novelty=1.3)}, "novelty 1.30"),
+        (
+            {"outlook": replace(outlook(0.92, 0.8, 1.0, novelty=1.3), unlike=1.3)},
+            "This does not look like what the detector was made for (novelty 1.30",
+        ),
         ({"detections": confident(0)}, "Nothing was found at a score of 0.50"),
         ({"detections": confident(4)}, "Only 4 of 4 detections scored 0.90"),
         ({"detections": confident(20, score=0.7)}, "None of 20 detections"),

@@ -8,11 +8,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from passband.detectors.config import DetectorConfig
 from passband.detectors.unet import UNetConfig
 from passband.errors import BundleError
+from passband.estimate.look import Look, look_parts, open_look
 from passband.estimate.records import CalibrationRecord, calibration_parts, open_calibration
 from passband.store.tensors import Sealed, read_sealed, write_sealed
 
@@ -53,6 +56,8 @@ class Bundle:
         JSON values: what it was trained on. "pixel_size" holds [low, high] in Å, "domains" names.
     calibration
         The estimator fitted on this detector's output, or None.
+    look
+        What its network saw in the images that the calibration knows, or None.
     digest
         SHA-256 of the file it was read from; empty if it was not.
 
@@ -68,6 +73,7 @@ class Bundle:
     score_threshold: float
     training: Mapping[str, Any] = field(default_factory=dict)
     calibration: CalibrationRecord | None = None
+    look: Look | None = None
     digest: str = ""
 
     def __post_init__(self) -> None:
@@ -97,12 +103,15 @@ def write_bundle(bundle: Bundle, path: str | Path) -> str:
     """
     tensors = {f"weights.{k}": _stored(v) for k, v in bundle.weights.items()}
     settings, arrays = calibration_parts(bundle.calibration)
+    look, seen = look_parts(bundle.look)
+    arrays |= {f"look.{name}": torch.from_numpy(np.ascontiguousarray(v)) for name, v in seen.items()}
     header = {
         "name": bundle.name,
         "detector": bundle.detector.to_dict(),
         "score_threshold": bundle.score_threshold,
         "training": dict(bundle.training),
         "calibration": settings,
+        "look": look,
     }
     return write_sealed(header, tensors | arrays, path)
 
@@ -141,6 +150,8 @@ def open_bundle(sealed: Sealed) -> Bundle:
             score_threshold=float(header["score_threshold"]),
             training=header["training"],
             calibration=open_calibration(sealed),
+            # Bundles of 0.1 have none.
+            look=open_look(header.get("look"), {k: v.numpy() for k, v in sealed.under("look.").items()}),
             digest=sealed.digest,
         )
     except (KeyError, TypeError, ValueError) as e:

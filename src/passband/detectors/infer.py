@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from passband.detectors.segment import segment_objects
 from passband.errors import ParameterError
 from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.micrographs.micrograph import Micrograph
-from passband.types import InstanceMask, Progress
+from passband.types import InstanceMask, Progress, Vector
 
 if TYPE_CHECKING:  # torchvision takes seconds to load, and a segmenter has no need of it
     from torchvision.models.detection import FasterRCNN
@@ -81,12 +82,45 @@ def detect(
     """
     if not isinstance(bundle.detector, DetectorConfig):
         return segment_objects(micrograph, bundle, memory_gb=memory_gb)
-    found = _find(micrograph, bundle, memory_gb, progress)
-    return _in_own_pixels(micrograph, bundle, found).outside(micrograph.written)
+    return detect_and_see(micrograph, bundle, memory_gb=memory_gb, progress=progress)[0]
 
 
-def _find(micrograph: Micrograph, bundle: Bundle, memory_gb: float, progress: Progress | None) -> _Found:
-    """What a detector finds, in the pixels that it sees."""
+def detect_and_see(
+    micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0, progress: Progress | None = None
+) -> tuple[Detections, Vector]:
+    """What `detect` finds, and what the network of a detector saw on the way, for `estimate.look`.
+
+    Parameters
+    ----------
+    micrograph, memory_gb, progress
+        As of `detect`.
+    bundle
+        Of a detector, not of a segmenter.
+
+    Returns
+    -------
+    tuple
+        Detections; and of each channel of every level of the features its mean over the image, then its
+        deviation, float64 (p,). In tiles they are those of the whole but for what lies at the borders. Of an
+        image of one grey, in which there is nothing to see, float64 (0,).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from passband.detectors.bundle import default_bundle
+    >>> noise = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    >>> detect_and_see(Micrograph(pixels=noise, name="noise"), default_bundle())[1].shape
+    (512,)
+    """
+    found, sums = _find(micrograph, bundle, memory_gb, progress)
+    found_here = _in_own_pixels(micrograph, bundle, found).outside(micrograph.written)
+    return found_here, np.concatenate([_mean_and_deviation(s) for s in sums]) if sums else np.zeros(0)
+
+
+def _find(
+    micrograph: Micrograph, bundle: Bundle, memory_gb: float, progress: Progress | None
+) -> tuple[_Found, list[Tensor]]:
+    """What a detector finds, in the pixels that it sees, and the sums of its features."""
     config = bundle.detector
     assert isinstance(config, DetectorConfig)
     scale = rescaling(micrograph, bundle)
@@ -94,7 +128,7 @@ def _find(micrograph: Micrograph, bundle: Bundle, memory_gb: float, progress: Pr
     tile = _tile_side(config, tuple(math.ceil(n * larger) for n in micrograph.shape), memory_gb)
     pixels = resized(micrograph.pixels, scale)
     if float(np.ptp(pixels)) == 0.0:
-        return _nothing(config)
+        return _nothing(config), []
     from torchvision.ops import nms
 
     from passband.detectors.mask_rcnn import grey_levels, input_channels, input_rows
@@ -102,6 +136,7 @@ def _find(micrograph: Micrograph, bundle: Bundle, memory_gb: float, progress: Pr
     model = _network(bundle)
     channels, levels = input_channels(config), grey_levels(pixels)
     found: list[_Found] = []
+    sums: list[list[Tensor]] = []
     height, width = pixels.shape
     rows, columns = (_starts(length, tile, _overlap(tile)) for length in (height, width))
     for y in rows:
@@ -110,7 +145,9 @@ def _find(micrograph: Micrograph, bundle: Bundle, memory_gb: float, progress: Pr
             if progress and len(rows) * len(columns) > 1:
                 progress("tile", len(found), len(rows) * len(columns))
             part = strip[:, :, x : x + tile]
-            found.append(_detect_tile(model, part, (y, x), (height, width), bundle.score_threshold))
+            objects, of_features = _detect_tile(model, part, (y, x), (height, width), bundle.score_threshold)
+            found.append(objects)
+            sums.append(of_features)
     together = _Found(
         boxes=torch.cat([f.boxes for f in found]),
         scores=torch.cat([f.scores for f in found]),
@@ -118,7 +155,8 @@ def _find(micrograph: Micrograph, bundle: Bundle, memory_gb: float, progress: Pr
         masks=[m for f in found for m in f.masks or []] if config.masks else None,
     )
     # Best first, and of two classes at one place the better.
-    return together.at(nms(together.boxes, together.scores, NMS_IOU))
+    best = together.at(nms(together.boxes, together.scores, NMS_IOU))
+    return best, [torch.stack(of_level).sum(0) for of_level in zip(*sums, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -204,8 +242,8 @@ def _starts(length: int, tile: int, overlap: int) -> list[int]:
 @torch.inference_mode()
 def _detect_tile(
     model: FasterRCNN, part: Tensor, at: tuple[int, int], whole: tuple[int, int], threshold: float
-) -> _Found:
-    """What is in one tile, in the whole image's pixels.
+) -> tuple[_Found, list[Tensor]]:
+    """What is in one tile, in the whole image's pixels, and the sums of its features.
 
     Objects that touch a side of the tile inside the image are left to the neighbour, which sees
     them whole, unless they are too long for what two tiles share.
@@ -246,7 +284,30 @@ def _detect_tile(
     if heads.has_mask():
         probability = _outlines(model, features, boxes, labels, size)
         masks = [_mask(b, p) for b, p in zip(boxes + shift, probability, strict=True)]
-    return _Found(boxes=boxes + shift, scores=scores, labels=labels, masks=masks)
+    found = _Found(boxes=boxes + shift, scores=scores, labels=labels, masks=masks)
+    cut = _overlap(max(height, width)) // 2  # what a neighbour sees better, who has it farther inside
+    own = [
+        (cut if first > 0 else 0, n - (cut if first + n < end else 0))
+        for first, n, end in zip(at, (height, width), whole, strict=True)
+    ]
+    return found, [_sums(level[0], padded, own) for level in features.values()]
+
+
+def _sums(level: Tensor, padded: Tensor, own: Sequence[tuple[int, int]]) -> Tensor:
+    """Places, sum and sum of squares of each channel of a level in such rows and columns, (3, channels)."""
+    (top, bottom), (left, right) = (
+        (first * m // n, -(-end * m // n))
+        for (first, end), m, n in zip(own, level.shape[1:], padded.shape[2:], strict=True)
+    )
+    values = level[:, top:bottom, left:right].flatten(1).double()
+    return torch.stack(
+        [torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)]
+    )
+
+
+def _mean_and_deviation(sums: Tensor) -> Vector:
+    mean, square = sums[1] / sums[0], sums[2] / sums[0]
+    return torch.cat([mean, (square - mean.square()).clamp(min=0).sqrt()]).numpy()
 
 
 def _outlines(

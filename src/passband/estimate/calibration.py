@@ -62,7 +62,8 @@ class Outlook:
     estimates
         "f1", "precision" and "recall".
     novelty
-        Distance from the rows that the calibration knows; above 1 the image lies outside.
+        Distance from the rows that the calibration knows, or from what the network saw in their images, the
+        greater; above 1 the image lies outside.
     unusual
         The features outside the calibration's range, the farthest first.
     abstained
@@ -71,6 +72,8 @@ class Outlook:
     in_domain
         The image was taken as images of the calibration were and is like them, so that its intervals are
         those of like images: they say nothing of another material, instrument or focus.
+    unlike
+        The distance from what the network saw alone; 0 where that is not known.
     """
 
     estimates: Mapping[str, Estimate]
@@ -78,6 +81,7 @@ class Outlook:
     unusual: tuple[str, ...]
     abstained: bool = False
     in_domain: bool = False
+    unlike: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -225,7 +225,11 @@ def adapt(calibration: Calibration, rows: Sequence[CalibrationRow], *, domain: s
 
 
 def forecast(
-    calibration: Calibration, features: Float64[np.ndarray, "n p"], taken: Taken | None = None
+    calibration: Calibration,
+    features: Float64[np.ndarray, "n p"],
+    taken: Taken | None = None,
+    *,
+    unlike: float = 0.0,
 ) -> Forecast:
     """Estimate the scores of many images.
 
@@ -237,6 +241,8 @@ def forecast(
         Finite, columns in the order of ``calibration.features``, float64 (n, p).
     taken
         With what all of them were taken, where that is known.
+    unlike
+        How far what the network saw in them lies from what is known, by `look.unlike`; above 1 it is strange.
 
     Returns
     -------
@@ -269,7 +275,7 @@ def forecast(
         if calibration.labelled is not None:
             values = from_logit(to_logit(values) + _learned(calibration, inputs, counts)[0])
         low, high = _intervals(calibration, inputs, counts, values)
-    far = np.array([novelty.novelty(calibration.reference, row) for row in features])
+    far = np.array([max(unlike, novelty.novelty(calibration.reference, row)) for row in features])
     known = calibration.in_domain
     alike = np.zeros(len(features), bool)
     if known is not None and calibration.labelled is None and taken is not None and known.knows(taken):
@@ -285,7 +291,11 @@ def forecast(
 
 
 def estimate_scores(
-    calibration: Calibration, features: Mapping[str, float], taken: Taken | None = None
+    calibration: Calibration,
+    features: Mapping[str, float],
+    taken: Taken | None = None,
+    *,
+    unlike: float = 0.0,
 ) -> Outlook:
     """Estimate the scores of one image from its features.
 
@@ -297,6 +307,8 @@ def estimate_scores(
         Exactly those named in ``calibration.features``.
     taken
         With what the image was taken, where that is known.
+    unlike
+        As of `forecast`.
 
     Returns
     -------
@@ -312,7 +324,7 @@ def estimate_scores(
     if faults:
         raise CalibrationError("these features do not fit the calibration: " + "; ".join(faults))
     row = np.array([features[n] for n in calibration.features], np.float64)
-    said = forecast(calibration, row[None], taken)
+    said = forecast(calibration, row[None], taken, unlike=unlike)
     estimates = {
         t: Estimate(
             value=float(said.value[0, j]),
@@ -328,6 +340,7 @@ def estimate_scores(
         unusual=novelty.unusual(calibration.reference, row, calibration.features),
         abstained=bool(said.abstained[0]),
         in_domain=bool(said.in_domain[0]),
+        unlike=unlike,
     )
 
 

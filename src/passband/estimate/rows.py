@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Float64
 from passband.errors import CalibrationError
 from passband.estimate.in_domain import UNKNOWN, Taken
 from passband.estimate.regressor import TARGETS, Inputs, Recipe, ScoreTable
+from passband.types import Vector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,8 @@ class CalibrationRow:
         The image's name, equal for two rows of one image.
     taken
         With what it was taken, as far as that is known.
+    seen
+        What the detector's network saw in it, or None.
 
     Raises
     ------
@@ -52,6 +55,7 @@ class CalibrationRow:
     domain: str
     image: str
     taken: Taken = UNKNOWN
+    seen: Vector | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         faults = []

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from passband.detections.detections import Detections
 from passband.detections.given import DetectionsFile
 from passband.detections.labelled import Labelled, read_labelled
@@ -18,15 +20,16 @@ from passband.estimate.calibration import Calibration
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.intervals import MIN_DOMAIN_ROWS
 from passband.estimate.left_out import told, told_anew
+from passband.estimate.look import Look, extend_look
 from passband.estimate.performance import MOST_LABELLED, adapt, fit_calibration
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
 from passband.judge.calibrated import Calibrated, Change, calibrated, change_by_adapting, novel
 from passband.judge.own_detector import any_detector
-from passband.judge.verdict import by_pixels, found_and_told, taken
+from passband.judge.verdict import answer_of, by_pixels, taken
 from passband.micrographs.many import Reading
 from passband.micrographs.micrograph import Micrograph
-from passband.types import Mask, Progress
+from passband.types import Mask, Progress, Vector
 from passband.words import counted
 
 HARDLY_ANY = 0.1
@@ -40,6 +43,7 @@ def calibration_row(
     *,
     domain: str,
     matching: MatchingRule = OPTIMAL,
+    seen: Vector | None = None,
 ) -> CalibrationRow:
     """Features of a detector's answer on one labelled image, beside its measured scores.
 
@@ -55,6 +59,8 @@ def calibration_row(
         Where the image comes from.
     matching
         Decides which detection is which object.
+    seen
+        What the network saw, if it is known.
 
     Returns
     -------
@@ -86,6 +92,7 @@ def calibration_row(
         domain=domain,
         image=micrograph.name,
         taken=taken(micrograph),
+        seen=seen,
     )
 
 
@@ -167,7 +174,7 @@ def adapt_bundle(bundle: Bundle, rows: Sequence[CalibrationRow]) -> Bundle:
         raise CalibrationError(f"the bundle {bundle.name!r} holds no calibration that could be adapted")
     domain = ", ".join(sorted({r.domain for r in rows}))
     adapted = adapt(from_record(bundle.calibration), rows, domain=domain)
-    return replace(bundle, calibration=to_record(adapted), digest="")
+    return replace(bundle, calibration=to_record(adapted), look=_look_with(bundle, rows), digest="")
 
 
 def calibrate_bundle(
@@ -206,7 +213,13 @@ def calibrate_bundle(
         seed=seed,
         model="segmenter" if by_pixels(bundle) else "passband",
     )
-    return replace(bundle, calibration=to_record(calibration), digest="")
+    return replace(bundle, calibration=to_record(calibration), look=_look_with(bundle, rows), digest="")
+
+
+def _look_with(bundle: Bundle, rows: Sequence[CalibrationRow]) -> Look | None:
+    """What a bundle's network saw in known images, with those that are labelled now."""
+    seen = [row.seen for row in rows if row.seen is not None]
+    return extend_look(bundle.look, np.array(seen)) if bundle.look is not None and seen else bundle.look
 
 
 def calibrate(
@@ -323,16 +336,17 @@ def labelled_row(
         raise CalibrationError(f"{micrograph.name}: neither detections nor a bundle came")
     if isinstance(answer, Detections):
         return calibration_row(micrograph, answer, truth, domain=domain)
-    found, evidence = found_and_told(micrograph, answer)
+    said = answer_of(micrograph, answer)
     if not by_pixels(answer):
-        return calibration_row(micrograph, found, truth, domain=domain)
+        return calibration_row(micrograph, said.detections, truth, domain=domain, seen=said.seen)
     if truth.masks is None and len(truth):
         raise CalibrationError(
             f"{micrograph.name}: its annotations are boxes, and a segmenter is scored by pixels; give label "
             "images, or COCO with outlines"
         )
     crowds = pixels_of(truth.crowds, truth.image_shape) if truth.crowds else None
-    return pixel_row(micrograph, found, evidence, object_mask(truth), domain=domain, crowds=crowds)
+    there = object_mask(truth)
+    return pixel_row(micrograph, said.detections, said.told, there, domain=domain, crowds=crowds)
 
 
 def _refuse_other_sizes(micrograph: Micrograph, found: tuple[int, ...], truth: tuple[int, ...]) -> None:

@@ -269,6 +269,11 @@ def _about_novelty(outlook: Outlook | None, policy: Policy) -> list[Finding]:
     if outlook is None or outlook.novelty <= policy.novelty:
         return []
     far = f"novelty {_beside(outlook.novelty, policy.novelty)}, limit {policy.novelty:.2f}"
+    if outlook.unlike > policy.novelty:
+        words = f"This does not look like what the detector was made for ({far}): its network saw nothing"
+        return [
+            _review(f"{words} like it in the images that are known, so the estimate is an extrapolation.")
+        ]
     words = f"The image or its detections lie outside the calibrated range ({far})"
     words += ", so the estimate is an extrapolation."
     named = [WORDS.get(name, name.replace("_", " ")) for name in outlook.unusual[:4]]

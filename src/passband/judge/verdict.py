@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any
 
@@ -20,13 +20,14 @@ from passband.detections.detections import Detections
 from passband.detections.masks import hold_pixels
 from passband.detections.scores import box_diameters, equivalent_diameters, number_density, swelling_percent
 from passband.detectors.bundle import Bundle
-from passband.detectors.infer import detect
+from passband.detectors.infer import detect, detect_and_see
 from passband.detectors.segment import segment_with_evidence
 from passband.detectors.unet import UNetConfig
 from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.in_domain import Taken
+from passband.estimate.look import unlike
 from passband.estimate.performance import estimate_scores
 from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import CalibrationRecord, from_record
@@ -202,15 +203,15 @@ def assess_detector(
     """Judge a network's own answer on one micrograph; arguments and errors are those of `passband.assess`."""
     findings = unusable(micrograph, policy)
     outlook = None
-    told: Mapping[str, float] = {}
-    detections = _nothing(micrograph, bundle)
+    answer = Answer(detections=_nothing(micrograph, bundle))
     if not findings and bundle.calibration is None:
-        detections = detect(micrograph, bundle, progress=progress)
+        answer = Answer(detections=detect(micrograph, bundle, progress=progress))
     elif not findings:
-        detections, told = found_and_told(micrograph, bundle, progress)
+        answer = answer_of(micrograph, bundle, progress)
+    detections = answer.detections
     sizes = measure_sizes(detections, micrograph.pixel_size, thickness)
     if not findings:
-        outlook, moved = _outlook(micrograph, detections, bundle, told)
+        outlook, moved = _outlook(micrograph, answer, bundle)
         evidence = Evidence(
             detections=detections,
             outlook=outlook,
@@ -223,17 +224,36 @@ def assess_detector(
             placed=place(micrograph, bundle.training) if by_pixels(bundle) else None,
         )
         findings = weigh(evidence, policy)
-    passes = sum(name.startswith("agree_") for name in told)  # one for each change of the image
+    passes = sum(name.startswith("agree_") for name in answer.told)  # one for each change of the image
     return verdict_of(micrograph, findings, detections, outlook, sizes, passes)
 
 
-def found_and_told(
-    micrograph: Micrograph, bundle: Bundle, progress: Progress | None = None
-) -> tuple[Detections, Mapping[str, float]]:
-    """What a bundle's network finds, and what a segmenter's answers tell of themselves besides."""
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a network says of an image.
+
+    Parameters
+    ----------
+    detections
+        What it finds.
+    told
+        What a segmenter's answers tell of themselves besides.
+    seen
+        What a detector's network saw, as `detect_and_see` gives it; None of a segmenter, or of a flat image.
+    """
+
+    detections: Detections
+    told: Mapping[str, float] = field(default_factory=dict)
+    seen: Vector | None = None
+
+
+def answer_of(micrograph: Micrograph, bundle: Bundle, progress: Progress | None = None) -> Answer:
+    """What a bundle's network says of an image."""
     if by_pixels(bundle):
-        return segment_with_evidence(micrograph, bundle)
-    return detect(micrograph, bundle, progress=progress), {}
+        detections, told = segment_with_evidence(micrograph, bundle)
+        return Answer(detections=detections, told=told)
+    detections, seen = detect_and_see(micrograph, bundle, progress=progress)
+    return Answer(detections=detections, seen=seen if seen.size else None)
 
 
 def by_pixels(bundle: Bundle) -> bool:
@@ -377,12 +397,12 @@ def _estimate_as_json(e: Estimate | None, of: Detections) -> dict[str, float | N
 
 
 def _outlook(
-    micrograph: Micrograph, d: Detections, bundle: Bundle, told: Mapping[str, float]
+    micrograph: Micrograph, answer: Answer, bundle: Bundle
 ) -> tuple[Outlook | None, tuple[Moved, ...]]:
     """The estimate for some detections and what moved it; none without a calibration; misfits are refused."""
     if bundle.calibration is None:
         return None, ()
-    calibration = from_record(bundle.calibration)
+    calibration, d = from_record(bundle.calibration), answer.detections
     threshold = calibration.score_threshold
     if not math.isclose(d.score_threshold, threshold, abs_tol=1e-9):
         raise CalibrationError(
@@ -390,9 +410,10 @@ def _outlook(
             f"but the calibration is for {threshold:g}, and another threshold shifts every estimate: "
             "calibrate anew"
         )
-    known = {**detection_features(d), **told, **image_features(micrograph)}
+    known = {**detection_features(d), **answer.told, **image_features(micrograph)}
     wanted = {n: known[n] for n in calibration.features if n in known}
-    outlook = estimate_scores(calibration, wanted, taken(micrograph))
+    strange = 0.0 if bundle.look is None or answer.seen is None else unlike(bundle.look, answer.seen)
+    outlook = estimate_scores(calibration, wanted, taken(micrograph), unlike=strange)
     if not len(d):
         return outlook, ()
     return outlook, what_moved(calibration, np.array(list(wanted.values())))
