@@ -229,9 +229,10 @@ def test_going_on_keeps_a_calibration_of_the_same_network(tmp_path, quick):
     drawn(tmp_path, 3)
     once = train_on_labelled(labelled_in(tmp_path), tmp_path / "out", OwnTraining(steps=1)).bundle
     file = tmp_path / "out" / "bundle.safetensors"
-    write_bundle(replace(once, calibration=default_bundle().calibration), file)
+    shipped = default_bundle()
+    write_bundle(replace(once, calibration=shipped.calibration, look=shipped.look), file)
     again = train_on_labelled(labelled_in(tmp_path), tmp_path / "out", OwnTraining(steps=1)).bundle
-    assert again.calibration is not None
+    assert again.calibration is not None and again.look is not None
 
 
 @pytest.mark.parametrize("scale", [0.37, 0.5, 0.77, 1.43, 2.3])

@@ -4,12 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import tifffile
 
 from passband.detections.detections import Detections
+from passband.detections.files import write_coco
+from passband.detections.given import DetectionsFile
+from passband.detections.labelled import Labelled
 from passband.detectors.bundle import default_bundle
 from passband.estimate.look import unlike
-from passband.judge.calibrate import adapt_bundle, calibrate_bundle, labelled_row
+from passband.judge.calibrate import adapt_bundle, calibrate_bundle, calibrate_on, labelled_row
 from passband.kinds import assess
+from passband.micrographs.many import Reading
 from passband.micrographs.micrograph import Micrograph
 
 pytestmark = pytest.mark.training
@@ -57,6 +62,21 @@ def test_a_new_calibration_keeps_what_was_known_and_adds_what_was_labelled(rows)
     known = default_bundle().look
     assert len(anew.look.rows) > len(known.rows) and anew.look.edge == known.edge
     assert all(unlike(anew.look, row.seen) < 1 for row in rows)
+
+
+def test_whoever_labels_strange_images_is_asked_whether_they_are_what_the_detector_is_for(tmp_path):
+    truth = {}
+    for seed in range(4):
+        micrograph, truth[micrograph.name] = bright_discs(seed)
+        tifffile.imwrite(tmp_path / micrograph.name, micrograph.pixels, metadata=None)
+    write_coco(tmp_path / "truth.json", truth)
+    labelled = Labelled(
+        images=[str(tmp_path / name) for name in truth],
+        annotations=DetectionsFile(path=tmp_path / "truth.json"),
+        reading=Reading(sidecar={name: 3.0 for name in truth}),
+    )
+    done = calibrate_on(labelled, default_bundle())
+    assert any("4 of 4 labelled images lie outside what the calibration knows" in note for note in done.notes)
 
 
 def test_rows_that_no_network_of_ours_saw_leave_the_look_as_it_is(rows):

@@ -222,7 +222,7 @@ def _calibrated_before(bundle: Bundle, file: Path) -> Bundle:
         return bundle
     same = old.detector == bundle.detector and old.score_threshold == bundle.score_threshold
     same = same and all(torch.equal(v.half(), bundle.weights[k].half()) for k, v in old.weights.items())
-    return replace(bundle, calibration=old.calibration) if same else bundle
+    return replace(bundle, calibration=old.calibration, look=old.look) if same else bundle
 
 
 def split(usable: LabelledImages, training: OwnTraining) -> tuple[tuple[str, ...], tuple[str, ...]]:

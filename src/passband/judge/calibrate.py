@@ -20,7 +20,7 @@ from passband.estimate.calibration import Calibration
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.intervals import MIN_DOMAIN_ROWS
 from passband.estimate.left_out import told, told_anew
-from passband.estimate.look import Look, extend_look
+from passband.estimate.look import Look, extend_look, unlike
 from passband.estimate.performance import MOST_LABELLED, adapt, fit_calibration
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
@@ -222,6 +222,10 @@ def _look_with(bundle: Bundle, rows: Sequence[CalibrationRow]) -> Look | None:
     return extend_look(bundle.look, np.array(seen)) if bundle.look is not None and seen else bundle.look
 
 
+def _looks_strange(bundle: Bundle, row: CalibrationRow) -> bool:
+    return bundle.look is not None and row.seen is not None and unlike(bundle.look, row.seen) > 1
+
+
 def calibrate(
     images: Sequence[str],
     annotations: Path | DetectionsFile,
@@ -289,7 +293,7 @@ def calibrate_on(
     done = calibrated(adapt_bundle(adaptable, rows), usable, rows, change_by_adapting(start, rows))
     if bundle.calibration is None:
         return done
-    strange = sum(novel(start, row) for row in rows)
+    strange = sum(novel(start, row) or _looks_strange(bundle, row) for row in rows)
     if 2 * strange <= len(rows) and done.measured >= HARDLY_ANY:
         return done
     words = f"{strange} of {counted(len(rows), 'labelled image')} lie outside what the calibration knows"
