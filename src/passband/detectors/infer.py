@@ -136,7 +136,7 @@ def _find(
     model = _network(bundle)
     channels, levels = input_channels(config), grey_levels(pixels)
     found: list[_Found] = []
-    sums: list[list[Tensor]] = []
+    sums: list[Tensor] = []
     height, width = pixels.shape
     rows, columns = (_starts(length, tile, _overlap(tile)) for length in (height, width))
     for y in rows:
@@ -147,7 +147,9 @@ def _find(
             part = strip[:, :, x : x + tile]
             objects, of_features = _detect_tile(model, part, (y, x), (height, width), bundle.score_threshold)
             found.append(objects)
-            sums.append(of_features)
+            sums = sums or [torch.zeros_like(level) for level in of_features]
+            for total, level in zip(sums, of_features, strict=True):
+                total += level  # small parts kept of every tile would keep its memory from being used again
     together = _Found(
         boxes=torch.cat([f.boxes for f in found]),
         scores=torch.cat([f.scores for f in found]),
@@ -156,7 +158,7 @@ def _find(
     )
     # Best first, and of two classes at one place the better.
     best = together.at(nms(together.boxes, together.scores, NMS_IOU))
-    return best, [torch.stack(of_level).sum(0) for of_level in zip(*sums, strict=True)]
+    return best, sums
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -299,10 +301,9 @@ def _sums(level: Tensor, padded: Tensor, own: Sequence[tuple[int, int]]) -> Tens
         (first * m // n, -(-end * m // n))
         for (first, end), m, n in zip(own, level.shape[1:], padded.shape[2:], strict=True)
     )
-    values = level[:, top:bottom, left:right].flatten(1).double()
-    return torch.stack(
-        [torch.full_like(values[:, 0], values.shape[1]), values.sum(1), values.square().sum(1)]
-    )
+    values = level[:, top:bottom, left:right]
+    sums = values.sum((1, 2)), values.square().sum((1, 2))
+    return torch.stack([torch.full_like(sums[0], values[0].numel()), *sums]).double()
 
 
 def _mean_and_deviation(sums: Tensor) -> Vector:
