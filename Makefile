@@ -122,7 +122,7 @@ map: setup
 	.venv/bin/passband study run studies/map_small.toml --out out/map --engine processes --workers $(CORES)
 	.venv/bin/passband study map out/map --report out/map/map
 
-# The studies of the map, 2,410 networks: a day of one core; each goes on where it was, and from what is packed
+# The studies of the map, 2,411 networks: a day of one core; each goes on where it was, and from what is packed
 # in studies/results/networks. Then their tables.
 .PHONY: map-studies
 map-studies: setup

@@ -210,16 +210,12 @@ def jobs(count: int) -> list[tuple[str, int, str]]:
     return sorted(listed, key=lambda job: job[1])  # so that a part of them has every domain
 
 
-def foil(name: str, i: int, seed: int) -> CavityRecord:
+def taken_again(name: str, i: int, way: str, seed: int) -> tuple[CavityRecord, Micrograph, Detections]:
+    """A foil of a domain, its image in one of the ways, and what is there."""
     (record,) = draw_set([name], 1, seed=seed + 1000 * NAMES.index(name) + i)
-    return record
-
-
-def taken_again(name: str, i: int, way: str, seed: int) -> Pair:
-    """A foil of a domain in one of the ways, and what is there."""
     rng = np.random.default_rng([seed, 2, NAMES.index(name), i, list(WAYS).index(way)])
-    micrograph, truth = WAYS[way](foil(name, i, seed), rng)
-    return replace(micrograph, name=f"{name}/{i}"), truth
+    micrograph, truth = WAYS[way](record, rng)
+    return record, replace(micrograph, name=f"{name}/{i}"), truth
 
 
 def line(path: Path, looks: bool, job: tuple[str, int, str]) -> dict[str, str]:
@@ -227,13 +223,13 @@ def line(path: Path, looks: bool, job: tuple[str, int, str]) -> dict[str, str]:
     torch.set_num_threads(1)
     name, i, way = job
     seed, bundle = SEED if looks else CALIBRATION_SEED, bundle_at(path)
-    micrograph, truth = taken_again(name, i, way, seed)
+    record, micrograph, truth = taken_again(name, i, way, seed)
     answer, told = evidence(micrograph, bundle) if looks else (detect(micrograph, bundle), {})
     row = calibration_row(micrograph, answer, replace(truth, masks=None), domain=name)
     scores = {t: getattr(row, t) for t in TARGETS}
     numbers = {
         **scores,
-        "pixel_size": foil(name, i, seed).conditions.pixel_size,
+        "pixel_size": record.conditions.pixel_size,
         "truth": len(truth),
         **row.features,
         **told,

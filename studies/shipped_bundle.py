@@ -43,7 +43,7 @@ from passband.detectors.train import TrainConfig, train_detector
 from passband.drawing.saving import save_figure
 from passband.estimate.evaluation.evaluate import OF_DETECTIONS, evaluate
 from passband.estimate.evaluation.protocols import PROTOCOLS
-from passband.estimate.look import fit_look
+from passband.estimate.look import Seen, fit_look
 from passband.judge.calibrate import calibrate_bundle
 from passband.store.files import write_whole
 from score_tables import format_table
@@ -112,6 +112,8 @@ TESTED = (
 )
 EACH = 40
 """Images of each, every other as people send it."""
+CROPS, CROPPED = (64, 90, 128, 181, 256, 362), 10
+"""Sides of the crops in which the network is asked what it sees, and in how many foils of each domain."""
 FOILS, EVALUATED = 40, 14
 """Of each domain of the meta-set, each taken in three ways; the protocols' table is of the first ones."""
 
@@ -224,22 +226,37 @@ def rows() -> None:
 
 def look() -> None:
     """Remember what the network sees in the images that it is calibrated on."""
-    jobs = meta_set.jobs(FOILS)
-    seen = []
+    jobs, saw = meta_set.jobs(FOILS), []
     with ProcessPoolExecutor(2) as pool:
-        for n, one in enumerate(pool.map(partial(_seen, TRAINED), jobs, chunksize=4), 1):
-            seen.append(one)
+        for n, seen in enumerate(pool.map(partial(_seen, TRAINED), jobs, chunksize=4), 1):
+            saw.append(seen)
             if n % 100 == 0 or n == len(jobs):
                 print(f"seen {n}/{len(jobs)}", flush=True)
-    known = fit_look(np.array(seen), [name for name, _, _ in jobs])
-    print(f"edge {known.edge:.3f}")
+    domains = [name for name, _, _ in jobs]
+    known = fit_look(
+        [seen[0] for seen in saw],
+        domains,
+        crops=[crop for seen in saw for crop in seen[1:]],
+        crop_domains=[d for d, seen in zip(domains, saw, strict=True) for _ in seen[1:]],
+    )
+    for side, edge in zip(known.sides, known.edges, strict=True):
+        print(f"side {side:.0f}: edge {edge:.3f}")
     write_bundle(replace(read_bundle(TRAINED), look=known), TRAINED)
 
 
-def _seen(path: Path, job: tuple[str, int, str]) -> np.ndarray:
+def _seen(path: Path, job: tuple[str, int, str]) -> list[Seen]:
+    """What is seen in an image, and in crops of the first foils."""
     torch.set_num_threads(1)
-    micrograph, _ = meta_set.taken_again(*job, meta_set.CALIBRATION_SEED)
-    return detect_and_see(micrograph, meta_set.bundle_at(path))[1]
+    bundle = meta_set.bundle_at(path)
+    _, micrograph, _ = meta_set.taken_again(*job, meta_set.CALIBRATION_SEED)
+    images = [micrograph]
+    rng = np.random.default_rng([meta_set.CALIBRATION_SEED, 3, job[1]])
+    for side in CROPS if job[1] < CROPPED else ():
+        y, x = (int(rng.integers(0, max(1, n - side + 1))) for n in micrograph.shape)
+        part = np.ascontiguousarray(micrograph.pixels[y : y + side, x : x + side])
+        images.append(replace(micrograph, pixels=part, written=()))
+    every = (detect_and_see(image, bundle)[1] for image in images)
+    return [seen for seen in every if seen is not None]
 
 
 def fit() -> None:

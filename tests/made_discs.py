@@ -10,7 +10,7 @@ import scipy.ndimage
 from passband.detections.detections import Detections
 from passband.detectors.bundle import Bundle
 from passband.micrographs.micrograph import Micrograph
-from passband.types import InstanceMask, Vector
+from passband.types import InstanceMask
 
 
 def draw_discs(seed: int, radius: float = 8) -> np.ndarray:
@@ -60,8 +60,6 @@ def detect_discs(
     )
 
 
-def detect_discs_and_see(
-    micrograph: Micrograph, bundle: Bundle, **given: object
-) -> tuple[Detections, Vector]:
+def detect_discs_and_see(micrograph: Micrograph, bundle: Bundle, **given: object) -> tuple[Detections, None]:
     """Discs, and nothing else that a network would see."""
-    return detect_discs(micrograph, bundle, **given), np.zeros(0)
+    return detect_discs(micrograph, bundle, **given), None

@@ -2,6 +2,7 @@
 
 import json
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from passband.detectors.bundle import SHIPPED, Bundle, CalibrationRecord, read_bundle, write_bundle
 from passband.detectors.config import PAPER, SLIM, DetectorConfig
 from passband.errors import BundleError
-from passband.estimate.look import fit_look, unlike
+from passband.estimate.look import Seen, fit_look, unlike
 from passband.store.tensors import FORMAT, read_sealed, write_sealed
 
-SEEN = np.random.default_rng(0).normal(size=(180, 128))
+SEEN = [Seen(numbers=row, side=256.0) for row in np.random.default_rng(0).normal(size=(180, 128))]
 """What a network might see in images."""
 
 
@@ -48,15 +49,29 @@ def test_write_then_read_is_identity(written):
     for name, values in bundle.calibration.arrays.items():
         np.testing.assert_array_equal(again.calibration.arrays[name], values)
         assert again.calibration.arrays[name].dtype == values.dtype
-    for row in SEEN[:5] + 1.0:
-        assert unlike(again.look, row) == pytest.approx(unlike(bundle.look, row), rel=1e-3)
+    for seen in (replace(one, numbers=one.numbers + 1) for one in SEEN[:5]):
+        assert unlike(again.look, seen) == pytest.approx(unlike(bundle.look, seen), rel=1e-3)
+
+
+def rewritten(written, tmp_path, change):
+    """The file with other tensors."""
+    sealed = read_sealed(written[0])
+    tensors = change(dict(sealed.tensors))
+    write_sealed(
+        {k: v for k, v in sealed.header.items() if k != "digest"}, tensors, tmp_path / "b.safetensors"
+    )
+    return tmp_path / "b.safetensors"
 
 
 def test_a_bundle_from_before_looks_were_kept_has_none(written, tmp_path):
-    sealed = read_sealed(written[0])
-    header = {k: v for k, v in sealed.header.items() if k not in ("look", "digest")}
-    write_sealed(header, sealed.tensors, tmp_path / "old.safetensors")
-    assert read_bundle(tmp_path / "old.safetensors").look is None
+    file = rewritten(written, tmp_path, lambda t: {k: v for k, v in t.items() if not k.startswith("look.")})
+    assert read_bundle(file).look is None
+
+
+def test_a_look_that_does_not_fit_is_named_with_its_file(written, tmp_path):
+    file = rewritten(written, tmp_path, lambda t: {**t, "look.edges": -t["look.edges"]})
+    with pytest.raises(BundleError, match=r"b\.safetensors: what a network saw cannot be used: .* positive"):
+        read_bundle(file)
 
 
 @given(data=st.data())

@@ -453,3 +453,14 @@ def test_what_no_micrograph_looks_like_is_strange_to_the_shipped_detector(kind):
     micrograph = Micrograph(pixels=pixels.astype(np.float32), name=kind, pixel_size=3.0)
     bundle = default_bundle()
     assert unlike(bundle.look, infer.detect_and_see(micrograph, bundle)[1]) > 1
+
+
+@pytest.mark.parametrize("side", [64, 100, 160, 256])
+def test_a_crop_of_a_foil_of_a_known_kind_is_no_stranger(side):
+    """A small image tells less of how it looks, and is not blamed for it."""
+    bundle, told = default_bundle(), []
+    for record in draw_set(["A:under", "B:over", "C:under"], 5, seed=4477):
+        pixels = simulate_cavities(record).pixels[130 : 130 + side, 90 : 90 + side]
+        crop = Micrograph(pixels=pixels, name="crop", pixel_size=record.conditions.pixel_size)
+        told.append(unlike(bundle.look, infer.detect_and_see(crop, bundle)[1]))
+    assert np.mean(np.array(told) > 1) < 0.3

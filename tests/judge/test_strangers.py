@@ -60,7 +60,7 @@ def test_a_new_calibration_keeps_what_was_known_and_adds_what_was_labelled(rows)
     many = [replace(row, domain=f"discs {i % 2}", image=f"{i}.tif") for i, row in enumerate(5 * rows)]
     anew = calibrate_bundle(default_bundle(), many)
     known = default_bundle().look
-    assert len(anew.look.rows) > len(known.rows) and anew.look.edge == known.edge
+    assert len(anew.look.rows) > len(known.rows) and anew.look.edges is known.edges
     assert all(unlike(anew.look, row.seen) < 1 for row in rows)
 
 

@@ -8,13 +8,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from passband.detectors.config import DetectorConfig
 from passband.detectors.unet import UNetConfig
-from passband.errors import BundleError
+from passband.errors import BundleError, CalibrationError
 from passband.estimate.look import Look, look_parts, open_look
 from passband.estimate.records import CalibrationRecord, calibration_parts, open_calibration
 from passband.store.tensors import Sealed, read_sealed, write_sealed
@@ -103,15 +102,13 @@ def write_bundle(bundle: Bundle, path: str | Path) -> str:
     """
     tensors = {f"weights.{k}": _stored(v) for k, v in bundle.weights.items()}
     settings, arrays = calibration_parts(bundle.calibration)
-    look, seen = look_parts(bundle.look)
-    arrays |= {f"look.{name}": torch.from_numpy(np.ascontiguousarray(v)) for name, v in seen.items()}
+    arrays |= {f"look.{name}": torch.from_numpy(v) for name, v in look_parts(bundle.look).items()}
     header = {
         "name": bundle.name,
         "detector": bundle.detector.to_dict(),
         "score_threshold": bundle.score_threshold,
         "training": dict(bundle.training),
         "calibration": settings,
-        "look": look,
     }
     return write_sealed(header, tensors | arrays, path)
 
@@ -150,10 +147,11 @@ def open_bundle(sealed: Sealed) -> Bundle:
             score_threshold=float(header["score_threshold"]),
             training=header["training"],
             calibration=open_calibration(sealed),
-            # Bundles of 0.1 have none.
-            look=open_look(header.get("look"), {k: v.numpy() for k, v in sealed.under("look.").items()}),
+            look=open_look({name: v.numpy() for name, v in sealed.under("look.").items()}),
             digest=sealed.digest,
         )
+    except CalibrationError as e:
+        raise BundleError(f"{path}: {e}") from e
     except (KeyError, TypeError, ValueError) as e:
         raise BundleError(f"{path}: a bundle whose settings cannot be understood: {e!r}") from e
 

@@ -19,6 +19,7 @@ from passband.detectors.config import DetectorConfig
 from passband.detectors.rescale import rescaling, resized, resized_mask
 from passband.detectors.segment import segment_objects
 from passband.errors import ParameterError
+from passband.estimate.look import Seen
 from passband.hrtem.wave.allocator import keep_freed_memory
 from passband.micrographs.micrograph import Micrograph
 from passband.types import InstanceMask, Progress, Vector
@@ -87,7 +88,7 @@ def detect(
 
 def detect_and_see(
     micrograph: Micrograph, bundle: Bundle, *, memory_gb: float = 6.0, progress: Progress | None = None
-) -> tuple[Detections, Vector]:
+) -> tuple[Detections, Seen | None]:
     """What `detect` finds, and what the network of a detector saw on the way, for `estimate.look`.
 
     Parameters
@@ -101,20 +102,24 @@ def detect_and_see(
     -------
     tuple
         Detections; and of each channel of every level of the features its mean over the image, then its
-        deviation, float64 (p,). In tiles they are those of the whole but for what lies at the borders. Of an
-        image of one grey, in which there is nothing to see, float64 (0,).
+        deviation. In tiles they are those of the whole but for what lies at the borders. None of an image of
+        one grey, in which there is nothing to see.
 
     Examples
     --------
     >>> import numpy as np
     >>> from passband.detectors.bundle import default_bundle
     >>> noise = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
-    >>> detect_and_see(Micrograph(pixels=noise, name="noise"), default_bundle())[1].shape
-    (512,)
+    >>> seen = detect_and_see(Micrograph(pixels=noise, name="noise"), default_bundle())[1]
+    >>> seen.numbers.shape, seen.side
+    ((512,), 64.0)
     """
     found, sums = _find(micrograph, bundle, memory_gb, progress)
-    found_here = _in_own_pixels(micrograph, bundle, found).outside(micrograph.written)
-    return found_here, np.concatenate([_mean_and_deviation(s) for s in sums]) if sums else np.zeros(0)
+    seen = None
+    if sums:
+        side = math.sqrt(micrograph.pixels.size) * rescaling(micrograph, bundle)
+        seen = Seen(numbers=np.concatenate([_mean_and_deviation(s) for s in sums]), side=side)
+    return _in_own_pixels(micrograph, bundle, found).outside(micrograph.written), seen
 
 
 def _find(
@@ -157,8 +162,7 @@ def _find(
         masks=[m for f in found for m in f.masks or []] if config.masks else None,
     )
     # Best first, and of two classes at one place the better.
-    best = together.at(nms(together.boxes, together.scores, NMS_IOU))
-    return best, sums
+    return together.at(nms(together.boxes, together.scores, NMS_IOU)), sums
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
@@ -16,12 +15,31 @@ from jaxtyping import Float64
 from passband.errors import CalibrationError
 from passband.estimate.novelty import NEIGHBOURS
 from passband.types import Vector
+from passband.words import counted
 
 DIRECTIONS = 32
 """In which known images differ most."""
 WITHIN = 0.95
 """So many images of domains that are not known lie nearer than the edge."""
+FEWEST = 100
+"""Images of a size that tell an edge."""
 _MOST_ROWS = 2000
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What a network saw in an image.
+
+    Parameters
+    ----------
+    numbers
+        Finite, float64 (p,).
+    side
+        Of a square of as many pixels as it saw: of a small image less is sure.
+    """
+
+    numbers: Vector
+    side: float
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,8 +58,9 @@ class Look:
         Length of what known images have beside these directions, as a median, float64 (1,).
     rows
         Known images, float64 (n, q + 1), n >= `NEIGHBOURS`: along the directions, and beside them.
-    edge
-        Distance from the nearest ones where novelty is 1.
+    sides, edges
+        Distance from the nearest ones where novelty is 1, for images of such sides in pixels, float64 (k,);
+        between them as the logarithm of the side says, beyond them as at the end.
 
     Raises
     ------
@@ -56,33 +75,50 @@ class Look:
     axes: np.ndarray
     beside: np.ndarray
     rows: np.ndarray
-    edge: float
+    sides: np.ndarray
+    edges: np.ndarray
 
     def __post_init__(self) -> None:
-        p, q, n = len(self.center), len(self.axes), max(NEIGHBOURS, len(self.rows))
-        shapes = {"center": (p,), "scale": (p,), "middle": (p,), "axes": (q, p), "beside": (1,)}
+        p, q, n, k = (
+            len(self.center),
+            len(self.axes),
+            max(NEIGHBOURS, len(self.rows)),
+            max(1, len(self.sides)),
+        )
+        shapes = {
+            **{"center": (p,), "scale": (p,), "middle": (p,), "axes": (q, p), "beside": (1,)},
+            **{"rows": (n, q + 1), "sides": (k,), "edges": (k,)},
+        }
         faults = []
-        for name, shape in {**shapes, "rows": (n, q + 1)}.items():
+        for name, shape in shapes.items():
             array = getattr(self, name)
             if array.shape != shape or array.dtype != np.float64 or not np.isfinite(array).all():
                 faults.append(f"{name} must be finite float64 {shape}, got {array.dtype} {array.shape}")
-        if not faults and not ((self.scale > 0).all() and self.beside[0] > 0 and self.axes.any(1).all()):
-            faults.append("scale and beside must be positive, and no direction zero")
-        if not (np.isfinite(self.edge) and self.edge > 0):
-            faults.append(f"edge must be positive, got {self.edge!r}")
+        if not faults:
+            if not all((getattr(self, name) > 0).all() for name in ("scale", "beside", "sides", "edges")):
+                faults.append("scale, beside, sides and edges must be positive")
+            if not self.axes.any(1).all() or not (np.diff(self.sides) > 0).all():
+                faults.append("no direction may be zero, and sides must rise")
         if faults:
             raise CalibrationError("what a network saw cannot be used: " + "; ".join(faults))
 
 
-def fit_look(seen: Float64[np.ndarray, "n p"], domains: Sequence[str], *, seed: int = 0) -> Look:
+def fit_look(
+    seen: Sequence[Seen],
+    domains: Sequence[str],
+    *,
+    crops: Sequence[Seen] = (),
+    crop_domains: Sequence[str] = (),
+    seed: int = 0,
+) -> Look:
     """Remember what a network saw in images of several domains.
 
     Parameters
     ----------
-    seen
-        Finite, float64 (n, p).
-    domains
+    seen, domains
         Of each image. Novelty is 1 where `WITHIN` of the images lie of which the whole domain was left out.
+    crops, crop_domains
+        Of smaller parts of such images: where it is 1 is told for each half of an octave of sides.
     seed
         Of the draw by which very many are thinned.
 
@@ -94,22 +130,34 @@ def fit_look(seen: Float64[np.ndarray, "n p"], domains: Sequence[str], *, seed: 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> look = fit_look(rng.normal(size=(300, 120)), ["a", "b", "c"] * 100)
-    >>> unlike(look, rng.normal(size=120)) < 1 < unlike(look, rng.normal(size=120) + 9)
+    >>> seen = [Seen(numbers=row, side=512) for row in rng.normal(size=(300, 120))]
+    >>> look = fit_look(seen, ["a", "b", "c"] * 100)
+    >>> unlike(look, seen[0]) < 1 < unlike(look, Seen(numbers=seen[0].numbers + 9, side=512))
     True
     """
-    names, least = np.asarray(domains), 3 * DIRECTIONS
-    left_out = [(seen[names != name], seen[names == name]) for name in np.unique(names)]
-    if len(left_out) < 2 or min(len(others) for others, _ in left_out) < least or seen.shape[1] < least:
+    numbers, names, least = np.array([s.numbers for s in seen]), np.asarray(domains), 3 * DIRECTIONS
+    kinds, counts = np.unique(names, return_counts=True)
+    if len(kinds) < 2 or len(seen) - max(counts) < least or numbers.shape[1] < least:
         raise CalibrationError(
-            f"{len(seen)} images of {len(left_out)} domains came, of which a network saw {seen.shape[1]} "
-            f"numbers; wanted two domains or more, {least} images beside each, and as many numbers"
+            f"{len(seen)} images of {counted(len(kinds), 'domain')} came, of which a network saw "
+            f"{numbers.shape[1]} numbers; wanted two domains or more, {least} images beside each, and as "
+            "many numbers"
         )
-    far = [unlike(known, row) for others, own in left_out for known in (_fit(others, seed),) for row in own]
-    return replace(_fit(seen, seed), edge=float(np.quantile(far, WITHIN)))
+    every, of = [*seen, *crops], np.array([*domains, *crop_domains])
+    far = np.empty(len(every))
+    for name in kinds:
+        known = _fit(numbers[names != name], seed)
+        for i in np.flatnonzero(of == name):
+            far[i] = _distance(known, every[i].numbers)
+    octaves = np.round(2 * np.log2([s.side for s in every])) / 2
+    found, counts = np.unique(octaves, return_counts=True)
+    found = found[counts >= min(FEWEST, max(counts))]
+    edges = np.array([np.quantile(far[octaves == octave], WITHIN) for octave in found])
+    edges = np.maximum.accumulate(edges[::-1])[::-1]  # of a smaller image no more is sure
+    return replace(_fit(numbers, seed), sides=2.0**found, edges=edges)
 
 
-def extend_look(look: Look, seen: Float64[np.ndarray, "n p"]) -> Look:
+def extend_look(look: Look, seen: Sequence[Seen]) -> Look:
     """Know some more images: what looks like them is no longer strange.
 
     Parameters
@@ -117,34 +165,28 @@ def extend_look(look: Look, seen: Float64[np.ndarray, "n p"]) -> Look:
     look
         What is known.
     seen
-        Finite, float64 (n, p). Fewer than `NEIGHBOURS` count several times, so that each is near to itself.
+        In at least one image. Fewer than `NEIGHBOURS` count several times, so that each is near to itself.
 
     Raises
     ------
     CalibrationError
-        If rows have another length: another network saw them.
+        If they are of another length: another network saw them.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> look = fit_look(rng.normal(size=(300, 120)), ["a", "b", "c"] * 100)
-    >>> far = rng.normal(size=120) + 9
-    >>> unlike(look, far) > 1, unlike(extend_look(look, far[None]), far)
+    >>> seen = [Seen(numbers=row, side=512) for row in rng.normal(size=(300, 120))]
+    >>> look, far = fit_look(seen, ["a", "b", "c"] * 100), Seen(numbers=seen[0].numbers + 9, side=512)
+    >>> unlike(look, far) > 1, unlike(extend_look(look, [far]), far)
     (True, 0.0)
     """
-    more = np.repeat(_places(look, seen), max(1, NEIGHBOURS + 1 - len(seen)), axis=0)
+    more = _places(look, np.array([s.numbers for s in seen]))
+    more = np.repeat(more, max(1, NEIGHBOURS + 1 - len(seen)), axis=0)
     return replace(look, rows=np.concatenate([look.rows, more]))
 
 
-def unlike(look: Look, seen: Vector) -> float:
+def unlike(look: Look, seen: Seen) -> float:
     """How far an image lies from the known ones.
-
-    Parameters
-    ----------
-    look
-        What is known.
-    seen
-        Finite, shape (p,).
 
     Returns
     -------
@@ -155,20 +197,18 @@ def unlike(look: Look, seen: Vector) -> float:
     Raises
     ------
     CalibrationError
-        If it has another length: another network saw it.
+        If it is of another length: another network saw it.
     """
-    d = np.linalg.norm(look.rows - _places(look, seen[None]), axis=1)
-    return float(np.partition(d, NEIGHBOURS - 1)[:NEIGHBOURS].mean()) / look.edge
+    return _distance(look, seen.numbers) / float(np.interp(np.log(seen.side), np.log(look.sides), look.edges))
 
 
-def look_parts(look: Look | None) -> tuple[dict[str, Any] | None, dict[str, np.ndarray]]:
-    """What a bundle's header and its arrays, float32, hold of it."""
-    if look is None:
-        return None, {}
-    return {"edge": look.edge}, {name: getattr(look, name).astype(np.float32) for name in _arrays()}
+def look_parts(look: Look | None) -> dict[str, np.ndarray]:
+    """The arrays, float32, by which a bundle holds it."""
+    names = [] if look is None else _arrays()
+    return {name: np.ascontiguousarray(getattr(look, name), np.float32) for name in names}
 
 
-def open_look(settings: Any, arrays: Mapping[str, np.ndarray]) -> Look | None:
+def open_look(arrays: Mapping[str, np.ndarray]) -> Look | None:
     """The parts put together again; None where a bundle has none.
 
     Raises
@@ -176,11 +216,10 @@ def open_look(settings: Any, arrays: Mapping[str, np.ndarray]) -> Look | None:
     CalibrationError
         If they do not fit together.
     """
-    if settings is None:
+    if not arrays:
         return None
     try:
-        parts = {name: np.asarray(arrays[name], np.float64) for name in _arrays()}
-        return Look(**parts, edge=float(settings["edge"]))
+        return Look(**{name: np.asarray(arrays[name], np.float64) for name in _arrays()})
     except (KeyError, TypeError, ValueError, IndexError) as e:
         raise CalibrationError(f"what a network saw cannot be understood: {e!r}; calibrate anew") from e
 
@@ -190,7 +229,7 @@ def _arrays() -> list[str]:
 
 
 def _fit(seen: np.ndarray, seed: int) -> Look:
-    """Of one edge: distances are in units of the space."""
+    """Without an edge yet."""
     from sklearn.decomposition import PCA
 
     center = np.median(seen, axis=0)
@@ -206,10 +245,16 @@ def _fit(seen: np.ndarray, seed: int) -> Look:
         axes=np.asarray(axes, np.float64),
         beside=np.array([np.median(off) + 1e-6]),
         rows=np.zeros((NEIGHBOURS, DIRECTIONS + 1)),
-        edge=1.0,
+        sides=np.ones(1),
+        edges=np.ones(1),
     )
     few = np.sort(np.random.default_rng(seed).permutation(len(seen))[:_MOST_ROWS])
     return replace(look, rows=_places(look, seen[few]))
+
+
+def _distance(look: Look, numbers: Vector) -> float:
+    d = np.linalg.norm(look.rows - _places(look, numbers[None]), axis=1)
+    return float(np.partition(d, NEIGHBOURS - 1)[:NEIGHBOURS].mean())
 
 
 def _places(look: Look, seen: np.ndarray) -> Float64[np.ndarray, "n q"]:

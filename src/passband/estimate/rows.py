@@ -12,8 +12,8 @@ from jaxtyping import Float64
 
 from passband.errors import CalibrationError
 from passband.estimate.in_domain import UNKNOWN, Taken
+from passband.estimate.look import Seen
 from passband.estimate.regressor import TARGETS, Inputs, Recipe, ScoreTable
-from passband.types import Vector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class CalibrationRow:
     domain: str
     image: str
     taken: Taken = UNKNOWN
-    seen: Vector | None = field(default=None, compare=False)
+    seen: Seen | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         faults = []

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from passband.detections.detections import Detections
 from passband.detections.given import DetectionsFile
 from passband.detections.labelled import Labelled, read_labelled
@@ -20,7 +18,7 @@ from passband.estimate.calibration import Calibration
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.intervals import MIN_DOMAIN_ROWS
 from passband.estimate.left_out import told, told_anew
-from passband.estimate.look import Look, extend_look, unlike
+from passband.estimate.look import Look, Seen, extend_look, unlike
 from passband.estimate.performance import MOST_LABELLED, adapt, fit_calibration
 from passband.estimate.records import from_record, to_record
 from passband.estimate.rows import CalibrationRow
@@ -29,7 +27,7 @@ from passband.judge.own_detector import any_detector
 from passband.judge.verdict import answer_of, by_pixels, taken
 from passband.micrographs.many import Reading
 from passband.micrographs.micrograph import Micrograph
-from passband.types import Mask, Progress, Vector
+from passband.types import Mask, Progress
 from passband.words import counted
 
 HARDLY_ANY = 0.1
@@ -43,7 +41,7 @@ def calibration_row(
     *,
     domain: str,
     matching: MatchingRule = OPTIMAL,
-    seen: Vector | None = None,
+    seen: Seen | None = None,
 ) -> CalibrationRow:
     """Features of a detector's answer on one labelled image, beside its measured scores.
 
@@ -219,7 +217,7 @@ def calibrate_bundle(
 def _look_with(bundle: Bundle, rows: Sequence[CalibrationRow]) -> Look | None:
     """What a bundle's network saw in known images, with those that are labelled now."""
     seen = [row.seen for row in rows if row.seen is not None]
-    return extend_look(bundle.look, np.array(seen)) if bundle.look is not None and seen else bundle.look
+    return extend_look(bundle.look, seen) if bundle.look is not None and seen else bundle.look
 
 
 def _looks_strange(bundle: Bundle, row: CalibrationRow) -> bool:

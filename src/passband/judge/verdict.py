@@ -27,7 +27,7 @@ from passband.errors import CalibrationError, DetectionsError, ParameterError
 from passband.estimate.calibration import Estimate, Outlook
 from passband.estimate.features import detection_features, image_features
 from passband.estimate.in_domain import Taken
-from passband.estimate.look import unlike
+from passband.estimate.look import Seen, unlike
 from passband.estimate.performance import estimate_scores
 from passband.estimate.reasons import Moved, what_moved
 from passband.estimate.records import CalibrationRecord, from_record
@@ -244,7 +244,7 @@ class Answer:
 
     detections: Detections
     told: Mapping[str, float] = field(default_factory=dict)
-    seen: Vector | None = None
+    seen: Seen | None = None
 
 
 def answer_of(micrograph: Micrograph, bundle: Bundle, progress: Progress | None = None) -> Answer:
@@ -253,7 +253,7 @@ def answer_of(micrograph: Micrograph, bundle: Bundle, progress: Progress | None 
         detections, told = segment_with_evidence(micrograph, bundle)
         return Answer(detections=detections, told=told)
     detections, seen = detect_and_see(micrograph, bundle, progress=progress)
-    return Answer(detections=detections, seen=seen if seen.size else None)
+    return Answer(detections=detections, seen=seen)
 
 
 def by_pixels(bundle: Bundle) -> bool:
